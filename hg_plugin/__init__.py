@@ -1,0 +1,9 @@
+"""Stacked hourglass networks for MMPose. Importing this package registers all its modules with MMEngine."""
+__version__ = '0.1.0'
+
+from .environment import allow_mmengine_checkpoints, import_mmpose
+
+import_mmpose()
+allow_mmengine_checkpoints()
+
+from . import datasets, evaluation, hooks, models  # noqa: E402

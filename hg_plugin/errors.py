@@ -1,0 +1,20 @@
+"""How a user's mistake is reported: one sentence in an exception, and no traceback at a command line."""
+import functools
+import sys
+
+
+class InputError(ValueError):
+    """The user's input is wrong. The message is one sentence: what is wrong, where, and what to do."""
+
+
+def command(main):
+    """Decorates the ``main`` of a command line: an :class:`InputError` ends it with its sentence and exit code 1."""
+
+    @functools.wraps(main)
+    def run(*args, **kwargs):
+        try:
+            return main(*args, **kwargs)
+        except InputError as error:
+            sys.exit(f'error: {error}')
+
+    return run
