@@ -1,0 +1,3 @@
+from .mpii import MPIIPoseDataset
+
+__all__ = ['MPIIPoseDataset']

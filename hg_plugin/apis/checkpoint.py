@@ -1,0 +1,56 @@
+"""Weights from a file into a model, all of them or none."""
+import os.path as osp
+import pickle
+from typing import List
+
+import torch
+from torch import nn
+
+from ..errors import InputError
+
+
+def read_checkpoint(path: str, trust: bool = False) -> dict:
+    """A checkpoint's content, on the CPU.
+
+    Args:
+        path: A file that ``torch.save`` wrote.
+        trust: Also run the code that a pickle may bring. Defaults to False: only tensors, containers and MMEngine's logs are read.
+
+    Raises:
+        InputError: for a file that is missing, cut off, no checkpoint, or that wants to run code.
+    """
+    if not osp.isfile(path):
+        raise InputError(f'The checkpoint {path} does not exist; give the path of a .pth file.')
+    try:
+        return torch.load(path, map_location='cpu', weights_only=not trust)
+    except pickle.UnpicklingError as error:
+        if 'weights_only' in str(error).lower() or 'Unsupported' in str(error):
+            reason = str(error).splitlines()
+            named = next((line.strip() for line in reason if 'GLOBAL' in line or 'Unsupported' in line), reason[0])
+            raise InputError(f'The checkpoint {path} holds more than weights and could run code when it is loaded ({named}); '
+                             'use it only if you trust where it came from.') from error
+        raise InputError(f'{path} is no checkpoint or was cut off ({str(error).splitlines()[0]}); get it again.') from error
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, ModuleNotFoundError, OSError) as error:
+        raise InputError(f'{path} is no checkpoint or was cut off ({str(error).splitlines()[0] if str(error) else type(error).__name__}); '
+                         'get it again.') from error
+
+
+def check_weights(model: nn.Module, state_dict: dict, path: str) -> None:
+    """Raises an :class:`InputError` that names the first tensors where ``state_dict`` does not fit ``model`` exactly."""
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name[len('module.'):] if name.startswith('module.') else name: tuple(tensor.shape)
+             for name, tensor in state_dict.items() if isinstance(tensor, torch.Tensor)}
+    problems = _named('is missing', [name for name in expected if name not in found])
+    problems += _named('is left over', [name for name in found if name not in expected])
+    problems += _named('has another shape', [
+        f'{name} {found[name]} for {expected[name]}' for name in expected if name in found and found[name] != expected[name]])
+    if problems:
+        raise InputError(f'The checkpoint {path} does not fit the config\'s model: {"; ".join(problems)}; '
+                         'use the config that it was trained with.')
+
+
+def _named(what: str, names: List[str], most: int = 3) -> List[str]:
+    if not names:
+        return []
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return [f'{", ".join(names[:most])}{more} {what}']

@@ -1,0 +1,104 @@
+"""From a config file and command-line options to a stock MMEngine runner; what tools/train.py and tools/test.py share."""
+import os
+import os.path as osp
+from argparse import ArgumentParser, Namespace
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from ..errors import InputError
+from .checkpoint import check_weights, read_checkpoint
+
+
+def add_common_options(parser: ArgumentParser) -> None:
+    """The options that MMPose's train.py and test.py have in common, and ``--data-root``."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder of logs and checkpoints (default: work_dirs/CONFIG)')
+    parser.add_argument('--data-root', help="folder of the data set, instead of the config's")
+    parser.add_argument('--show-dir', help='folder of drawn predictions, within the run\'s folder')
+    parser.add_argument('--interval', type=int, default=1, help='draw every so many samples (default: 1)')
+    parser.add_argument('--show', action='store_true', help='show drawn predictions in a window')
+    parser.add_argument('--wait-time', type=float, default=1, help='seconds a window stays (default: 1)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config: KEY.KEY=VALUE ...')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher (default: none)')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by torch.distributed.launch')
+
+
+def load_config(args: Namespace) -> Config:
+    """Reads ``args.config`` and applies the options of :func:`add_common_options`.
+
+    Raises:
+        InputError: for a config file that is missing or wrong.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not osp.isfile(args.config):
+        raise InputError(f'The config file {args.config} does not exist; configs/ holds those that come with hg_plugin.')
+    try:
+        cfg = Config.fromfile(args.config)
+    except (SyntaxError, KeyError, AttributeError, TypeError, FileNotFoundError, ImportError) as error:
+        raise InputError(f'The config file {args.config} cannot be read: {type(error).__name__}: {error}; correct it.') from error
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    if args.data_root:
+        for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            if cfg.get(loader) is not None:
+                cfg[loader].dataset.data_root = args.data_root
+    if args.show or args.show_dir:
+        cfg.default_hooks.visualization = dict(
+            type='PoseVisualizationHook',
+            enable=True,
+            show=args.show,
+            wait_time=args.wait_time,
+            out_dir=args.show_dir,
+            interval=args.interval)
+    if not torch.cuda.is_available():
+        cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
+        for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            if cfg.get(loader) is not None:
+                cfg[loader].pin_memory = False
+    return cfg
+
+
+def train_runner(args: Namespace) -> Runner:
+    """The runner of tools/train.py: MMPose's options ``--resume --amp --no-validate --auto-scale-lr`` applied to the config."""
+    cfg = load_config(args)
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
+        if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
+            raise InputError(f'--amp cannot be combined with optim_wrapper.type={wrapper} of {args.config}; leave one of them out.')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'auto_scale_lr' not in cfg:
+            raise InputError(f'--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in {args.config}.')
+        cfg.auto_scale_lr.enable = True
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+        latest = find_latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
+        if latest is not None:
+            read_checkpoint(latest)
+    return Runner.from_cfg(cfg)
+
+
+def test_runner(args: Namespace) -> Runner:
+    """The runner of tools/test.py, with the checkpoint's weights loaded: all of them, or an :class:`InputError`."""
+    cfg = load_config(args)
+    state = read_checkpoint(args.checkpoint)
+    if args.dump:
+        if not args.dump.endswith(('.pkl', '.pickle')):
+            raise InputError(f'--dump {args.dump}: the file must end in .pkl or .pickle.')
+        evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
+        cfg.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=args.dump)]
+    runner = Runner.from_cfg(cfg)
+    check_weights(runner.model, state.get('state_dict', state), args.checkpoint)
+    runner.load_checkpoint(args.checkpoint)
+    return runner

@@ -1,0 +1,177 @@
+"""MPII Human Pose, and any data set in its layout, without the pixel shift of MMPose 1.x."""
+import json
+import os.path as osp
+from typing import List, Optional, Tuple
+
+import mmpose
+import numpy as np
+from mmengine.registry import DATASETS
+from mmpose.datasets.datasets.base import BaseCocoStyleDataset
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from ..errors import InputError
+
+# MPII gives a person's height in units of 200 pixels; the crop's centre moves down by 15 pixels a unit, so that feet stay in
+# (Newell's training code, and all MPII loaders since).
+PIXELS_A_SCALE = 200.
+CENTER_SHIFT = 15.
+# The head box is drawn around the head; 0.6 of its diagonal is about the head segment's length (MPII's evaluation code).
+HEAD_SIZE_FACTOR = 0.6
+
+KEYS = dict(image=(), center=(2, ), scale=(), joints=(16, 2), joints_vis=(16, ))
+
+
+@DATASETS.register_module()
+class MPIIPoseDataset(BaseCocoStyleDataset):
+    """Single persons in the MPII layout; one item a person, in the order of the annotation file.
+
+    An annotation file is a list of ``{image, center [x, y], scale, joints 16x2, joints_vis 16}`` in MPII's 1-based pixels. Everything
+    is made 0-based here, once: ``keypoints`` (1, 16, 2), ``bbox`` (1, 4), the square of ``200 * scale`` pixels around the lowered
+    centre, which ``GetBBoxCenterScale`` widens by 1.25 to the paper's crop. With ``headbox_file``, ``head_size`` (1, 1) is
+    0.6 of the head box's diagonal, as :class:`hg_plugin.evaluation.MPIIPCKh` needs it.
+
+    MMPose's own ``MpiiDataset`` shifts the centre to 0-based pixels and leaves the joints 1-based.
+
+    Args:
+        ann_file: The annotations, relative to ``data_root``.
+        headbox_file: ``mpii_gt_val.mat`` with ``headboxes_src`` (2, 2, N) in the annotations' order, relative to ``data_root``.
+            Defaults to None.
+        data_prefix: ``dict(img=FOLDER)``, the pictures' folder, relative to ``data_root``. A folder that is given must
+            exist. Defaults to None: ``images/``, looked for when the first picture is fetched.
+        **kwargs: As for MMEngine's ``BaseDataset``: data_root, metainfo, pipeline, test_mode, indices, ...
+
+    Raises:
+        InputError: for files that are missing or damaged and annotations that are wrong, naming the file and the first wrong index.
+    """
+
+    # Names, colours and skeleton as MMPose's visualiser draws them; by its whole path, or MMPose warns that it had to search.
+    METAINFO: dict = dict(from_file=osp.join(osp.dirname(mmpose.__file__), '.mim/configs/_base_/datasets/mpii.py'))
+
+    def __init__(self, ann_file: str, headbox_file: Optional[str] = None, data_prefix: Optional[dict] = None, **kwargs):
+        self.headbox_file = headbox_file
+        self.images_must_exist = data_prefix is not None
+        super().__init__(ann_file=ann_file, data_prefix=data_prefix or dict(img='images/'), **kwargs)
+
+    def _join_prefix(self) -> None:
+        super()._join_prefix()
+        if self.headbox_file and self.data_root and not osp.isabs(self.headbox_file):
+            self.headbox_file = osp.join(self.data_root, self.headbox_file)
+
+    def load_data_list(self) -> List[dict]:
+        """Reads and checks the files; see the class for what an item holds."""
+        annotations = self._read_annotations()
+        images = self.data_prefix['img']
+        if self.images_must_exist and not osp.isdir(images):
+            raise InputError(f'{self.ann_file}: the pictures\' folder {images} does not exist (annotation 0 wants '
+                             f'{annotations[0]["image"]}); put the pictures there, or set data_root or data_prefix in the config.')
+        center, scale, joints, visible = self._stack(annotations)
+        head_sizes = self._read_head_sizes(len(annotations)) if self.headbox_file else None
+
+        center = center + np.stack([np.zeros_like(scale), CENTER_SHIFT * scale], axis=1) - 1
+        half = PIXELS_A_SCALE / 2 * scale[:, None]
+        bbox = np.concatenate([center - half, center + half], axis=1).astype(np.float32)
+        keypoints = (joints - 1).astype(np.float32)
+        visible = visible.astype(np.float32)
+        image_ids = {}
+        data_list = []
+        for index, annotation in enumerate(annotations):
+            image = annotation['image']
+            item = dict(
+                id=index,
+                img_id=image_ids.setdefault(image, len(image_ids)),
+                img_path=osp.join(images, image),
+                bbox=bbox[index:index + 1],
+                bbox_score=np.ones(1, dtype=np.float32),
+                keypoints=keypoints[index:index + 1],
+                keypoints_visible=visible[index:index + 1])
+            if head_sizes is not None:
+                item['head_size'] = head_sizes[index:index + 1]
+            data_list.append(item)
+        return data_list
+
+    def prepare_data(self, idx: int) -> dict:
+        """The pipeline's result for person ``idx``. Raises an :class:`InputError` where the picture is missing."""
+        image = self.get_data_info(idx)['img_path']
+        if not osp.isfile(image):
+            raise InputError(f'{image} does not exist, but annotation {idx} of {self.ann_file} wants it; '
+                             'put the pictures there, or set data_root or data_prefix in the config.')
+        return super().prepare_data(idx)
+
+    def _read_annotations(self) -> List[dict]:
+        if not osp.isfile(self.ann_file):
+            raise InputError(f'The annotation file {self.ann_file} does not exist; README.md, "Data", says how to get MPII and '
+                             'where it goes, and data_root in the config names its folder.')
+        try:
+            with open(self.ann_file) as file:
+                annotations = json.load(file)
+        except ValueError as error:
+            raise InputError(f'{self.ann_file} is not a JSON file or was cut off ({error}); get it again.') from error
+        if not isinstance(annotations, list) or not annotations:
+            raise InputError(f'{self.ann_file} should hold a list of at least one annotation in MPII layout, but holds '
+                             f'{"an empty list" if annotations == [] else type(annotations).__name__}.')
+        return annotations
+
+    def _stack(self, annotations: List[dict]) -> Tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """centre (N, 2), scale (N,), joints (N, 16, 2) and joints_vis (N, 16), checked."""
+
+        def wrong(index: int, what: str) -> InputError:
+            return InputError(f'{self.ann_file}, annotation {index}: {what}; correct the file.')
+
+        for index, annotation in enumerate(annotations):
+            if not isinstance(annotation, dict):
+                raise wrong(index, f'should be an object, but is {type(annotation).__name__}')
+            missing = KEYS.keys() - annotation.keys()
+            if missing:
+                raise wrong(index, f'lacks {", ".join(sorted(missing))}')
+            if not isinstance(annotation['image'], str):
+                raise wrong(index, f'image should be a file name, but is {annotation["image"]!r}')
+
+        stacked = []
+        for key, shape in list(KEYS.items())[1:]:
+            try:
+                values = np.array([annotation[key] for annotation in annotations], dtype=np.float64)
+            except (ValueError, TypeError):
+                values = None
+            if values is None or values.shape != (len(annotations), *shape):
+                for index, annotation in enumerate(annotations):
+                    try:
+                        found = np.array(annotation[key], dtype=np.float64).shape
+                    except (ValueError, TypeError):
+                        found = 'ragged or not numeric'
+                    if found != shape:
+                        raise wrong(index, f'{key} should have shape {shape}, but is {found}')
+            broken = np.flatnonzero(~np.isfinite(values.reshape(len(annotations), -1)).all(axis=1))
+            if broken.size:
+                raise wrong(broken[0], f'{key} holds NaN or infinity')
+            stacked.append(values)
+
+        center, scale, joints, visible = stacked
+        if (scale <= 0).any():
+            index = int(np.argmax(scale <= 0))
+            raise wrong(index, f'scale should be positive, but is {scale[index]:g}')
+        without = ~(visible > 0).any(axis=1)
+        if without.any():
+            raise wrong(int(np.argmax(without)), 'has no annotated joint (joints_vis is 0 everywhere)')
+        return center, scale, joints, visible
+
+    def _read_head_sizes(self, num_persons: int) -> np.ndarray:
+        """Head sizes in pixels, (N, 1)."""
+        if not osp.isfile(self.headbox_file):
+            raise InputError(f'The head-box file {self.headbox_file} does not exist; README.md, "Data", says how to get MPII and '
+                             'where it goes, and headbox_file in the config names it.')
+        try:
+            boxes = loadmat(self.headbox_file)['headboxes_src']
+        except KeyError:
+            raise InputError(f'{self.headbox_file} has no headboxes_src; it should be the mpii_gt_val.mat that belongs to '
+                             f'{self.ann_file}.') from None
+        except (ValueError, TypeError, NotImplementedError, OSError, MatReadError) as error:
+            raise InputError(f'{self.headbox_file} is not a MATLAB file or was cut off ({error}); get it again.') from error
+        if boxes.shape != (2, 2, num_persons):
+            raise InputError(f'{self.headbox_file} holds head boxes of shape {boxes.shape}, but {self.ann_file} has {num_persons} '
+                             f'annotations, from index 0 to {num_persons - 1}; the two files do not belong together.')
+        head_sizes = HEAD_SIZE_FACTOR * np.linalg.norm(boxes[1] - boxes[0], axis=0)
+        broken = np.flatnonzero(~(head_sizes > 0))
+        if broken.size:
+            raise InputError(f'{self.headbox_file}, head box {broken[0]}: is empty or NaN; correct the file.')
+        return head_sizes.astype(np.float32)[:, None]

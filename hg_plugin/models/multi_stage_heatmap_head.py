@@ -1,0 +1,171 @@
+"""A heatmap head with a loss on every stage: intermediate supervision, Section 3.2 of the stacked hourglass paper."""
+from typing import List, Optional, Sequence, Union
+
+import torch
+from mmcv.cnn import build_conv_layer
+from mmengine.registry import MODELS
+from mmengine.structures import PixelData
+from mmpose.models.heads.base_head import BaseHead
+from mmpose.models.utils.tta import flip_heatmaps
+from mmpose.registry import KEYPOINT_CODECS
+from mmpose.registry import MODELS as POSE_MODELS
+from mmpose.utils.typing import ConfigType, Features, OptConfigType, OptSampleList, Predictions
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+
+def heatmap_pck(pred: Tensor, target: Tensor, weights: Tensor, thr: float = 0.05) -> Tensor:
+    """Share of keypoints whose heatmaps peak at the right place, averaged over keypoints; computed where the heatmaps are.
+
+    The same figure as ``mmpose.evaluation.functional.pose_pck_accuracy``, which copies all heatmaps to the host.
+
+    Args:
+        pred: (N, K, H, W) predicted heatmaps.
+        target: (N, K, H, W) target heatmaps.
+        weights: (N, K); keypoints of weight 0 do not count.
+        thr: Largest distance of a right peak, as a share of the heatmap's width and height. Defaults to 0.05.
+
+    Returns:
+        A scalar tensor in [0, 1]; 0 where no keypoint counts.
+    """
+    height, width = pred.shape[-2:]
+
+    def peaks(heatmaps: Tensor) -> Tensor:
+        values, index = heatmaps.flatten(2).max(dim=2)
+        xy = torch.stack([index % width, index.div(width, rounding_mode='floor')], dim=2)
+        return xy.masked_fill(values.unsqueeze(2) <= 0, -1)
+
+    size = torch.tensor([width, height], device=pred.device)
+    distance = ((peaks(pred) - peaks(target)) / size).norm(dim=2)
+    counted = weights > 0
+    right = ((distance < thr) & counted).sum(dim=0)
+    total = counted.sum(dim=0)
+    accuracy = right / total.clamp(min=1)
+    return accuracy.sum() / (total > 0).sum().clamp(min=1)
+
+
+@MODELS.register_module()
+class MultiStageHeatmapHead(BaseHead):
+    """One loss a stage on the heatmaps of all stages; keypoints are decoded from the last stage.
+
+    Without ``in_channels`` it has no parameters and takes heatmaps, as :class:`StackedHourglass` returns them. With it, each
+    stage gets a convolution of its own from features to heatmaps, so that the head takes the place of MMPose's ``CPMHead`` (whose
+    checkpoints it loads) behind ``HourglassNet`` and its like.
+
+    Args:
+        num_stages: Stages that the backbone returns, S.
+        out_channels: Heatmaps of a stage: the number of keypoints K (3K for a codec that also predicts offsets).
+        in_channels: Channels of the backbone's features. Defaults to None: the backbone returns heatmaps.
+        final_layer: Arguments of the convolutions behind features. Defaults to ``dict(kernel_size=1)``.
+        loss: Any MMPose heatmap loss, or a list of one a stage.
+            Defaults to ``dict(type='KeypointMSELoss', use_target_weight=True)``.
+        stage_weights: S factors of the stages' losses. Defaults to None: 1 each, as in the paper.
+        decoder: MMPose's codec that turns heatmaps into keypoints. Defaults to None, which suffices for training.
+        init_cfg: MMEngine's initialisation config. Defaults to a normal distribution of deviation 0.001, as in ``CPMHead``.
+
+    Raises:
+        InputError: where stages, keypoints or heatmap sizes of head, backbone and targets differ.
+    """
+
+    _version = 2
+
+    def __init__(self,
+                 num_stages: int,
+                 out_channels: int,
+                 in_channels: Optional[int] = None,
+                 final_layer: dict = dict(kernel_size=1),
+                 loss: Union[ConfigType, List[ConfigType]] = dict(type='KeypointMSELoss', use_target_weight=True),
+                 stage_weights: Optional[Sequence[float]] = None,
+                 decoder: OptConfigType = None,
+                 init_cfg: OptConfigType = dict(type='Normal', layer='Conv2d', std=0.001)):
+        super().__init__(init_cfg)
+        self.num_stages = num_stages
+        self.out_channels = out_channels
+        self.stage_weights = tuple(stage_weights or [1.] * num_stages)
+        losses = loss if isinstance(loss, (list, tuple)) else [loss] * num_stages
+        for name, values in dict(stage_weights=self.stage_weights, loss=losses).items():
+            if len(values) != num_stages:
+                raise InputError(f'MultiStageHeatmapHead: {name} has {len(values)} entries for num_stages={num_stages}; give one a stage.')
+        self.loss_modules = nn.ModuleList(POSE_MODELS.build(cfg) for cfg in losses)
+        self.decoder = None if decoder is None else KEYPOINT_CODECS.build(decoder)
+        self.multi_final_layers = nn.ModuleList(
+            nn.Identity() if in_channels is None else build_conv_layer(
+                dict(type='Conv2d', in_channels=in_channels, out_channels=out_channels, kernel_size=1) | final_layer)
+            for _ in range(num_stages))
+
+    def forward(self, feats: Sequence[Tensor]) -> List[Tensor]:
+        """S tensors of features (N, C, H, W), or of heatmaps already, to S tensors of heatmaps (N, out_channels, H, W)."""
+        if len(feats) != self.num_stages:
+            raise InputError(f'MultiStageHeatmapHead: num_stages={self.num_stages}, but the backbone returns {len(feats)} stages; '
+                             "set the head's num_stages to the backbone's num_stacks.")
+        heatmaps = [layer(x) for layer, x in zip(self.multi_final_layers, feats)]
+        if heatmaps[0].shape[1] != self.out_channels:
+            raise InputError(f'MultiStageHeatmapHead: out_channels={self.out_channels}, but the backbone returns {heatmaps[0].shape[1]} '
+                             "heatmaps; set the head's out_channels to the backbone's num_keypoints, or give in_channels if "
+                             'these are features.')
+        return heatmaps
+
+    def loss(self, feats: Sequence[Tensor], batch_data_samples: OptSampleList, train_cfg: OptConfigType = {}) -> dict:
+        """
+        Args:
+            feats: S tensors, see :meth:`forward`.
+            batch_data_samples: N samples with ``gt_fields.heatmaps`` (K, H, W) and ``gt_instance_labels.keypoint_weights`` (1, K).
+            train_cfg: ``compute_acc=False`` leaves the accuracy out. Defaults to {}.
+
+        Returns:
+            ``loss_stage0`` .. ``loss_stage{S-1}``; ``heatmap_peak``, the mean maximum of the last stage's heatmaps of annotated
+            keypoints, which stays near 0 when a training has collapsed to empty heatmaps; and ``acc_pose``, see :func:`heatmap_pck`.
+        """
+        all_heatmaps = self.forward(feats)
+        targets = torch.stack([sample.gt_fields.heatmaps for sample in batch_data_samples])
+        weights = torch.cat([sample.gt_instance_labels.keypoint_weights for sample in batch_data_samples])
+        if targets.shape != all_heatmaps[-1].shape:
+            raise InputError(f'MultiStageHeatmapHead: heatmaps have shape {tuple(all_heatmaps[-1].shape)}, but the targets '
+                             f"{tuple(targets.shape)}; make the codec's heatmap_size and the data set's number of keypoints fit the "
+                             'network.')
+        losses = {
+            f'loss_stage{stage}': weight * loss(heatmaps, targets, weights)
+            for stage, (weight, loss, heatmaps) in enumerate(zip(self.stage_weights, self.loss_modules, all_heatmaps))
+        }
+        if train_cfg.get('compute_acc', True):
+            with torch.no_grad():
+                last, counted = all_heatmaps[-1].detach(), weights > 0
+                peaks = last.flatten(2).amax(dim=2).float()
+                losses['heatmap_peak'] = (peaks * counted).sum() / counted.sum().clamp(min=1)
+                losses['acc_pose'] = heatmap_pck(last, targets, weights)
+        return losses
+
+    def predict(self, feats: Features, batch_data_samples: OptSampleList, test_cfg: OptConfigType = {}) -> Predictions:
+        """
+        Args:
+            feats: S tensors, see :meth:`forward`; for the flip test a list of two such tuples, as they come and mirrored.
+            batch_data_samples: N samples; their ``flip_indices`` serve the flip test.
+            test_cfg: ``flip_test``, ``flip_mode`` ('heatmap'), ``shift_heatmap`` (False) as for MMPose's heads;
+                ``output_heatmaps`` returns the last stage's heatmaps too, and ``output_stages`` those of every stage. Defaults to {}.
+
+        Returns:
+            N ``InstanceData`` with keypoints (1, K, 2) in input pixels and keypoint_scores (1, K); with ``output_heatmaps`` or
+            ``output_stages`` also N ``PixelData`` with ``heatmaps`` (K, H, W) and, with the latter, ``heatmaps_stage{i}``.
+        """
+        if test_cfg.get('flip_test', False):
+            flip_indices = batch_data_samples[0].metainfo['flip_indices']
+            all_heatmaps = [
+                0.5 * (heatmaps + flip_heatmaps(
+                    mirrored,
+                    flip_mode=test_cfg.get('flip_mode', 'heatmap'),
+                    flip_indices=flip_indices,
+                    shift_heatmap=test_cfg.get('shift_heatmap', False)))
+                for heatmaps, mirrored in zip(*map(self.forward, feats))
+            ]
+        else:
+            all_heatmaps = self.forward(feats)
+        preds = self.decode(all_heatmaps[-1])
+        if not (test_cfg.get('output_heatmaps', False) or test_cfg.get('output_stages', False)):
+            return preds
+        fields = [PixelData(heatmaps=heatmaps) for heatmaps in all_heatmaps[-1].detach()]
+        if test_cfg.get('output_stages', False):
+            for stage, heatmaps in enumerate(all_heatmaps):
+                for field, sample_heatmaps in zip(fields, heatmaps.detach()):
+                    field.set_field(sample_heatmaps, f'heatmaps_stage{stage}')
+        return preds, fields
