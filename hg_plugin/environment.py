@@ -6,10 +6,13 @@ from them that no hourglass ever calls, so stand-ins are put in their place whil
 """
 import collections
 import contextlib
-import importlib
+import importlib.util
+import pickle
 import sys
 import types
 import warnings
+from importlib import import_module
+from pathlib import Path
 
 # All that MMPose 1.3 imports unconditionally from optional packages: module -> (names, what to install).
 # Any other name must stay missing, because MMPose asks for some of them in `try` blocks to see what is installed.
@@ -22,12 +25,24 @@ OPTIONAL = {
 # module -> why it could not be imported; empty on the full set-up
 stood_in = {}
 
+# What setup.py leaves to the user's MMPose environment, because pip would change the environment to meet it: module -> package
+REQUIRED = dict(torch='torch', cv2='opencv-python-headless', scipy='scipy', pkg_resources="'setuptools<81'", mmengine='mmengine', mmcv='mmcv-lite',
+                six='six', json_tricks='json_tricks', munkres='munkres', xtcocotools='xtcocotools', matplotlib='matplotlib',
+                mmpose='mmpose')
+
+
+def check_requirements() -> None:
+    """Raises an ImportError that says what to install where a package is missing that MMPose or the plugin needs."""
+    missing = [package for module, package in REQUIRED.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ImportError(f'hg_plugin needs packages that this Python does not have; run: pip install {" ".join(missing)}')
+
 
 def _absence(module: str):
     """The error with which ``module`` fails to import, or None where it works."""
     parent = module.split('.')[0]
     try:
-        importlib.import_module(module)
+        import_module(module)
     except Exception as error:  # a broken package raises anything: torchvision without its CUDA libraries a RuntimeError
         if parent not in sys.modules:  # its submodules that did import would be half a package
             for name in [name for name in sys.modules if name.startswith(f'{parent}.')]:
@@ -79,29 +94,73 @@ def import_mmpose() -> None:
         warnings.filterwarnings('ignore', message='Fail to import ``MultiScaleDeformableAttention``')
         with _optional_packages():
             for module in ('mmpose.models', 'mmpose.visualization', 'mmpose.datasets', 'mmpose.engine'):
-                importlib.import_module(module)
+                import_module(module)
         # Afterwards, because it looks for MMDetection in a `try` block and must not find a stand-in.
-        importlib.import_module('mmpose.apis')
+        import_module('mmpose.apis')
+
+
+def find_plugin_configs() -> None:
+    """Lets a config say ``_base_ = 'hg_plugin::hg_2stack_mpii.py'`` in any folder.
+
+    MMEngine 0.10 knows the packages of OpenMMLab by name and no others. The plugin must have been imported when the config is read.
+    """
+    from mmengine.config import Config
+    stock = Config._get_cfg_path
+
+    def get_cfg_path(cfg_path: str, filename: str):
+        package, _, name = cfg_path.partition('::')
+        if package != __package__ or not name:
+            return stock(cfg_path, filename)
+        # no scope: the plugin's modules are in the root registries, where every scope finds them
+        return str(Path(__file__).parent / '.mim' / 'configs' / name), None
+
+    Config._get_cfg_path = staticmethod(get_cfg_path)
+
+
+def _statistics_method(owner: type, name: str):
+    """What ``getattr`` is for in a pickled HistoryBuffer, and nothing else."""
+    from mmengine.logging import HistoryBuffer
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
+        raise pickle.UnpicklingError(f'Unsupported getattr of {name} from {owner}')
+    return getattr(HistoryBuffer, name)
 
 
 def allow_mmengine_checkpoints() -> None:
-    """Lets ``torch.load(weights_only=True)`` read what MMEngine 0.10 writes beside the weights.
+    """Lets ``torch.load(weights_only=True)`` read what MMEngine 0.10 writes beside the weights: its logged scalars.
 
-    Those are the logged scalars and NumPy's random state. Everything else stays refused. Before torch 2.4 there is no such list,
-    and MMEngine loads there with whatever default torch has.
+    Those are HistoryBuffers of NumPy arrays, whose pickles name NumPy's dtypes and constructors, and HistoryBuffer's own methods by way
+    of ``getattr``, for which :func:`_statistics_method` stands in. Everything else stays refused. Before torch 2.4 there is
+    no such list, and MMEngine loads there with whatever default torch has.
     """
     import numpy as np
     import torch
     from mmengine.logging import HistoryBuffer
     if not hasattr(torch.serialization, 'add_safe_globals'):
         return
-    dtypes = {type(np.dtype(name)) for name in ('bool', 'int32', 'int64', 'uint32', 'float32', 'float64')}
+    dtypes = {type(np.dtype(code)) for code in '?bhilqBHILQefd'}
+    constructors = (np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0])
     torch.serialization.add_safe_globals([
         HistoryBuffer, np.ndarray, np.dtype, *dtypes,
-        # the constructors that NumPy's own pickles name, as NumPy 1 and NumPy 2 spell their module
-        *((function, f'numpy.{core}.multiarray.{function.__name__}')
-          for function in (np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]) for core in ('core', '_core')),
+        # as NumPy 1 and NumPy 2 spell the constructors' module, whichever of them wrote the file
+        *((function, f'numpy.{core}.multiarray.{function.__name__}') for function in constructors for core in ('core', '_core')),
+        *((_statistics_method, f'{builtins}.getattr') for builtins in ('builtins', '__builtin__')),
     ])
+
+
+def start_cpu_processes(cfg) -> None:
+    """Joins torchrun's processes on a machine without a GPU, with gloo; MMEngine 0.10 calls CUDA there.
+
+    Args:
+        cfg: MMEngine's config, whose ``model_wrapper_cfg`` is set so that the runner gives no GPU's number to its wrapper.
+    """
+    import torch
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+        device_ids=None)
 
 
 def describe() -> 'collections.OrderedDict[str, str]':

@@ -5,8 +5,10 @@ from argparse import ArgumentParser, Namespace
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 
+from ..environment import start_cpu_processes
 from ..errors import InputError
 from .checkpoint import check_weights, read_checkpoint
 
@@ -58,7 +60,8 @@ def load_config(args: Namespace) -> Config:
             out_dir=args.show_dir,
             interval=args.interval)
     if not torch.cuda.is_available():
-        cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
+        if args.launcher == 'pytorch':
+            start_cpu_processes(cfg)
         for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             if cfg.get(loader) is not None:
                 cfg[loader].pin_memory = False
@@ -99,6 +102,7 @@ def test_runner(args: Namespace) -> Runner:
         evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
         cfg.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=args.dump)]
     runner = Runner.from_cfg(cfg)
-    check_weights(runner.model, state.get('state_dict', state), args.checkpoint)
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    check_weights(model, state.get('state_dict', state), args.checkpoint)
     runner.load_checkpoint(args.checkpoint)
     return runner

@@ -7,17 +7,14 @@ import mmpose
 import numpy as np
 from mmengine.registry import DATASETS
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
 from ..errors import InputError
+from ..evaluation.predictions import load_ground_truth
 
 # MPII gives a person's height in units of 200 pixels; the crop's centre moves down by 15 pixels a unit, so that feet stay in
 # (Newell's training code, and all MPII loaders since).
 PIXELS_A_SCALE = 200.
 CENTER_SHIFT = 15.
-# The head box is drawn around the head; 0.6 of its diagonal is about the head segment's length (MPII's evaluation code).
-HEAD_SIZE_FACTOR = 0.6
 
 KEYS = dict(image=(), center=(2, ), scale=(), joints=(16, 2), joints_vis=(16, ))
 
@@ -28,15 +25,16 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
 
     An annotation file is a list of ``{image, center [x, y], scale, joints 16x2, joints_vis 16}`` in MPII's 1-based pixels. Everything
     is made 0-based here, once: ``keypoints`` (1, 16, 2), ``bbox`` (1, 4), the square of ``200 * scale`` pixels around the lowered
-    centre, which ``GetBBoxCenterScale`` widens by 1.25 to the paper's crop. With ``headbox_file``, ``head_size`` (1, 1) is
-    0.6 of the head box's diagonal, as :class:`hg_plugin.evaluation.MPIIPCKh` needs it.
+    centre, which ``GetBBoxCenterScale`` widens by 1.25 to the paper's crop. With ``headbox_file`` there is also ``head_size``
+    (1, 1), and the joints come from that file, as in published figures (13 of MPII's differ): see
+    :func:`hg_plugin.evaluation.load_ground_truth`.
 
     MMPose's own ``MpiiDataset`` shifts the centre to 0-based pixels and leaves the joints 1-based.
 
     Args:
         ann_file: The annotations, relative to ``data_root``.
-        headbox_file: ``mpii_gt_val.mat`` with ``headboxes_src`` (2, 2, N) in the annotations' order, relative to ``data_root``.
-            Defaults to None.
+        headbox_file: ``mpii_gt_val.mat``, which :class:`hg_plugin.evaluation.MPIIPCKh` needs: head boxes and joints in the
+            annotations' order, relative to ``data_root``. Defaults to None.
         data_prefix: ``dict(img=FOLDER)``, the pictures' folder, relative to ``data_root``. A folder that is given must
             exist. Defaults to None: ``images/``, looked for when the first picture is fetched.
         **kwargs: As for MMEngine's ``BaseDataset``: data_root, metainfo, pipeline, test_mode, indices, ...
@@ -66,12 +64,15 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
             raise InputError(f'{self.ann_file}: the pictures\' folder {images} does not exist (annotation 0 wants '
                              f'{annotations[0]["image"]}); put the pictures there, or set data_root or data_prefix in the config.')
         center, scale, joints, visible = self._stack(annotations)
-        head_sizes = self._read_head_sizes(len(annotations)) if self.headbox_file else None
+        joints = joints - 1
+        if self.headbox_file:
+            truth = self._read_ground_truth(len(annotations))
+            joints, visible = truth['gt'], truth['visible']
 
         center = center + np.stack([np.zeros_like(scale), CENTER_SHIFT * scale], axis=1) - 1
         half = PIXELS_A_SCALE / 2 * scale[:, None]
         bbox = np.concatenate([center - half, center + half], axis=1).astype(np.float32)
-        keypoints = (joints - 1).astype(np.float32)
+        keypoints = joints.astype(np.float32)
         visible = visible.astype(np.float32)
         image_ids = {}
         data_list = []
@@ -85,8 +86,8 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
                 bbox_score=np.ones(1, dtype=np.float32),
                 keypoints=keypoints[index:index + 1],
                 keypoints_visible=visible[index:index + 1])
-            if head_sizes is not None:
-                item['head_size'] = head_sizes[index:index + 1]
+            if self.headbox_file:
+                item['head_size'] = truth['head_size'][index].reshape(1, 1)
             data_list.append(item)
         return data_list
 
@@ -155,23 +156,13 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
             raise wrong(int(np.argmax(without)), 'has no annotated joint (joints_vis is 0 everywhere)')
         return center, scale, joints, visible
 
-    def _read_head_sizes(self, num_persons: int) -> np.ndarray:
-        """Head sizes in pixels, (N, 1)."""
+    def _read_ground_truth(self, num_persons: int) -> dict:
+        """``gt`` (N, 16, 2), ``visible`` (N, 16) and ``head_size`` (N,) from the head-box file."""
         if not osp.isfile(self.headbox_file):
             raise InputError(f'The head-box file {self.headbox_file} does not exist; README.md, "Data", says how to get MPII and '
                              'where it goes, and headbox_file in the config names it.')
-        try:
-            boxes = loadmat(self.headbox_file)['headboxes_src']
-        except KeyError:
-            raise InputError(f'{self.headbox_file} has no headboxes_src; it should be the mpii_gt_val.mat that belongs to '
-                             f'{self.ann_file}.') from None
-        except (ValueError, TypeError, NotImplementedError, OSError, MatReadError) as error:
-            raise InputError(f'{self.headbox_file} is not a MATLAB file or was cut off ({error}); get it again.') from error
-        if boxes.shape != (2, 2, num_persons):
-            raise InputError(f'{self.headbox_file} holds head boxes of shape {boxes.shape}, but {self.ann_file} has {num_persons} '
-                             f'annotations, from index 0 to {num_persons - 1}; the two files do not belong together.')
-        head_sizes = HEAD_SIZE_FACTOR * np.linalg.norm(boxes[1] - boxes[0], axis=0)
-        broken = np.flatnonzero(~(head_sizes > 0))
-        if broken.size:
-            raise InputError(f'{self.headbox_file}, head box {broken[0]}: is empty or NaN; correct the file.')
-        return head_sizes.astype(np.float32)[:, None]
+        truth = load_ground_truth(self.headbox_file)
+        if len(truth['gt']) != num_persons:
+            raise InputError(f'{self.headbox_file} holds {len(truth["gt"])} persons, but {self.ann_file} has {num_persons} '
+                             f'annotations, up to index {num_persons - 1}; the two files do not belong together.')
+        return truth

@@ -177,6 +177,8 @@ class StackedHourglass(BaseModule):
         norm_cfg: Norm layer, e.g. ``dict(type='SyncBN')``. Defaults to ``dict(type='BN')``.
         with_cp: Keep only each hourglass's input for the backward pass and compute its inside again: slower, and
             far less memory. Gradients and running statistics are the same. Defaults to False.
+        channels_last: Keep weights and activations in torch's channels_last memory format: faster convolutions on CPUs, and on
+            GPUs in half precision. Results are the same. Defaults to False.
         init_cfg: MMEngine's initialisation config. Defaults to None: torch's own, as the published training code has.
 
     Raises:
@@ -195,6 +197,7 @@ class StackedHourglass(BaseModule):
                  join: str = 'add',
                  norm_cfg: dict = dict(type='BN'),
                  with_cp: bool = False,
+                 channels_last: bool = False,
                  init_cfg: Optional[dict] = None):
         super().__init__(init_cfg)
         num_blocks = (num_blocks, num_blocks) if isinstance(num_blocks, int) else tuple(num_blocks)
@@ -256,6 +259,8 @@ class StackedHourglass(BaseModule):
             else:
                 self.joins.append(ConcatJoin(feature_channels, previous_channels, num_keypoints))
                 in_channels, previous_channels = feature_channels + previous_channels, feature_channels
+        if channels_last:  # convolutions hand the format of their weights on to what they return
+            self.to(memory_format=torch.channels_last)
 
     def check_input_size(self, height: int, width: int) -> None:
         """Raises an :class:`InputError` that names sizes which would work where (height, width) does not."""

@@ -1,0 +1,70 @@
+# make demo and make test need Python 3.10 to 3.12 and, on 3.12, a C compiler. Everything they make lies in this folder.
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST ?=
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
+CONFIG = configs/hg_2stack_synthetic.py
+RUN = work_dirs/hg_2stack_synthetic
+
+# A stamp is written when a step has succeeded. This one holds what TORCH was, which stays until another one is given.
+INSTALLED = $(VENV)/.installed
+ifeq ($(origin TORCH),undefined)
+TORCH := $(if $(wildcard $(INSTALLED)),$(shell cat $(INSTALLED)),-r requirements/torch.txt)
+endif
+
+.PHONY: help demo data test clean FORCE
+.NOTPARALLEL:
+
+help:
+	@echo 'make demo    draw synthetic persons, train two small stacks on them, test; leaves one picture'
+	@echo 'make test    run the tests; PYTEST="..." is passed on to pytest'
+	@echo 'make clean   remove .venv, build leftovers and what make demo made'
+	@echo
+	@echo 'PYTHON=python3.12 VENV=.venv312        another Python, in an environment of its own'
+	@echo 'TORCH="torch==2.11.0 --index-url ..."  another torch: anything that pip install takes'
+	@echo 'TORCH=                                 the torch that $(VENV) has. To use the one of your Python, run'
+	@echo '                                       $(PYTHON) -m venv --system-site-packages $(VENV) before'
+
+demo: $(RUN)/.finished
+	$(VENV)/bin/python tools/test.py $(CONFIG) "$$(ls -t $(RUN)/best_*.pth | head -n 1)"
+	@echo 'Test persons, prediction beside truth: $(CURDIR)/$(RUN)/predictions.png'
+
+# Goes on where an interrupted training stopped.
+$(RUN)/.finished: | data
+	$(VENV)/bin/python tools/train.py $(CONFIG) $(if $(wildcard $(RUN)/last_checkpoint),--resume)
+	@touch $@
+
+# Leaves a complete set alone.
+data: $(VENV)/.plugin
+	$(VENV)/bin/python tools/make_synthetic.py data/synthetic --train 1500 --val 200
+
+test: $(VENV)/.plugin $(VENV)/.test
+	$(VENV)/bin/python -m pytest $(PYTEST)
+
+ifneq ($(TORCH),$(shell cat $(INSTALLED) 2>/dev/null))
+$(INSTALLED): FORCE
+endif
+$(INSTALLED): requirements/build.txt requirements/runtime.txt requirements/torch.txt
+	@$(if $(wildcard $(VENV)/bin/pip),$(VENV)/bin/python,$(PYTHON)) -c \
+	'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || { \
+	echo 'error: hg_plugin supports Python 3.10, 3.11 and 3.12, which $(PYTHON) is not; give another: PYTHON=python3.11'; \
+	exit 1; }
+	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --no-deps -r requirements/build.txt
+	$(PIP) install --no-deps --no-build-isolation -r requirements/runtime.txt
+	$(if $(TORCH),$(PIP) install $(TORCH))
+	@$(VENV)/bin/python -c 'import torch' || { \
+	echo 'error: $(VENV) has no torch that works; make help says how to choose one'; exit 1; }
+	@echo '$(TORCH)' > $@
+
+# Version and requirements are read at installation; all other edits take effect without one.
+$(VENV)/.plugin: $(INSTALLED) setup.py hg_plugin/__init__.py
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.test: $(INSTALLED) requirements/test.txt
+	$(PIP) install --no-deps -r requirements/test.txt
+	@touch $@
+
+clean:
+	rm -rf .venv build dist hg_plugin.egg-info data/synthetic $(RUN)

@@ -1,0 +1,43 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.registry import init_default_scope
+
+import hg_plugin  # noqa: F401
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get('HG_DATA', ROOT / '../shared/data')).resolve()
+
+
+@pytest.fixture(autouse=True)
+def default_scope():
+    """As every config sets it."""
+    init_default_scope('mmpose')
+
+
+@pytest.fixture
+def real_data():
+    """Gives a folder of the real data by name, or skips where it is absent."""
+
+    def folder(name):
+        if not (DATA / name).is_dir():
+            pytest.skip(f'{name} is not in {DATA}; set HG_DATA to where it is')
+        return DATA / name
+
+    return folder
+
+
+@pytest.fixture
+def run():
+    """Runs a command line in the repository and returns (exit code, everything it printed)."""
+
+    def run(*command, **env):
+        result = subprocess.run(
+            [sys.executable, *map(str, command)], cwd=ROOT, env={**os.environ, **env}, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, timeout=400)
+        return result.returncode, result.stdout
+
+    return run

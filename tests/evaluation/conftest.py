@@ -1,0 +1,30 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DATA = Path(os.environ.get('HG_DATA', Path(__file__).parents[2] / '../shared/data'))
+
+
+@pytest.fixture
+def mpii_annotations():
+    """The folder with the annotations of MPII's whole validation set."""
+    folder = DATA / 'mpii_annotations'
+    if not folder.is_dir():
+        pytest.skip(f'MPII annotations are not at {folder}; set HG_DATA')
+    return folder
+
+
+@pytest.fixture
+def people():
+    """Makes the arguments of `pckh` for N persons whose joints are off by up to a head; some are not annotated."""
+
+    def make(num_persons, seed=0):
+        random = np.random.RandomState(seed)
+        gt = random.uniform(0, 500, (num_persons, 16, 2))
+        head_size = random.uniform(20, 80, num_persons)
+        pred = gt + random.normal(0, 0.3, gt.shape) * head_size[:, None, None]
+        return dict(pred=pred, gt=gt, visible=random.rand(num_persons, 16) < 0.8, head_size=head_size)
+
+    return make

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS
+from mmengine.structures import InstanceData, PixelData
+from mmpose.evaluation.functional import pose_pck_accuracy
+from mmpose.registry import KEYPOINT_CODECS
+from mmpose.registry import MODELS as POSE_MODELS
+from mmpose.structures import PoseDataSample
+
+from hg_plugin.errors import InputError
+from hg_plugin.models.multi_stage_heatmap_head import heatmap_pck
+
+CODECS = dict(
+    msra=dict(type='MSRAHeatmap', input_size=(64, 96), heatmap_size=(16, 24), sigma=2),
+    unbiased=dict(type='MSRAHeatmap', input_size=(64, 96), heatmap_size=(16, 24), sigma=2, unbiased=True),
+    udp=dict(type='UDPHeatmap', input_size=(64, 96), heatmap_size=(16, 24), sigma=2))
+FLIP_INDICES = [5, 4, 3, 2, 1, 0, 6, 7, 8, 9, 15, 14, 13, 12, 11, 10]
+
+
+def samples(num, codec=CODECS['msra'], seed=0):
+    """Data samples with targets of random keypoints, as MMPose's pipeline packs them."""
+    random = np.random.RandomState(seed)
+    codec = KEYPOINT_CODECS.build(codec)
+    packed = []
+    for _ in range(num):
+        keypoints = random.uniform((8, 8), (56, 88), (1, 16, 2)).astype(np.float32)
+        visible = (random.rand(1, 16) < 0.8).astype(np.float32)
+        encoded = codec.encode(keypoints, visible)
+        sample = PoseDataSample(metainfo=dict(flip_indices=FLIP_INDICES))
+        sample.gt_instances = InstanceData(keypoints=keypoints, keypoints_visible=visible)
+        sample.gt_fields = PixelData(heatmaps=torch.from_numpy(encoded['heatmaps']))
+        sample.gt_instance_labels = InstanceData(keypoint_weights=torch.from_numpy(encoded['keypoint_weights']))
+        packed.append(sample)
+    return packed
+
+
+def head(**kwargs):
+    return MODELS.build(dict(type='MultiStageHeatmapHead', **dict(dict(num_stages=2, out_channels=16), **kwargs)))
+
+
+def heatmaps(stages=2, num=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.rand(num, 16, 24, 16, generator=generator) for _ in range(stages))
+
+
+def test_it_has_no_parameters_behind_heatmaps():
+    assert not list(head().parameters())
+
+
+def test_losses_by_stage_and_their_weights():
+    plain = head().loss(heatmaps(), samples(3))
+    weighted = head(stage_weights=[0.5, 3]).loss(heatmaps(), samples(3))
+    assert set(plain) == {'loss_stage0', 'loss_stage1', 'heatmap_peak', 'acc_pose'}
+    assert torch.isclose(weighted['loss_stage0'], 0.5 * plain['loss_stage0'])
+    assert torch.isclose(weighted['loss_stage1'], 3 * plain['loss_stage1'])
+    targets = torch.stack([s.gt_fields.heatmaps for s in samples(3)])
+    weights = torch.cat([s.gt_instance_labels.keypoint_weights for s in samples(3)])[..., None, None]
+    assert torch.isclose(plain['loss_stage1'], ((heatmaps()[1] - targets)**2 * weights).mean())
+
+
+def test_heatmap_peak_is_one_for_the_truth_and_zero_for_nothing():
+    batch = samples(3)
+    truth = torch.stack([s.gt_fields.heatmaps for s in batch])
+    assert head().loss((truth, truth), batch)['heatmap_peak'] == pytest.approx(1, abs=0.05)
+    assert head().loss((truth, 0 * truth), batch)['heatmap_peak'] == 0
+
+
+@pytest.mark.parametrize('size', [(24, 24), (16, 16)])
+def test_accuracy_is_mmposes(size):
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(6, 16, *size, generator=generator)
+    pred = torch.where(torch.rand(6, 16, 1, 1, generator=generator) < 0.5, target, target.roll(6, -1))
+    pred[0, 0] = 0  # a heatmap without a peak
+    weights = (torch.rand(6, 16, generator=generator) < 0.7).float()
+    weights[:, 3] = 0  # a keypoint that nobody has
+    _, expected, _ = pose_pck_accuracy(pred.numpy(), target.numpy(), weights.numpy() > 0)
+    assert 0.1 < expected < 0.9
+    assert heatmap_pck(pred, target, weights).item() == pytest.approx(expected, abs=1e-6)
+    assert heatmap_pck(pred, target, torch.zeros(6, 16)) == 0
+
+
+def test_it_takes_the_place_of_cpm_head():
+    torch.manual_seed(0)
+    backbone = POSE_MODELS.build(dict(type='HourglassNet', num_stacks=2, downsample_times=2, stage_channels=(256, ) * 3,
+                                      stage_blocks=(1, ) * 3)).train()
+    config = dict(in_channels=256, out_channels=16, num_stages=2, loss=dict(type='KeypointMSELoss', use_target_weight=True))
+    theirs = POSE_MODELS.build(dict(type='CPMHead', deconv_out_channels=None, **config))
+    ours = POSE_MODELS.build(dict(type='MultiStageHeatmapHead', **config))
+    ours.load_state_dict(theirs.state_dict())
+    with torch.no_grad():
+        features = backbone(torch.randn(2, 3, 96, 64))
+        expected, got = theirs.loss(features, samples(2)), ours.loss(features, samples(2))
+    assert (got['loss_stage0'] + got['loss_stage1']).item() == pytest.approx(expected['loss_kpt'].item(), abs=1e-6)
+
+
+@pytest.mark.parametrize('codec', CODECS)
+def test_keypoints_come_back_through_every_codec(codec):
+    batch = samples(3, CODECS[codec])
+    truth = torch.stack([s.gt_fields.heatmaps for s in batch])
+    preds = head(decoder=CODECS[codec]).predict((0 * truth, truth), batch)
+    for sample, pred in zip(batch, preds):
+        seen = sample.gt_instances.keypoints_visible > 0
+        # half a heatmap pixel, and a quarter with the refinement of unbiased and UDP decoding
+        assert np.abs(pred.keypoints - sample.gt_instances.keypoints)[seen].max() < (2.1 if codec == 'msra' else 1)
+
+
+@pytest.mark.parametrize('loss', [
+    dict(type='KeypointOHKMMSELoss', use_target_weight=True),
+    dict(type='AdaptiveWingLoss', use_target_weight=True),
+    [dict(type='KeypointMSELoss'), dict(type='FocalHeatmapLoss')],
+])
+def test_any_heatmap_loss_by_config(loss):
+    losses = head(loss=loss).loss(heatmaps(), samples(3))
+    assert all(losses[f'loss_stage{stage}'].isfinite() for stage in range(2))
+
+
+def test_flip_test_averages_both_views():
+    batch, (a, b) = samples(3), heatmaps()
+    mirrored = b.flip(-1)[:, FLIP_INDICES]
+    both = head(decoder=CODECS['msra']).predict([(a, b), (a, mirrored)], batch, dict(flip_test=True))
+    single = head(decoder=CODECS['msra']).predict((a, b), batch)
+    for x, y in zip(both, single):
+        assert np.allclose(x.keypoints, y.keypoints) and np.allclose(x.keypoint_scores, y.keypoint_scores)
+
+
+def test_heatmaps_of_the_last_or_of_every_stage():
+    batch, (a, b) = samples(3), heatmaps()
+    _, fields = head(decoder=CODECS['msra']).predict((a, b), batch, dict(output_heatmaps=True))
+    assert list(fields[1].keys()) == ['heatmaps'] and torch.equal(fields[1].heatmaps, b[1])
+    _, fields = head(decoder=CODECS['msra']).predict((a, b), batch, dict(output_stages=True))
+    assert torch.equal(fields[2].heatmaps_stage0, a[2]) and torch.equal(fields[2].heatmaps_stage1, b[2])
+
+
+def test_mismatches_are_one_clear_error():
+    with pytest.raises(InputError, match='num_stages=2, but the backbone returns 3 stages'):
+        head()(heatmaps(stages=3))
+    with pytest.raises(InputError, match='out_channels=17, but the backbone returns 16'):
+        head(out_channels=17)(heatmaps())
+    with pytest.raises(InputError, match='but the targets'):
+        head().loss(tuple(h[..., :8] for h in heatmaps()), samples(3))
+    with pytest.raises(InputError, match='stage_weights has 3 entries for num_stages=2'):
+        head(stage_weights=[1, 1, 1])
+    with pytest.raises(InputError, match='loss has 1 entries'):
+        head(loss=[dict(type='KeypointMSELoss')])

@@ -1,0 +1,130 @@
+import copy
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch.utils.flop_counter import FlopCounterMode
+
+from hg_plugin.errors import InputError
+from hg_plugin.models import StackedHourglass
+
+BEARPAW = dict(stem_channels=(64, 128, 256, 256))
+PAPER_V1 = dict(
+    num_blocks=(3, 1), stem_channels=(64, 128, 128, 128, 256), out_channels=512, residual='postact', join='concat')
+
+
+@pytest.mark.parametrize('kwargs, parameters', [
+    (dict(num_stacks=1), 3_426_448),
+    (dict(num_stacks=2), 6_570_400),
+    (dict(num_stacks=8), 25_434_112),
+    (dict(num_stacks=1, **BEARPAW), 3_586_960),
+    (dict(num_stacks=2, **BEARPAW), 6_730_912),
+    (dict(num_stacks=8, **BEARPAW), 25_594_624),
+    (dict(num_stacks=2, **PAPER_V1), 26_370_848),
+])
+def test_parameters_of_the_published_networks(kwargs, parameters):
+    assert sum(p.numel() for p in StackedHourglass(**kwargs).parameters()) == parameters
+
+
+@pytest.mark.parametrize('kwargs, gmacs', [(dict(num_stacks=2), 8.33), (dict(num_stacks=8), 27.44), (PAPER_V1, 26.20)])
+def test_multiply_adds_of_the_published_networks(kwargs, gmacs):
+    with torch.device('meta'):
+        model = StackedHourglass(**kwargs).eval()
+        with FlopCounterMode(display=False) as counter:
+            model(torch.zeros(1, 3, 256, 256))
+    assert round(counter.get_total_flops() / 2e9, 2) == gmacs
+
+
+@pytest.mark.parametrize('variant', [{}, dict(num_blocks=2), dict(num_blocks=(3, 1), stem_channels=(8, 16, 16, 16, 32), out_channels=64,
+                                                                  residual='postact', join='concat')])
+def test_every_stack_returns_heatmaps_and_every_weight_learns(variant):
+    model = StackedHourglass(num_stacks=3, num_keypoints=5, depth=2, channels=32, **variant)
+    heatmaps = model(torch.randn(2, 3, 32, 48))
+    assert [tuple(h.shape) for h in heatmaps] == [(2, 5, 8, 12)] * 3
+    heatmaps[-1].square().mean().backward()
+    # the last loss alone reaches everything, because each stack is fed its predecessor's input, features and prediction
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_prediction_is_fed_to_the_next_stack():
+    model = StackedHourglass(depth=1, channels=16, num_keypoints=3).eval()
+    image = torch.randn(1, 3, 16, 16)
+    before = model(image)
+    model.scores[0].bias.data += 1
+    after = model(image)
+    assert torch.allclose(after[0], before[0] + 1, atol=1e-5)
+    assert not torch.allclose(after[1], before[1])
+
+
+def test_checkpointing_changes_neither_gradients_nor_running_statistics():
+    torch.manual_seed(0)
+    plain = StackedHourglass(num_stacks=3, depth=2, channels=16)
+    frugal = copy.deepcopy(plain)
+    frugal.with_cp = True
+    image = torch.randn(2, 3, 32, 32)
+    for model in (plain, frugal):
+        for _ in range(2):
+            sum(h.square().mean() for h in model(image)).backward()
+    for (name, a), b in zip(plain.named_parameters(), frugal.parameters()):
+        assert torch.equal(a.grad, b.grad), name
+    for (name, a), b in zip(plain.named_buffers(), frugal.named_buffers()):
+        assert torch.equal(a, b[1]), name
+    assert all(m.momentum == 0.1 for m in frugal.modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+
+def test_checkpointing_keeps_fewer_activations():
+    kept = {}
+    for with_cp in (False, True):
+        model = StackedHourglass(num_stacks=4, depth=2, channels=16, with_cp=with_cp)
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            model(torch.randn(1, 3, 32, 32))
+        kept[with_cp] = sum(sizes)
+    assert kept[True] < kept[False] / 3
+
+
+def test_channels_last_changes_no_results():
+    torch.manual_seed(0)
+    plain = StackedHourglass(depth=2, channels=16)
+    last = StackedHourglass(depth=2, channels=16, channels_last=True)
+    last.load_state_dict(plain.state_dict())
+    image = torch.randn(2, 3, 32, 32)
+    for a, b in zip(plain(image), last(image)):
+        assert b.is_contiguous(memory_format=torch.channels_last)
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_sync_batch_norm_by_config():
+    model = MODELS.build(dict(type='StackedHourglass', depth=2, channels=16, norm_cfg=dict(type='SyncBN')))
+    assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in model.modules())
+    assert not any(type(m) is torch.nn.BatchNorm2d for m in model.modules())
+    model(torch.randn(2, 3, 32, 32))[-1].sum().backward()
+
+
+@pytest.mark.parametrize('height, width, depth', [(64, 64, 4), (128, 192, 4), (48, 16, 2)])
+def test_sizes_that_divide_work(height, width, depth):
+    model = StackedHourglass(num_stacks=1, depth=depth, channels=16).eval()
+    assert model(torch.zeros(1, 3, height, width))[0].shape[-2:] == (height // 4, width // 4)
+
+
+def test_other_sizes_name_those_that_would_work():
+    with pytest.raises(InputError, match='width 192 or 256 and height 64 or 128'):
+        StackedHourglass(num_stacks=1, channels=16)(torch.zeros(1, 3, 100, 250))
+    with pytest.raises(InputError, match='width 64 and height 256 or 320'):
+        StackedHourglass(num_stacks=1, channels=16)(torch.zeros(1, 3, 257, 64))
+
+
+@pytest.mark.parametrize('kwargs, message', [
+    (dict(num_stacks=0), 'num_stacks is 0'),
+    (dict(depth=0), 'depth is 0'),
+    (dict(num_blocks=(1, 2, 3)), 'num_blocks'),
+    (dict(stem_channels=(64, 128)), 'stem_channels'),
+    (dict(stem_channels=(64, 128, 128)), 'equals channels'),
+    (dict(channels=33), 'even'),
+    (dict(residual='resnet'), 'preact, postact'),
+    (dict(join='cat'), "'add' or 'concat'"),
+    (dict(out_channels=512), "join='add'"),
+])
+def test_arguments_that_build_no_network(kwargs, message):
+    with pytest.raises(InputError, match=message):
+        StackedHourglass(**kwargs)

@@ -1,0 +1,103 @@
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+
+from hg_plugin import environment
+
+
+def python(code, **env):
+    result = subprocess.run([sys.executable, '-c', code], env={**os.environ, **env}, text=True, capture_output=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    return result.stdout + result.stderr
+
+
+def test_import_gives_mmpose_without_a_word_and_leaves_no_stand_in_behind():
+    out = python('''
+import sys, hg_plugin
+import mmpose.models, mmpose.visualization, mmpose.apis
+from hg_plugin.environment import stood_in
+for module in stood_in:
+    assert module not in sys.modules and (module.split('.')[0] == 'mmcv' or module.split('.')[0] not in sys.modules), module
+if 'mmdet.utils' in stood_in:
+    assert not mmpose.apis.inferencers.base_mmpose_inferencer.has_mmdet
+''')
+    assert out == ''
+
+
+def test_a_working_package_is_not_hidden(tmp_path):
+    package = tmp_path / 'torchvision'
+    package.mkdir()
+    (package / '__init__.py').write_text("__version__ = '9.9'")
+    (package / 'transforms.py').write_text('class ToPILImage:\n    real = True\n')
+    out = python(
+        'import hg_plugin, torchvision, mmpose.visualization.simcc_vis as m;'
+        'print(m.ToPILImage.real, torchvision.__version__, "torchvision.transforms" in hg_plugin.environment.stood_in)',
+        PYTHONPATH=os.pathsep.join([str(tmp_path), os.getcwd()]))
+    assert out.split() == ['True', '9.9', 'False']
+
+
+def test_a_broken_package_is_stood_in_for_and_leaves_no_halves(tmp_path):
+    package = tmp_path / 'torchvision'
+    package.mkdir()
+    (package / '__init__.py').write_text("from . import part\nraise RuntimeError('operator torchvision::nms does not exist')")
+    (package / 'part.py').write_text('')
+    out = python(
+        'import sys, hg_plugin; print(hg_plugin.environment.stood_in["torchvision.transforms"]);'
+        'print([m for m in sys.modules if m.startswith("torchvision")])',
+        PYTHONPATH=os.pathsep.join([str(tmp_path), os.getcwd()]))
+    assert out.splitlines() == ['RuntimeError: operator torchvision::nms does not exist', '[]']
+
+
+@pytest.mark.skipif('torchvision.transforms' not in environment.stood_in, reason='torchvision is installed')
+def test_a_stand_in_that_is_used_names_the_package():
+    from mmpose.visualization import simcc_vis
+    with pytest.raises(ImportError, match='install torchvision'):
+        simcc_vis.ToPILImage()
+
+
+def test_history_buffers_load_with_weights_only(tmp_path):
+    buffer = HistoryBuffer([0.5, 0.25, 1.0], [1, 1, 2])
+    content = dict(buffer=buffer, scalar=np.float64(0.1), array=np.arange(3, dtype=np.uint8), state_dict=dict(w=torch.ones(2)))
+    torch.save(content, tmp_path / 'a.pth')
+    loaded = torch.load(tmp_path / 'a.pth', weights_only=True)
+    assert loaded['buffer'].mean() == buffer.mean() and loaded['buffer'].min(2) == 0.25
+    assert loaded['scalar'] == content['scalar'] and (loaded['array'] == content['array']).all()
+
+
+class Touch:
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), 'w')
+
+
+class ThroughGetattr:
+    """Reaches code by way of the one getattr that HistoryBuffer's pickles need."""
+
+    def __reduce__(self):
+        return getattr, (HistoryBuffer, '__init__')
+
+
+@pytest.mark.parametrize('attack', [Touch, lambda path: ThroughGetattr(), lambda path: os.system])
+def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, attack):
+    torch.save(dict(state_dict={}, meta=attack(tmp_path / 'touched')), tmp_path / 'evil.pth')
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / 'evil.pth', weights_only=True)
+    assert not (tmp_path / 'touched').exists()
+
+
+def test_the_report_for_a_bug(run):
+    code, out = run('-m', 'hg_plugin')
+    assert code == 0
+    for heading in ('hg_plugin', 'torch', 'mmengine', 'mmcv', 'mmpose', 'numpy', 'set-up', 'GPU', 'CPU threads'):
+        assert heading in out
+    assert ('slim' if environment.stood_in else 'full') in out
+    assert 'Traceback' not in out and 'Warning' not in out

@@ -1,0 +1,104 @@
+"""setup.py: what an installation adds to an environment, and what a wheel holds. Nothing here needs a network."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from ast import literal_eval
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+import hg_plugin
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*command, cwd, **environment):
+    """Runs Python with these arguments in a folder and returns what it prints."""
+    done = subprocess.run(
+        [sys.executable, *command], cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def pip(*arguments, cwd):
+    return run('-m', 'pip', '--disable-pip-version-check', *arguments, '--no-index', cwd=cwd)
+
+
+def only(folder, pattern):
+    file, = folder.glob(pattern)
+    return file
+
+
+def content(wheel):
+    """The files of a wheel by name, but for the record of their hashes."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist() if not name.endswith('/RECORD')}
+
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+    """A copy of what the repository holds, because setuptools leaves its build folders beside setup.py."""
+    folder = tmp_path_factory.mktemp('source')
+    for name in ('setup.py', 'MANIFEST.in', 'LICENSE', 'Makefile', 'pytest.ini'):
+        shutil.copy(ROOT / name, folder)
+    for name in ('hg_plugin', 'configs', 'tools', 'requirements'):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def wheel(source):
+    pip('wheel', '.', '--no-deps', '--no-build-isolation', '--wheel-dir', 'wheels', cwd=source)
+    return only(source / 'wheels', '*.whl')
+
+
+def test_installs_nothing_else(source):
+    """pip would install this package and no other into this environment, which already runs the plugin."""
+    printed = pip('install', '.', '--dry-run', '--quiet', '--no-build-isolation', '--report', '-', cwd=source)
+    assert [package['metadata']['name'] for package in json.loads(printed)['install']] == ['hg_plugin']
+
+
+def test_version(wheel):
+    files = content(wheel)
+    metadata = Parser().parsestr(files[f'hg_plugin-{hg_plugin.__version__}.dist-info/METADATA'].decode())
+    assert metadata['Version'] == hg_plugin.__version__
+    assert metadata['License'] == 'Apache-2.0'
+
+
+def test_wheel_holds_package_configs_and_tools(source, wheel):
+    expected = {f'hg_plugin/{file.relative_to(source / "hg_plugin")}': file.read_bytes()
+                for file in (source / 'hg_plugin').glob('**/*.py') if '.mim' not in file.parts}
+    for folder in ('configs', 'tools'):
+        expected.update({f'hg_plugin/.mim/{file.relative_to(source)}': file.read_bytes()
+                         for file in (source / folder).glob('**/*') if file.suffix in ('.py', '.sh')})
+    assert {'hg_plugin/.mim/configs/hg_2stack_mpii.py', 'hg_plugin/.mim/tools/train.py'} <= set(expected)
+    assert {name: data for name, data in content(wheel).items() if '.dist-info/' not in name} == expected
+
+
+def test_wheel_from_source_distribution_is_the_same(source, wheel):
+    run('-c', 'from setuptools.build_meta import build_sdist; build_sdist("sdist")', cwd=source)
+    sdist = only(source / 'sdist', '*.tar.gz')
+    pip('wheel', sdist, '--no-deps', '--no-build-isolation', '--wheel-dir', 'again', cwd=source)
+    assert content(only(source / 'again', '*.whl')) == content(wheel)
+
+
+def test_config_of_installed_package_as_base(wheel, tmp_path):
+    """``hg_plugin::hg_2stack_mpii.py`` leads to the installed file, from a folder that has nothing to do with it."""
+    pip('install', wheel, '--no-deps', '--target', 'site', cwd=tmp_path)
+    (tmp_path / 'mine.py').write_text('''
+_base_ = 'hg_plugin::hg_2stack_mpii.py'
+model = dict(backbone=dict(num_stacks=3))
+''')
+    (tmp_path / 'show.py').write_text('''
+import hg_plugin
+from mmengine.config import Config
+print(hg_plugin.__file__)
+print(Config.fromfile('mine.py').model.backbone)
+''')
+    printed = run('show.py', cwd=tmp_path, PYTHONPATH=str(tmp_path / 'site')).splitlines()
+    assert printed[-2] == str(tmp_path / 'site/hg_plugin/__init__.py')
+    assert literal_eval(printed[-1]) == dict(type='StackedHourglass', num_stacks=3, num_keypoints=16)

@@ -1,0 +1,31 @@
+"""Scores saved predictions on MPII: PCKh as the stacked hourglass paper reports it."""
+import argparse
+
+from hg_plugin.errors import command
+from hg_plugin.evaluation import load_ground_truth, load_predictions, pckh_curves, pckh_figures, pckh_table, plot_pckh
+from hg_plugin.evaluation.pckh import MEAN_WEIGHTS
+
+
+@command
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('pred', nargs='+', metavar='PRED',
+                        help='.mat, .npz or .h5 with preds, (N, 16, 2) in 1-based pixels')
+    parser.add_argument('--gt', required=True, metavar='MAT', help='mpii_gt_val.mat')
+    parser.add_argument('--weights', choices=MEAN_WEIGHTS, default='annotations',
+                        help='of the joints in Mean; default: %(default)s')
+    parser.add_argument('--plot', metavar='FILE.png', help='also draw PCKh against the threshold')
+    args = parser.parse_args()
+
+    truth = load_ground_truth(args.gt)
+    curves = {
+        path: pckh_curves(load_predictions(path, len(truth['gt'])), **truth, weights=args.weights)
+        for path in args.pred
+    }
+    print(pckh_table({path: pckh_figures(own) for path, own in curves.items()}, weights=args.weights))
+    if args.plot:
+        plot_pckh(curves, args.plot, weights=args.weights)
+
+
+if __name__ == '__main__':
+    main()
