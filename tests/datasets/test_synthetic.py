@@ -146,6 +146,21 @@ def test_turned_backs_swap_the_sides_of_the_picture():
     assert right_is_on_the_left(1) < .15
 
 
+def test_a_shirt_front_shows_who_faces_the_viewer():
+    rng = np.random.default_rng(0)
+    look = {**synthetic.random_look(rng), 'front': np.full((*synthetic.PATCH, 3), (255, 0, 255), np.uint8)}
+
+    def shown(from_behind):
+        picture = np.zeros((240, 320, 3), np.uint8)
+        pose, head = synthetic.random_pose(rng, from_behind=from_behind)
+        points, stature = synthetic.place(rng, pose, (320, 240), truncated=0)
+        synthetic.draw_person(picture, points, head, look, stature)
+        return (picture == (255, 0, 255)).all(2).any()
+
+    assert np.mean([shown(from_behind=0) for _ in range(30)]) > .85
+    assert np.mean([shown(from_behind=1) for _ in range(30)]) < .15
+
+
 def test_hidden_joints_stay_annotated():
     free, hidden = pictures(3, 10, occluded=0), pictures(3, 10, occluded=1)
     for (picture, person), (other_picture, other_person) in zip(free, hidden):

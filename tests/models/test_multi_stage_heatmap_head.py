@@ -24,8 +24,9 @@ def samples(num, codec=CODECS['msra'], seed=0):
     codec = KEYPOINT_CODECS.build(codec)
     packed = []
     for _ in range(num):
-        keypoints = random.uniform((8, 8), (56, 88), (1, 16, 2)).astype(np.float32)
+        keypoints = random.uniform((16, 16), (48, 80), (1, 16, 2)).astype(np.float32)
         visible = (random.rand(1, 16) < 0.8).astype(np.float32)
+        visible[0, 0] = 1
         encoded = codec.encode(keypoints, visible)
         sample = PoseDataSample(metainfo=dict(flip_indices=FLIP_INDICES))
         sample.gt_instances = InstanceData(keypoints=keypoints, keypoints_visible=visible)
@@ -83,7 +84,7 @@ def test_accuracy_is_mmposes(size):
 def test_it_takes_the_place_of_cpm_head():
     torch.manual_seed(0)
     backbone = POSE_MODELS.build(dict(type='HourglassNet', num_stacks=2, downsample_times=2, stage_channels=(256, ) * 3,
-                                      stage_blocks=(1, ) * 3)).train()
+                                      stage_blocks=(1, ) * 3))
     config = dict(in_channels=256, out_channels=16, num_stages=2, loss=dict(type='KeypointMSELoss', use_target_weight=True))
     theirs = POSE_MODELS.build(dict(type='CPMHead', deconv_out_channels=None, **config))
     ours = POSE_MODELS.build(dict(type='MultiStageHeatmapHead', **config))

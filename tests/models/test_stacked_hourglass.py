@@ -86,8 +86,8 @@ def test_checkpointing_keeps_fewer_activations():
 def test_channels_last_changes_no_results():
     torch.manual_seed(0)
     plain = StackedHourglass(depth=2, channels=16)
-    last = StackedHourglass(depth=2, channels=16, channels_last=True)
-    last.load_state_dict(plain.state_dict())
+    last = StackedHourglass(depth=2, channels=16, channels_last=True).eval()
+    last.load_state_dict(plain.eval().state_dict())
     image = torch.randn(2, 3, 32, 32)
     for a, b in zip(plain(image), last(image)):
         assert b.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,160 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from mmengine.registry import VISUALIZERS
+from scipy.io import loadmat, savemat
+
+from hg_plugin.datasets import MPIIPoseDataset
+from hg_plugin.errors import InputError
+
+PIPELINE = [
+    dict(type='LoadImage'),
+    dict(type='GetBBoxCenterScale'),
+    dict(type='TopdownAffine', input_size=(256, 256)),
+    dict(type='PackPoseInputs', pack_transformed=True)
+]
+
+
+@pytest.fixture
+def sample_set(real_data, tmp_path):
+    """A copy of the five real MPII persons, to be damaged."""
+    return shutil.copytree(real_data('mpii_sample'), tmp_path / 'mpii')
+
+
+def edit(root, change):
+    path = root / 'annotations/mpii_val.json'
+    annotations = json.loads(path.read_text())
+    change(annotations)
+    path.write_text(json.dumps(annotations))
+
+
+def load(root, **kwargs):
+    return MPIIPoseDataset(
+        'annotations/mpii_val.json', headbox_file='annotations/mpii_gt_val.mat', data_root=str(root),
+        **dict(dict(data_prefix=dict(img='images/'), pipeline=PIPELINE, test_mode=True), **kwargs))
+
+
+def test_all_real_persons_load_in_the_order_of_the_file(real_data):
+    folder = real_data('mpii_annotations')
+    train = MPIIPoseDataset('mpii_train.json', data_root=str(folder))
+    val = MPIIPoseDataset('mpii_val.json', headbox_file='mpii_gt_val.mat', data_root=str(folder), test_mode=True)
+    assert (len(train), len(val)) == (22_246, 2_958)
+    annotations = json.loads((folder / 'mpii_train.json').read_text())
+    for index in (0, 11_000, 22_245):
+        item, annotation = train.get_data_info(index), annotations[index]
+        assert item['id'] == index and item['img_path'].endswith(annotation['image'])
+        assert np.allclose(item['keypoints'][0], np.array(annotation['joints']) - 1)
+        assert np.array_equal(item['keypoints_visible'][0], annotation['joints_vis'])
+    assert 'head_size' not in train.get_data_info(0)
+
+
+def test_everything_is_0_based_and_the_crop_is_the_papers(real_data):
+    folder = real_data('mpii_annotations')
+    item = MPIIPoseDataset(
+        'mpii_val.json', headbox_file='mpii_gt_val.mat', data_root=str(folder), test_mode=True).get_data_info(0)
+    # annotation 0: center (966, 340), scale 4.718; head box (914, 79) to (1031, 237); right ankle (804, 711)
+    assert np.allclose(item['keypoints'][0, 0], (803, 710), atol=1e-3)
+    x1, y1, x2, y2 = item['bbox'][0]
+    assert ((x1 + x2) / 2, (y1 + y2) / 2) == pytest.approx((965, 339 + 15 * 4.718), abs=1e-3)
+    assert (x2 - x1, y2 - y1) == pytest.approx((943.6, 943.6), abs=1e-3)
+    assert item['head_size'].shape == (1, 1) and item['head_size'].item() == pytest.approx(0.6 * np.hypot(117, 158), abs=1e-3)
+
+
+def test_validation_joints_are_those_of_published_figures(real_data):
+    folder = real_data('mpii_annotations')
+    truth = loadmat(folder / 'mpii_gt_val.mat')
+    val = MPIIPoseDataset('mpii_val.json', headbox_file='mpii_gt_val.mat', data_root=str(folder), test_mode=True)
+    keypoints = np.concatenate([val.get_data_info(i)['keypoints'] for i in range(len(val))])
+    visible = np.concatenate([val.get_data_info(i)['keypoints_visible'] for i in range(len(val))])
+    assert np.allclose(keypoints, truth['pos_gt_src'].transpose(2, 0, 1) - 1, atol=1e-3)
+    assert np.array_equal(visible, 1 - truth['jnt_missing'].T)
+
+
+def test_a_real_person_comes_out_as_the_papers_crop(sample_set):
+    sample = load(sample_set)[0]
+    assert sample['inputs'].shape == (3, 256, 256)
+    data = sample['data_samples']
+    assert data.gt_instances.bbox_scales == pytest.approx(np.full((1, 2), 200 * 4.718 * 1.25), abs=1e-2)
+    crop = data.gt_instances.transformed_keypoints[0]
+    expected = (data.gt_instances.keypoints[0] - data.input_center) / data.input_scale * 256 + 128
+    assert np.allclose(crop, expected, atol=1e-2) and (crop > 0).all() and (crop < 256).all()
+
+
+def test_mirroring_swaps_left_and_right(sample_set):
+    pipeline = [PIPELINE[0], PIPELINE[1], dict(type='RandomFlip', prob=1.), *PIPELINE[2:]]
+    plain, mirrored = (load(sample_set, pipeline=p)[0] for p in (PIPELINE, pipeline))
+    a, b = (s['data_samples'].gt_instances.transformed_keypoints[0] for s in (plain, mirrored))
+    assert np.allclose(b[0], (255 - a[5, 0], a[5, 1]), atol=1.01)  # the right ankle, from where the left one was
+
+
+def test_mmposes_visualiser_draws_it(sample_set, tmp_path):
+    dataset = load(sample_set, pipeline=[*PIPELINE[:3], dict(type='PackPoseInputs')])
+    visualizer = VISUALIZERS.build(dict(type='PoseLocalVisualizer', name='mpii', save_dir=str(tmp_path)))
+    visualizer.set_dataset_meta(dataset.metainfo)
+    blank = np.zeros((720, 1280, 3), np.uint8)
+    drawn = visualizer.add_datasample('a', blank, dataset[0]['data_samples'], draw_pred=False, draw_bbox=False)
+    x, y = dataset.get_data_info(0)['keypoints'][0, 9].astype(int)
+    assert drawn[y - 2:y + 3, x - 2:x + 3].any()
+
+
+def test_no_warning_that_a_user_can_do_nothing_about(sample_set, recwarn):
+    load(sample_set)[0]
+    assert not [str(w.message) for w in recwarn if 'metainfo' in str(w.message) or 'bbox' in str(w.message)]
+
+
+def set_value(index, key, value):
+    return lambda annotations: annotations[index].__setitem__(key, value)
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda a: a[3].pop('scale'), 'annotation 3: lacks scale'),
+    (lambda a: a[2].pop('joints_vis'), 'annotation 2: lacks joints_vis'),
+    (set_value(1, 'joints', [[1, 2]] * 15), r'annotation 1: joints should have shape \(16, 2\), but is \(15, 2\)'),
+    (set_value(4, 'joints', [[1, 2]] * 15 + [[1]]), 'annotation 4: joints should have shape .* ragged'),
+    (set_value(4, 'joints_vis', [1] * 17), r'annotation 4: joints_vis should have shape \(16,\), but is \(17,\)'),
+    (set_value(2, 'center', [float('nan'), 3]), 'annotation 2: center holds NaN'),
+    (set_value(2, 'scale', 'big'), 'annotation 2: scale should have shape'),
+    (set_value(1, 'scale', 0), 'annotation 1: scale should be positive'),
+    (set_value(3, 'joints_vis', [0] * 16), 'annotation 3: has no annotated joint'),
+    (set_value(3, 'image', 7), 'annotation 3: image should be a file name'),
+    (lambda a: a.__setitem__(1, 'person'), 'annotation 1: should be an object'),
+    (lambda a: a.pop(), 'mpii_gt_val.mat holds 5 persons, but .*mpii_val.json has 4'),
+    (lambda a: a.clear(), 'an empty list'),
+])
+def test_wrong_annotations_name_the_file_and_the_index(sample_set, change, message):
+    edit(sample_set, change)
+    with pytest.raises(InputError, match=message) as error:
+        load(sample_set)
+    assert 'mpii_val.json' in str(error.value)
+
+
+def test_files_that_are_missing_or_cut_off(sample_set):
+    annotations = sample_set / 'annotations/mpii_val.json'
+    shutil.move(sample_set / 'images', sample_set / 'elsewhere')
+    with pytest.raises(InputError, match='images/ does not exist .annotation 0 wants 005808361.jpg'):
+        load(sample_set)
+    (sample_set / 'images').mkdir()
+    with pytest.raises(InputError, match='051423444.jpg does not exist, but annotation 3|does not exist, but annotation 3'):
+        load(sample_set)[3]
+    annotations.write_text(annotations.read_text()[:500])
+    with pytest.raises(InputError, match='mpii_val.json is not a JSON file or was cut off'):
+        load(sample_set)
+    annotations.unlink()
+    with pytest.raises(InputError, match='mpii_val.json does not exist'):
+        load(sample_set)
+
+
+def test_head_box_files_that_are_wrong(sample_set):
+    path = sample_set / 'annotations/mpii_gt_val.mat'
+    content = path.read_bytes()
+    path.write_bytes(content[:300])
+    with pytest.raises(InputError, match='mpii_gt_val.mat'):
+        load(sample_set)
+    path.unlink()
+    with pytest.raises(InputError, match='mpii_gt_val.mat does not exist'):
+        load(sample_set)
+    savemat(path, dict(other=1))
+    with pytest.raises(InputError, match='mpii_gt_val.mat has no array called'):
+        load(sample_set)

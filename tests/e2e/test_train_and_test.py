@@ -1,0 +1,144 @@
+"""The command lines as a user types them, on a few synthetic persons."""
+import json
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from hg_plugin.datasets.synthetic import make_synthetic
+
+CONFIG = 'configs/hg_2stack_synthetic.py'
+SMALL = [
+    '--cfg-options', 'model.backbone.channels=16', 'train_dataloader.batch_size=8', 'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False',
+    'test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False', 'default_hooks.logger.interval=1'
+]
+FIGURES = ('Head', 'Shoulder', 'Elbow', 'Wrist', 'Hip', 'Knee', 'Ankle', 'Mean', 'Mean@0.1', 'AUC')
+
+
+def table(out):
+    """The last PCKh table in a command's output, as text."""
+    return re.findall(r'PCKh@0.5 in percent.*\n.*AUC\n\S+ +(.*)', out)[-1].split()
+
+
+@pytest.fixture(scope='module')
+def persons(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('synthetic')
+    make_synthetic(folder, num_train=24, num_val=7, seed=0, num_workers=1)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def trained(persons, tmp_path_factory):
+    """The work directory of a training that was killed after its first epoch and resumed to its third, and both outputs."""
+    work_dir = tmp_path_factory.mktemp('work')
+    command = [sys.executable, 'tools/train.py', CONFIG, '--data-root', str(persons), '--work-dir', str(work_dir), *SMALL,
+               'train_cfg.val_interval=1']
+    with open(work_dir / 'killed.txt', 'w') as log:
+        process = subprocess.Popen([*command, 'train_cfg.max_epochs=1000'], stdout=log, stderr=subprocess.STDOUT)
+        deadline = time.time() + 200
+        while not (work_dir / 'last_checkpoint').exists():
+            assert process.poll() is None and time.time() < deadline, (work_dir / 'killed.txt').read_text()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = int(re.search(r'epoch_(\d+)', (work_dir / 'last_checkpoint').read_text())[1])
+    resumed = subprocess.run([*command, f'train_cfg.max_epochs={done + 2}', '--resume'], text=True, capture_output=True, timeout=300)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    return work_dir, done, resumed.stdout + resumed.stderr
+
+
+def test_a_killed_training_goes_on_where_it_stopped(trained):
+    work_dir, done, out = trained
+    epochs = [int(epoch) for epoch in re.findall(r'Epoch\(train\) +\[(\d+)\]', out)]
+    assert sorted(set(epochs)) == [done + 1, done + 2]
+    assert f'resumed epoch: {done}' in out
+    for key in ('loss_stage0', 'loss_stage1', 'heatmap_peak', 'acc_pose'):
+        assert key in out
+    assert (work_dir / f'epoch_{done + 2}.pth').exists() and list(work_dir.glob('best_Mean_*.pth'))
+    assert table(out) and 'Traceback' not in out
+
+
+def test_testing_draws_dumps_and_saves_what_the_offline_tool_scores_alike(trained, persons, run, tmp_path):
+    work_dir, _, _ = trained
+    checkpoint = next(work_dir.glob('best_Mean_*.pth'))
+    code, out = run('tools/test.py', CONFIG, checkpoint, '--data-root', persons, '--work-dir', tmp_path, '--dump', tmp_path / 'all.pkl',
+                    '--show-dir', 'drawn', *SMALL, f'test_evaluator.pred_file={tmp_path}/pred.mat')
+    assert code == 0, out
+    assert len(pickle.loads((tmp_path / 'all.pkl').read_bytes())) == 7
+    grid = cv2.imread(str(tmp_path / 'predictions.png'))
+    assert grid.shape == (28 + 2 * 192, 4 * 2 * 192, 3)
+    assert len(list(tmp_path.rglob('drawn/*.*'))) == 7
+    code, offline = run('tools/eval_pckh.py', tmp_path / 'pred.mat', '--gt', persons / 'annotations/mpii_gt_val.mat')
+    assert code == 0 and table(offline) == table(out)
+
+
+def test_two_processes_and_one_give_the_same_figures(trained, persons, run, tmp_path):
+    work_dir, _, _ = trained
+    checkpoint = next(work_dir.glob('best_Mean_*.pth'))
+    arguments = ['--data-root', str(persons), *SMALL, 'test_dataloader.batch_size=2']
+    code, one = run('tools/test.py', CONFIG, checkpoint, '--work-dir', tmp_path / 'one', *arguments)
+    assert code == 0, one
+    two = subprocess.run(
+        ['bash', 'tools/dist_test.sh', CONFIG, str(checkpoint), '2', '--work-dir', str(tmp_path / 'two'), *arguments],
+        env={**os.environ, 'PORT': '29611', 'PYTHON': sys.executable}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+    assert two.returncode == 0, two.stdout
+    assert table(one) == table(two.stdout)
+
+
+def test_two_processes_train(persons, tmp_path):
+    result = subprocess.run(
+        ['bash', 'tools/dist_train.sh', CONFIG, '2', '--data-root', str(persons), '--work-dir', str(tmp_path), *SMALL,
+         'train_cfg.max_epochs=1', 'train_cfg.val_interval=1'],
+        env={**os.environ, 'PORT': '29612', 'PYTHON': sys.executable}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+    assert result.returncode == 0, result.stdout
+    assert '[1][2/2]' in result.stdout  # 24 persons, 2 processes, 8 persons a step
+    assert (tmp_path / 'epoch_1.pth').exists() and table(result.stdout)
+
+
+def test_coco_with_mmposes_data_set_and_metric(run, tmp_path):
+    (tmp_path / 'train2017').mkdir()
+    (tmp_path / 'val2017').mkdir()
+    (tmp_path / 'annotations').mkdir()
+    random = np.random.RandomState(0)
+    for split in ('train2017', 'val2017'):
+        images, annotations = [], []
+        for i in range(1, 5):
+            cv2.imwrite(str(tmp_path / split / f'{i}.jpg'), random.randint(0, 255, (120, 160, 3), np.uint8))
+            images.append(dict(id=i, file_name=f'{i}.jpg', width=160, height=120))
+            keypoints = np.column_stack([random.uniform(30, 120, (17, 2)), np.full(17, 2)])
+            annotations.append(dict(id=i, image_id=i, category_id=1, iscrowd=0, area=6400., bbox=[20., 20., 110., 95.], num_keypoints=17,
+                                    keypoints=keypoints.reshape(-1).tolist()))
+        (tmp_path / f'annotations/person_keypoints_{split}.json').write_text(json.dumps(
+            dict(images=images, annotations=annotations, categories=[dict(id=1, name='person')])))
+    code, out = run('tools/train.py', 'configs/hg_2stack_coco.py', '--data-root', tmp_path, '--work-dir', tmp_path / 'work', *SMALL[:5],
+                    'train_dataloader.batch_size=4', *SMALL[5:], 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1')
+    assert code == 0, out
+    assert re.search(r'coco/AP: \d', out) and list((tmp_path / 'work').glob('best_coco_AP_*.pth'))
+
+
+def test_users_mistakes_are_one_sentence_each(run, tmp_path):
+    torch.save(dict(state_dict={'backbone.x': torch.ones(1)}), tmp_path / 'other.pth')
+    torch.save(dict(state_dict={}, meta=os.system), tmp_path / 'evil.pth')
+    (tmp_path / 'cut.pth').write_bytes((tmp_path / 'other.pth').read_bytes()[:200])
+    (tmp_path / 'wrong.py').write_text('model = dict(')
+    for arguments, message in (
+        (('tools/train.py', 'configs/hg_2stack_mpii.py', '--work-dir', tmp_path), r'data/mpii/annotations/mpii_train.json does not exist; README.md'),
+        (('tools/train.py', 'configs/hg_3stack.py'), r'configs/hg_3stack.py does not exist'),
+        (('tools/train.py', tmp_path / 'wrong.py'), r'wrong.py cannot be read'),
+        (('tools/test.py', CONFIG, tmp_path / 'none.pth', '--work-dir', tmp_path), r'none.pth does not exist'),
+        (('tools/test.py', CONFIG, tmp_path / 'other.pth', '--work-dir', tmp_path), r'does not fit the config.*is missing; backbone.x is left over'),
+        (('tools/test.py', CONFIG, tmp_path / 'evil.pth', '--work-dir', tmp_path), r'evil.pth holds more than weights'),
+        (('tools/test.py', CONFIG, tmp_path / 'cut.pth', '--work-dir', tmp_path), r'cut.pth is no checkpoint or was cut off'),
+    ):
+        code, out = run(*arguments)
+        assert code == 1 and re.search(f'^error: .*{message}', out, re.MULTILINE), out
+        assert 'Traceback' not in out

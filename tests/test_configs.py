@@ -1,0 +1,38 @@
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+CONFIGS = sorted((Path(__file__).parents[1] / 'configs').glob('*.py'))
+PARAMETERS = dict(
+    hg_1stack_mpii=3_426_448,
+    hg_2stack_mpii=6_570_400,
+    hg_8stack_mpii=25_434_112,
+    hg_2stack_concat_mpii=26_370_848,
+    hg_2stack_lspet=6_570_400)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
+def test_every_config_builds_a_model_whose_heatmaps_fit_its_codec(path):
+    cfg = Config.fromfile(path)
+    model = MODELS.build(cfg.model)
+    width, height = cfg.codec.input_size
+    with torch.no_grad():
+        heatmaps = model.eval().backbone(torch.zeros(1, 3, height, width))
+    assert len(heatmaps) == cfg.model.backbone.num_stacks == cfg.model.head.num_stages
+    assert heatmaps[-1].shape[2:] == tuple(cfg.codec.heatmap_size[::-1])
+    assert model.head(heatmaps)[-1].shape[1] == cfg.model.backbone.num_keypoints
+    if path.stem in PARAMETERS:
+        assert sum(p.numel() for p in model.parameters()) == PARAMETERS[path.stem]
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
+def test_every_pipeline_aims_at_the_networks_input(path):
+    cfg = Config.fromfile(path)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        affine = next(t for t in loader.dataset.pipeline if t['type'] == 'TopdownAffine')
+        assert tuple(affine['input_size']) == tuple(cfg.codec.input_size)
+    encoder = next(t for t in cfg.train_dataloader.dataset.pipeline if t['type'] == 'GenerateTarget')['encoder']
+    assert encoder == cfg.codec == cfg.model.head.decoder
