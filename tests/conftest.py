@@ -1,4 +1,5 @@
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,18 @@ def run():
         return result.returncode, result.stdout
 
     return run
+
+
+@pytest.fixture
+def mistake(monkeypatch, capsys):
+    """Runs a command line in this process, which is quick, and returns the sentence with which it ends."""
+
+    def mistake(tool, *arguments):
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(tool), run_name='__main__')
+        assert 'Traceback' not in capsys.readouterr().err
+        return end.value.code  # a text is printed to stderr, and the exit code is 1
+
+    return mistake

@@ -1,11 +1,11 @@
 """Synthetic pictures of persons in the MPII layout, to run any MPII config where the real pictures are not at hand.
 
-An articulated figure is posed in 3D, projected without perspective and drawn over clutter. Left and right, which are the
-person's own, can be told apart in two ways. As in real pictures, one sees whether a person faces the viewer: only then there
-are a face and a bright shirt front. This survives mirroring. And the right limbs are dark and striped, the left ones light:
-that is faster to learn, but only without flip augmentation, which swaps the names of the sides and not their colours.
+An articulated figure is posed in 3D, projected without perspective and drawn over clutter. Left and right, which are
+the person's own, can be told apart in two ways. As in real pictures, one sees whether a person faces the viewer: only
+then there are a face and a bright shirt front. This survives mirroring. And the right limbs are dark and striped, the
+left ones light: that helps without flip augmentation only, which swaps the names of the sides and not their colours.
 
-All positions in this file are 0-based pixels, with whole numbers at pixel centres, until :func:`make_synthetic` writes them.
+All positions here are 0-based pixels, with whole numbers at pixel centres, until :func:`make_synthetic` writes them.
 """
 import colorsys
 import functools
@@ -25,19 +25,21 @@ from scipy.io import savemat
 
 from ..errors import InputError
 
-JOINTS = ('rank', 'rkne', 'rhip', 'lhip', 'lkne', 'lank', 'pelv', 'thor', 'neck', 'head', 'rwri', 'relb', 'rsho', 'lsho',
-          'lelb', 'lwri')
+JOINTS = ('rank', 'rkne', 'rhip', 'lhip', 'lkne', 'lank', 'pelv', 'thor', 'neck', 'head', 'rwri', 'relb', 'rsho',
+          'lsho', 'lelb', 'lwri')
 
 # Raise it when the same settings no longer give the same pictures, so that old sets are not taken for new ones.
-VERSION = 1
+VERSION = 2
 
 # Validation pictures are numbered from here, so that neither split changes with the size of the other.
 FIRST_VAL = 500_000_001
 
 # from, to, radius there and there as fractions of the stature
 LIMBS = (
-    ('rsho', 'relb', .036, .029), ('relb', 'rwri', .029, .020), ('rhip', 'rkne', .052, .038), ('rkne', 'rank', .036, .023),
-    ('lsho', 'lelb', .036, .029), ('lelb', 'lwri', .029, .020), ('lhip', 'lkne', .052, .038), ('lkne', 'lank', .036, .023),
+    ('rsho', 'relb', .036, .029), ('relb', 'rwri', .029, .020),
+    ('rhip', 'rkne', .052, .038), ('rkne', 'rank', .036, .023),
+    ('lsho', 'lelb', .036, .029), ('lelb', 'lwri', .029, .020),
+    ('lhip', 'lkne', .052, .038), ('lkne', 'lank', .036, .023),
 )
 HEAD_AXES = np.array([.38, .5, .38])  # half the width, height and depth of a head, in lengths from neck to head top
 CIRCLE = np.stack([np.cos(np.arange(24) * np.pi / 12), np.sin(np.arange(24) * np.pi / 12)], 1)
@@ -45,6 +47,8 @@ PATCH = (32, 16)  # texels along and across a limb
 KINDS = ('plain', 'stripes', 'checks', 'noise')
 ALONG, ACROSS = np.ogrid[:PATCH[0], :PATCH[1]]
 SHADE = np.repeat(1 - .3 * ((ACROSS + .5) / PATCH[1] * 2 - 1)**2, PATCH[0], 0)
+SKINS = np.array([(150, 185, 235), (110, 150, 215), (80, 120, 180), (50, 75, 120)])  # BGR, as all colours here
+HAIRS = np.array([(25, 25, 30), (30, 50, 80), (70, 130, 180), (110, 110, 110)])
 # unit vectors from the middle of the head to its face: a cap around the direction of view, a little below it
 FACE = np.array([(np.sin(a) * np.cos(t), np.sin(a) * np.sin(t) * .95 + .22, np.cos(a))
                  for a in np.radians([15, 35, 50, 62]) for t in np.arange(16) * np.pi / 8])
@@ -67,11 +71,8 @@ def random_pose(rng, *, from_behind):
         tuple: (points, head). ``points`` maps the 16 MPII joints and rhand, lhand, rtoe, ltoe to (3, ) arrays, ``head``
         is the (3, 3) rotation whose columns point to the person's left, down the face and out of it.
     """
-    head_length, neck_length, torso, thigh, shin = rng.uniform(
-        (.155, .03, .27, .235, .235), (.18, .05, .32, .265, .265)) * np.ones(5)
-    # the stature is the way from head top to ankle
-    head_length, neck_length, torso, thigh, shin = np.divide(
-        (head_length, neck_length, torso, thigh, shin), head_length + neck_length + torso + thigh + shin)
+    lengths = rng.uniform((.155, .03, .27, .235, .235), (.18, .05, .32, .265, .265))
+    head_length, neck_length, torso, thigh, shin = lengths / lengths.sum()  # of the way from head top to ankle
     shoulders, hips, upper_arm, forearm = rng.uniform((.19, .105, .155, .13), (.245, .135, .185, .155))
     active = rng.random() < .5
 
@@ -94,7 +95,8 @@ def random_pose(rng, *, from_behind):
         if gait == 'stand':
             forwards, sidewards, knee = rng.normal(3, 5), abs(rng.normal(3, 4)), abs(rng.normal(4, 6))
         elif gait == 'walk':
-            forwards, sidewards, knee = left * stride * rng.uniform(8, 35) + 5, abs(rng.normal(4, 5)), rng.uniform(3, 60)
+            forwards = left * stride * rng.uniform(8, 35) + 5
+            sidewards, knee = abs(rng.normal(4, 5)), rng.uniform(3, 60)
         elif gait == 'straddle':
             forwards, sidewards, knee = rng.normal(8, 12), rng.uniform(10, 42), rng.uniform(0, 60)
         else:
@@ -112,12 +114,12 @@ def random_pose(rng, *, from_behind):
 
         # arm: away from straight down, in a vertical plane between sidewards (0) and forwards (90)
         reach = rng.choice(['hang', 'out', 'raise'], p=[.2, .4, .4] if active else [.7, .2, .1])
-        away = {'hang': abs(rng.normal(10, 8)), 'out': rng.uniform(35, 110), 'raise': rng.uniform(110, 172)}[reach]
+        away = np.radians(
+            {'hang': abs(rng.normal(10, 8)), 'out': rng.uniform(35, 110), 'raise': rng.uniform(110, 172)}[reach])
         plane = np.radians(rng.uniform(-20, 75))
         elbow = np.radians(abs(rng.normal(15, 18)) if reach == 'hang' else rng.uniform(5, 125))
-        away = np.radians(away)
         upper = np.array([left * np.sin(away) * np.cos(plane), np.cos(away), np.sin(away) * np.sin(plane)])
-        bent = rng.uniform((-1, -1, .1), (.5, .4, 1)) * (left, 1, 1)  # elbows bend forwards, inwards and up rather than back
+        bent = rng.uniform((-1, -1, .1), (.5, .4, 1)) * (left, 1, 1)  # rather inwards, up and forwards
         bent -= upper * (bent @ upper)
         lower = np.cos(elbow) * upper + np.sin(elbow) * bent / np.linalg.norm(bent)
         points[side + 'sho'] = points['thor'] + chest @ (left * shoulders / 2, 0, 0)
@@ -151,12 +153,12 @@ def random_cloth(rng, saturation=(0, 1), value=(.15, 1)):
 
 
 def random_look(rng):
-    """Patches by what they cover: each pair of joints in :data:`LIMBS`, torso, front (of the torso), skin, hair and shoe.
+    """Patches by what they cover: each pair of joints in :data:`LIMBS`, torso, front (of it), skin, hair and shoe.
 
     The right limbs are dark and striped and the left ones light and never striped, whatever the colour.
     """
-    skin = np.array([(150, 185, 235), (110, 150, 215), (80, 120, 180), (50, 75, 120)][rng.integers(4)]) * rng.uniform(.85, 1.08)
-    hair = np.array([(25, 25, 30), (30, 50, 80), (70, 130, 180), (110, 110, 110)][rng.integers(4)]) * rng.uniform(.7, 1.2)
+    skin = rng.uniform(.85, 1.08) * SKINS[rng.integers(len(SKINS))]
+    hair = rng.uniform(.7, 1.2) * HAIRS[rng.integers(len(HAIRS))]
     look = dict(
         skin=texture(rng, skin, 'plain'),
         hair=texture(rng, hair, 'noise'),
@@ -188,7 +190,7 @@ def paint(picture, shape, patch, start, end, width, edge=.6):
         patch (np.ndarray): What :func:`texture` returns.
         start, end (np.ndarray): (2, ) points between which the patch lies lengthwise; its ends go on beyond.
         width (float): Pixels that the patch covers crosswise.
-        edge (float | None): Brightness of the edge as a fraction of the patch's; None for no edge. Default: 0.6.
+        edge (float): Brightness of the edge as a fraction of the patch's. Default: 0.6.
     """
     corners = np.rint(shape * 16).astype(np.int32)
     left, top, width_16, height_16 = cv2.boundingRect(corners)
@@ -212,12 +214,11 @@ def paint(picture, shape, patch, start, end, width, edge=.6):
     placed = np.array([[vx, ux, x - left + ux / 2 + vx * middle], [vy, uy, y - top + uy / 2 + vy * middle]])
     laid = cv2.warpAffine(patch, placed, region.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
     region[:] = cv2.blendLinear(laid, region, weight, 1 - weight)
-    if edge is not None:
-        cv2.polylines(region, [corners], True, [level * edge for level in cv2.mean(patch)[:3]], 1, cv2.LINE_AA, 4)
+    cv2.polylines(region, [corners], True, [level * edge for level in cv2.mean(patch)[:3]], 1, cv2.LINE_AA, 4)
 
 
 def head_ellipse(points, head):
-    """The (2, ) centre of the head in the picture and the (2, 2) matrix E for which centre + E u, |u| = 1, is its outline."""
+    """The (2, ) centre of the head in the picture and the (2, 2) matrix E: centre + E u, |u| = 1, is its outline."""
     length = np.linalg.norm(points['head'] - points['neck'])
     axes = (head * HEAD_AXES * length)[:2]
     return (points['head'] + points['neck'])[:2] / 2, np.linalg.cholesky(axes @ axes.T)
@@ -244,7 +245,7 @@ def draw_head(picture, points, head, look):
         if depth > .08 * length:
             squash = .4 if direction[0] == 0 else 1  # the mouth is wide and low
             shape = centre + (x, y) + CIRCLE * (radius * length, radius * squash * length) @ head[:2, :2].T
-            paint(picture, shape, np.full((*PATCH, 3), brightness, np.uint8), centre, neck, length, edge=None)
+            cv2.fillConvexPoly(picture, np.rint(shape * 16).astype(np.int32), (brightness, ) * 3, cv2.LINE_AA, 4)
 
 
 def draw_person(picture, points, head, look, stature):
@@ -304,12 +305,12 @@ def draw_shape(rng, picture, centre, size):
 
 
 def draw_background(rng, picture_size):
-    """A new (h, w, 3) picture of clutter: soft blotches, shapes and bars that could be limbs, sometimes out of focus."""
+    """A new (h, w, 3) picture of clutter: blotches, shapes and bars that could be limbs, sometimes out of focus."""
     width, height = picture_size
     grid = rng.integers(20, 236, (*rng.integers(2, 6, 2), 3)).astype(np.uint8)
     picture = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
-    for _ in range(rng.integers(3, 12)):
-        draw_shape(rng, picture, rng.uniform((0, 0), (width, height)), min(width, height) * rng.uniform(.1, .6))
+    for _ in range(rng.integers(3, 10)):
+        draw_shape(rng, picture, rng.uniform((0, 0), (width, height)), min(width, height) * rng.uniform(.1, .5))
     if rng.random() < .4:
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(.7, 2.5))
     return picture
@@ -356,9 +357,9 @@ def draw_picture(rng, picture_size, *, occluded=.3, truncated=.15, companions=.0
         from_behind (float): Probability that a person turns the back to the viewer. Default: 0.25.
 
     Returns:
-        tuple: (picture, person). ``picture`` is (h, w, 3) uint8, BGR. ``person`` has ``joints`` (16, 2) in MPII's order,
-        ``visible`` (16, ) bool, False for joints out of the picture, ``center`` (2, ), ``head_box`` (2, 2), left top and
-        right bottom, all in 0-based pixels, and ``scale``, the stature / 200 px.
+        tuple: (picture, person). ``picture`` is (h, w, 3) uint8, BGR. ``person`` has ``joints`` (16, 2) in MPII's
+        order, ``visible`` (16, ) bool, False for joints out of the picture, ``center`` (2, ), ``head_box`` (2, 2), left
+        top and right bottom, all in 0-based pixels, and ``scale``, the stature / 200 px.
     """
     width, height = picture_size
     picture = draw_background(rng, picture_size)
@@ -374,7 +375,8 @@ def draw_picture(rng, picture_size, *, occluded=.3, truncated=.15, companions=.0
     draw_person(picture, points, head, random_look(rng), stature)
     if rng.random() < occluded:
         for _ in range(rng.integers(1, 4)):
-            draw_shape(rng, picture, joints[rng.integers(16)] + rng.normal(0, .05, 2) * stature, stature * rng.uniform(.1, .35))
+            middle = joints[rng.integers(16)] + rng.normal(0, .05, 2) * stature
+            draw_shape(rng, picture, middle, stature * rng.uniform(.1, .35))
     noise = np.frombuffer(rng.bytes(picture.size), np.uint8).reshape(picture.shape)
     contrast, strength = rng.uniform(.75, 1.1), rng.uniform(.02, .12)
     picture = cv2.addWeighted(picture, contrast, noise, strength, rng.uniform(-15, 15) - 128 * strength)
@@ -403,11 +405,11 @@ def _name(index):
 
 def _start_worker():
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers, without a traceback from each
-    cv2.setNumThreads(0)
+    cv2.setNumThreads(0)  # there is a process for every core already
 
 
 def _draw_set(indices, num_workers, draw):
-    """Calls ``draw`` for every index in ``num_workers`` processes, under a progress bar, and returns the results in order."""
+    """Calls ``draw`` for every index in ``num_workers`` processes, showing progress; returns the results in order."""
     bar = ProgressBar(len(indices), file=sys.stderr)
     step = max(len(indices) // 100, 1)  # a log file gets a hundred updates, not thousands
     persons = []
@@ -470,14 +472,14 @@ def _settings_at(folder):
     return settings
 
 
-def make_synthetic(out_dir, *, num_train=2000, num_val=200, picture_size=(320, 240), seed=0, num_workers=None, force=False,
-                   occluded=.3, truncated=.15, companions=.08, from_behind=.25):
+def make_synthetic(out_dir, *, num_train=2000, num_val=200, picture_size=(320, 240), seed=0, num_workers=None,
+                   force=False, occluded=.3, truncated=.15, companions=.08, from_behind=.25):
     """Makes a data set of synthetic persons that every MPII config can use as its ``data_root``.
 
-    It writes images/000000001.jpg ... (training) and images/500000001.jpg ... (validation), annotations/mpii_train.json,
-    mpii_val.json and mpii_gt_val.mat as MPII has them, and last annotations/synthetic.json with the settings. A picture
-    depends on its number, the seed and the options below only, given the same NumPy and OpenCV: not on the number of
-    workers, nor on how many pictures there are.
+    It writes images/000000001.jpg ... (training) and images/500000001.jpg ... (validation), in annotations/
+    mpii_train.json, mpii_val.json and mpii_gt_val.mat as MPII has them, and last synthetic.json with the settings.
+    Given the same NumPy and OpenCV, a picture depends on its number, the seed, the size and the options below only: not
+    on the number of workers, nor on how many pictures there are.
 
     Args:
         out_dir (str | Path): Folder to make, or an empty one.
@@ -485,8 +487,8 @@ def make_synthetic(out_dir, *, num_train=2000, num_val=200, picture_size=(320, 2
         picture_size (tuple): (width, height) in pixels, at least 64 each. Default: (320, 240).
         seed (int): Not negative. Default: 0.
         num_workers (int | None): Processes that draw; None for one a CPU core. Default: None.
-        force (bool): Whether to write over what is in ``out_dir``. Files of other names are kept, except for the pictures
-            of a former synthetic set. Default: False.
+        force (bool): Whether to write over what is in ``out_dir``. Files of other names are kept, except for the
+            pictures of a former synthetic set. Default: False.
         occluded, truncated, companions, from_behind (float): Probabilities, as for :func:`draw_picture`.
 
     Returns:
@@ -521,8 +523,8 @@ def make_synthetic(out_dir, *, num_train=2000, num_val=200, picture_size=(320, 2
                 missing = [name for name in _files(settings) if not (out_dir / name).exists()]
                 if not missing:
                     return False
-                raise InputError(f'{out_dir} lacks {len(missing)} files of its synthetic set, the first being {missing[0]}; '
-                                 'make it again with force.')
+                raise InputError(f'{out_dir} lacks {len(missing)} files of its synthetic set, the first being '
+                                 f'{missing[0]}; make it again with force.')
             if former is not None:
                 differing = [f'{name} {former.get(name)!r} instead of {value!r}' for name, value in settings.items()
                              if former.get(name) != value]

@@ -51,7 +51,8 @@ def test_layout(made):
         assert cv2.imread(str(made / 'images' / person['image'])).shape == (120, 160, 3)
         assert set(person) == {'image', 'center', 'scale', 'joints', 'joints_vis'}
         assert np.shape(person['center']) == (2, ) and isinstance(person['scale'], float)
-        assert np.shape(person['joints']) == (16, 2) and set(person['joints_vis']) <= {0, 1} and len(person['joints_vis']) == 16
+        assert np.shape(person['joints']) == (16, 2)
+        assert set(person['joints_vis']) <= {0, 1} and len(person['joints_vis']) == 16
 
 
 def test_mat_has_the_shapes_of_mpii(made):
@@ -90,7 +91,7 @@ def test_files_are_one_based(made):
 
 
 def test_joints_are_where_they_are_drawn(tmp_path, monkeypatch):
-    """Changes one limb's colour, so that two files differ just where it is seen, and compares its axis with the joints."""
+    """Changes one limb's colour, so that two files differ where it is seen, and compares its axis with the joints."""
     look = {name: np.full((*synthetic.PATCH, 3), 120, np.uint8) for name in ('torso', 'front', 'skin', 'hair', 'shoe')}
     look.update({limb[:2]: look['torso'] for limb in LIMBS})
 
@@ -98,8 +99,9 @@ def test_joints_are_where_they_are_drawn(tmp_path, monkeypatch):
         monkeypatch.setattr(synthetic, 'random_look', lambda rng: look)
         make_synthetic(tmp_path / name, num_train=10, num_val=1, seed=5, num_workers=1, **CLEAN)
         persons = annotations(tmp_path / name, 'train')
-        grey = [cv2.imread(str(tmp_path / name / 'images' / person['image']), cv2.IMREAD_GRAYSCALE) for person in persons]
-        return np.array(grey, float), np.array([person['joints'] for person in persons]), [p['scale'] * 200 for p in persons]
+        grey = [cv2.imread(str(tmp_path / name / 'images' / person['image']), 0) for person in persons]
+        joints, scales = ([person[key] for person in persons] for key in ('joints', 'scale'))
+        return np.array(grey, float), np.array(joints), np.array(scales) * 200
 
     before, joints, stature = make('before', look)
     x, y = np.meshgrid(np.arange(1, 321), np.arange(1, 241))  # of pixel centres, 1-based
@@ -170,7 +172,8 @@ def test_hidden_joints_stay_annotated():
 
 
 def test_companions_are_not_annotated():
-    for (picture, person), (other_picture, other_person) in zip(pictures(4, 5, companions=0), pictures(4, 5, companions=1)):
+    alone, together = pictures(4, 5, companions=0), pictures(4, 5, companions=1)
+    for (picture, person), (other_picture, other_person) in zip(alone, together):
         assert (picture != other_picture).any()
         np.testing.assert_array_equal(person['joints'], other_person['joints'])
 
@@ -198,7 +201,7 @@ def test_scale_and_head_size_are_those_of_mpii():
     np.testing.assert_allclose(head_boxes.mean(1), (joints['head'] + joints['neck']) / 2)
     np.testing.assert_allclose(joints['pelv'], (joints['rhip'] + joints['lhip']) / 2)
     np.testing.assert_allclose(joints['thor'], (joints['rsho'] + joints['lsho']) / 2)
-    for person in persons:  # what a loader crops, 1.25 statures around a centre moved down by 15 * scale, holds the person
+    for person in persons:  # a loader crops 1.25 statures around a centre moved down by 15 * scale
         middle = person['center'] + (0, 15 * person['scale'])
         assert (np.abs(person['joints'] - middle) <= 125 * person['scale']).all()
 
@@ -345,7 +348,8 @@ def test_folder_that_cannot_be_made(tmp_path, path):
 
 def test_command_line(tmp_path, monkeypatch, capsys):
     def call(*more):
-        monkeypatch.setattr('sys.argv', [TOOL, str(tmp_path / 'set'), '--train', '2', '--val', '1', '--size', '80', '64', *more])
+        options = ['--train', '2', '--val', '1', '--size', '80', '64', *more]
+        monkeypatch.setattr('sys.argv', [TOOL, str(tmp_path / 'set'), *options])
         runpy.run_path(TOOL, run_name='__main__')
         return capsys.readouterr()
 

@@ -125,20 +125,26 @@ def test_coco_with_mmposes_data_set_and_metric(run, tmp_path):
     assert re.search(r'coco/AP: \d', out) and list((tmp_path / 'work').glob('best_coco_AP_*.pth'))
 
 
-def test_users_mistakes_are_one_sentence_each(run, tmp_path):
+def test_a_mistake_ends_with_one_sentence_and_exit_code_1(run, tmp_path):
+    code, out = run('tools/train.py', 'configs/hg_2stack_mpii.py', '--work-dir', tmp_path)
+    assert code == 1 and 'Traceback' not in out
+    assert re.search('^error: .*data/mpii/annotations/mpii_train.json does not exist; README.md', out, re.MULTILINE)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (('tools/train.py', 'configs/hg_3stack.py'), 'configs/hg_3stack.py does not exist'),
+    (('tools/train.py', '{}/wrong.py'), 'wrong.py cannot be read'),
+    (('tools/train.py', CONFIG, '--resume', '{}/none.pth', '--work-dir', '{}'), 'none.pth does not exist'),
+    (('tools/train.py', CONFIG, '--data-root', '{}', '--work-dir', '{}'), 'mpii_train.json does not exist'),
+    (('tools/test.py', CONFIG, '{}/none.pth', '--work-dir', '{}'), 'none.pth does not exist'),
+    (('tools/test.py', CONFIG, '{}/other.pth', '--work-dir', '{}'), 'does not fit the config.* missing; backbone.x is left over'),
+    (('tools/test.py', CONFIG, '{}/evil.pth', '--work-dir', '{}'), 'evil.pth holds more than weights'),
+    (('tools/test.py', CONFIG, '{}/cut.pth', '--work-dir', '{}'), 'cut.pth is no checkpoint or was cut off'),
+    (('tools/test.py', CONFIG, '{}/cut.pth', '--dump', 'all.txt'), '--dump all.txt'),
+])
+def test_mistakes(mistake, tmp_path, arguments, message):
     torch.save(dict(state_dict={'backbone.x': torch.ones(1)}), tmp_path / 'other.pth')
     torch.save(dict(state_dict={}, meta=os.system), tmp_path / 'evil.pth')
     (tmp_path / 'cut.pth').write_bytes((tmp_path / 'other.pth').read_bytes()[:200])
     (tmp_path / 'wrong.py').write_text('model = dict(')
-    for arguments, message in (
-        (('tools/train.py', 'configs/hg_2stack_mpii.py', '--work-dir', tmp_path), r'data/mpii/annotations/mpii_train.json does not exist; README.md'),
-        (('tools/train.py', 'configs/hg_3stack.py'), r'configs/hg_3stack.py does not exist'),
-        (('tools/train.py', tmp_path / 'wrong.py'), r'wrong.py cannot be read'),
-        (('tools/test.py', CONFIG, tmp_path / 'none.pth', '--work-dir', tmp_path), r'none.pth does not exist'),
-        (('tools/test.py', CONFIG, tmp_path / 'other.pth', '--work-dir', tmp_path), r'does not fit the config.*is missing; backbone.x is left over'),
-        (('tools/test.py', CONFIG, tmp_path / 'evil.pth', '--work-dir', tmp_path), r'evil.pth holds more than weights'),
-        (('tools/test.py', CONFIG, tmp_path / 'cut.pth', '--work-dir', tmp_path), r'cut.pth is no checkpoint or was cut off'),
-    ):
-        code, out = run(*arguments)
-        assert code == 1 and re.search(f'^error: .*{message}', out, re.MULTILINE), out
-        assert 'Traceback' not in out
+    assert re.search(message, mistake(*(argument.format(tmp_path) for argument in arguments)))
