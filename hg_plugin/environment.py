@@ -14,6 +14,9 @@ import warnings
 from importlib import import_module
 from pathlib import Path
 
+# configs/ and tools/, in a wheel and (as links) in the repository
+MIM = Path(__file__).parent / '.mim'
+
 # All that MMPose 1.3 imports unconditionally from optional packages: module -> (names, what to install).
 # Any other name must stay missing, because MMPose asks for some of them in `try` blocks to see what is installed.
 OPTIONAL = {
@@ -112,7 +115,7 @@ def find_plugin_configs() -> None:
         if package != __package__ or not name:
             return stock(cfg_path, filename)
         # no scope: the plugin's modules are in the root registries, where every scope finds them
-        return str(Path(__file__).parent / '.mim' / 'configs' / name), None
+        return str(MIM / 'configs' / name), None
 
     Config._get_cfg_path = staticmethod(get_cfg_path)
 

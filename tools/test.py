@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 
 from hg_plugin.apis.launch import add_common_options, test_runner
 from hg_plugin.errors import command
+from mmengine import dump
 
 
 @command
@@ -12,7 +13,11 @@ def main():
     add_common_options(parser)
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--dump', help='write all predictions to this .pkl file')
-    test_runner(parser.parse_args()).test()
+    parser.add_argument('--out', help='write the figures to this .json, .yml or .pkl file')
+    args = parser.parse_args()
+    metrics = test_runner(args).test()
+    if args.out:
+        dump(metrics, args.out)
 
 
 if __name__ == '__main__':

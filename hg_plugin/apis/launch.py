@@ -74,6 +74,8 @@ def train_runner(args: Namespace) -> Runner:
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
+        if not torch.cuda.is_available():
+            raise InputError('--amp needs a GPU, and torch finds none; leave it out.')
         wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
         if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
             raise InputError(f'--amp cannot be combined with optim_wrapper.type={wrapper} of {args.config}; leave one of them out.')
@@ -94,11 +96,11 @@ def train_runner(args: Namespace) -> Runner:
 
 def test_runner(args: Namespace) -> Runner:
     """The runner of tools/test.py, with the checkpoint's weights loaded: all of them, or an :class:`InputError`."""
+    if args.dump and not args.dump.endswith(('.pkl', '.pickle')):
+        raise InputError(f'--dump {args.dump}: the file must end in .pkl or .pickle.')
     cfg = load_config(args)
     state = read_checkpoint(args.checkpoint)
     if args.dump:
-        if not args.dump.endswith(('.pkl', '.pickle')):
-            raise InputError(f'--dump {args.dump}: the file must end in .pkl or .pickle.')
         evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
         cfg.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=args.dump)]
     runner = Runner.from_cfg(cfg)
