@@ -5,6 +5,8 @@ PYTEST ?=
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 CONFIG = configs/hg_2stack_synthetic.py
 RUN = work_dirs/hg_2stack_synthetic
+# The network is so small that a second thread saves nothing, and waits for whatever else the machine does.
+ONE_THREAD = OMP_NUM_THREADS=1
 
 # A stamp is written when a step has succeeded. This one holds what TORCH was, which stays until another one is given.
 INSTALLED = $(VENV)/.installed
@@ -31,7 +33,7 @@ demo: $(RUN)/.finished
 
 # Goes on where an interrupted training stopped.
 $(RUN)/.finished: | data
-	$(VENV)/bin/python tools/train.py $(CONFIG) $(if $(wildcard $(RUN)/last_checkpoint),--resume)
+	$(ONE_THREAD) $(VENV)/bin/python tools/train.py $(CONFIG) $(if $(wildcard $(RUN)/last_checkpoint),--resume)
 	@touch $@
 
 # Leaves a complete set alone.

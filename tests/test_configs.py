@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
@@ -36,3 +37,10 @@ def test_every_pipeline_aims_at_the_networks_input(path):
         assert tuple(affine['input_size']) == tuple(cfg.codec.input_size)
     encoder = next(t for t in cfg.train_dataloader.dataset.pipeline if t['type'] == 'GenerateTarget')['encoder']
     assert encoder == cfg.codec == cfg.model.head.decoder
+
+
+def test_the_model_index_lists_every_config_and_its_parameters():
+    index = yaml.safe_load((CONFIGS[0].parents[1] / 'model-index.yml').read_text())
+    listed = {Path(model['Config']).stem: model['Metadata']['Parameters'] for model in index['Models']}
+    assert set(listed) == {path.stem for path in CONFIGS}
+    assert PARAMETERS.items() <= listed.items()

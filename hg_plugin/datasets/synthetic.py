@@ -345,16 +345,16 @@ def place(rng, points, picture_size, *, truncated):
     return dict(zip(points, np.array([*points.values()]) * stature + (*origin, 0))), stature
 
 
-def draw_picture(rng, picture_size, *, occluded=.3, truncated=.15, companions=.08, from_behind=.25):
+def draw_picture(rng, picture_size, *, occluded=.15, truncated=.1, companions=.05, from_behind=.1):
     """Draws a picture of one annotated person.
 
     Args:
         rng (np.random.Generator): Source of all randomness.
         picture_size (tuple): (width, height) in pixels.
-        occluded (float): Probability of shapes in front of the person; hidden joints stay annotated. Default: 0.3.
-        truncated (float): Probability that a part of the body may leave the picture. Default: 0.15.
-        companions (float): Probability of a second, unannotated person behind or beside the first. Default: 0.08.
-        from_behind (float): Probability that a person turns the back to the viewer. Default: 0.25.
+        occluded (float): Probability of shapes in front of the person; hidden joints stay annotated. Default: 0.15.
+        truncated (float): Probability that a part of the body may leave the picture. Default: 0.1.
+        companions (float): Probability of a second, unannotated person behind or beside the first. Default: 0.05.
+        from_behind (float): Probability that a person turns the back to the viewer. Default: 0.1.
 
     Returns:
         tuple: (picture, person). ``picture`` is (h, w, 3) uint8, BGR. ``person`` has ``joints`` (16, 2) in MPII's
@@ -473,7 +473,7 @@ def _settings_at(folder):
 
 
 def make_synthetic(out_dir, *, num_train=2000, num_val=200, picture_size=(320, 240), seed=0, num_workers=None,
-                   force=False, occluded=.3, truncated=.15, companions=.08, from_behind=.25):
+                   force=False, occluded=.15, truncated=.1, companions=.05, from_behind=.1):
     """Makes a data set of synthetic persons that every MPII config can use as its ``data_root``.
 
     It writes images/000000001.jpg ... (training) and images/500000001.jpg ... (validation), in annotations/
