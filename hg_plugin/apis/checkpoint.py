@@ -28,7 +28,7 @@ def read_checkpoint(path: str, trust: bool = False) -> dict:
             reason = str(error).splitlines()
             named = next((line.strip() for line in reason if 'GLOBAL' in line or 'Unsupported' in line), reason[0])
             raise InputError(f'The checkpoint {path} holds more than weights and could run code when it is loaded ({named}); '
-                             'use it only if you trust where it came from.') from error
+                             'if you trust where it came from, tools/convert_checkpoint.py --trust reads it.') from error
         raise InputError(f'{path} is no checkpoint or was cut off ({str(error).splitlines()[0]}); get it again.') from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, ModuleNotFoundError, OSError) as error:
         raise InputError(f'{path} is no checkpoint or was cut off ({str(error).splitlines()[0] if str(error) else type(error).__name__}); '
@@ -40,16 +40,16 @@ def check_weights(model: nn.Module, state_dict: dict, path: str) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name[len('module.'):] if name.startswith('module.') else name: tuple(tensor.shape)
              for name, tensor in state_dict.items() if isinstance(tensor, torch.Tensor)}
-    problems = _named('is missing', [name for name in expected if name not in found])
-    problems += _named('is left over', [name for name in found if name not in expected])
-    problems += _named('has another shape', [
+    problems = name_some('is missing', [name for name in expected if name not in found])
+    problems += name_some('is left over', [name for name in found if name not in expected])
+    problems += name_some('has another shape', [
         f'{name} {found[name]} for {expected[name]}' for name in expected if name in found and found[name] != expected[name]])
     if problems:
         raise InputError(f'The checkpoint {path} does not fit the config\'s model: {"; ".join(problems)}; '
                          'use the config that it was trained with.')
 
 
-def _named(what: str, names: List[str], most: int = 3) -> List[str]:
+def name_some(what: str, names: List[str], most: int = 3) -> List[str]:
     if not names:
         return []
     more = f' and {len(names) - most} more' if len(names) > most else ''

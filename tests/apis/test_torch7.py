@@ -1,4 +1,3 @@
-import io
 import sys
 
 import numpy as np
@@ -11,12 +10,12 @@ from hg_plugin.models import StackedHourglass
 
 torchfile = pytest.importorskip('torchfile', reason='the package torchfile is not installed')
 
-from torch7_files import (Modules, Object, Table, first_version, graph_module, postact_residual, preact_residual,  # noqa: E402
+from torch7_files import (Modules, Object, Table, first_version, postact_residual, preact_residual,  # noqa: E402
                           save_torch7, second_version)
 
 PAPER_V1 = dict(
-    num_stacks=2, num_keypoints=16, depth=4, channels=256, num_blocks=(3, 1), stem_channels=(64, 128, 128, 128, 256), out_channels=512,
-    join='concat')
+    num_stacks=2, num_keypoints=16, depth=4, channels=256, num_blocks=(3, 1), stem_channels=(64, 128, 128, 128, 256),
+    out_channels=512, join='concat')
 
 
 @pytest.fixture
@@ -45,8 +44,8 @@ def check(path, image, heatmaps, **arguments):
 def test_eight_stacks_of_the_training_code(path, image):
     network, heatmaps = second_version(Modules(), image, num_stacks=8)
     save_torch7(path, network, tensor='Cuda')
-    check(path, image, heatmaps, num_stacks=8, num_keypoints=16, depth=4, channels=20, num_blocks=(1, 1), stem_channels=(4, 8, 8, 20),
-          residual='preact', join='add')
+    check(path, image, heatmaps, num_stacks=8, num_keypoints=16, depth=4, channels=20, num_blocks=(1, 1),
+          stem_channels=(4, 8, 8, 20), residual='preact', join='add')
 
 
 @pytest.mark.parametrize('kwargs, arguments', [
@@ -65,8 +64,8 @@ def test_other_sizes_of_the_second_version(path, image, kwargs, arguments):
 def test_two_stacks_of_the_first_version(path, image, residual, name):
     network, heatmaps = first_version(Modules(), image, residual)
     save_torch7(path, network)
-    check(path, image, heatmaps, num_stacks=2, depth=4, channels=16, num_blocks=(3, 1), stem_channels=(4, 8, 8, 8, 16), out_channels=32,
-          residual=name, join='concat')
+    check(path, image, heatmaps, num_stacks=2, depth=4, channels=16, num_blocks=(3, 1), stem_channels=(4, 8, 8, 8, 16),
+          out_channels=32, residual=name, join='concat')
 
 
 def test_order_of_the_nodes_does_not_matter(path, image):
@@ -90,6 +89,14 @@ def test_ways_to_keep_the_weights(path, image, modules, storage):
     check(path, image, heatmaps)
 
 
+def test_running_std_becomes_a_variance(path, image):
+    network, _ = second_version(Modules(backend='nn', old=True), image, depth=1)
+    save_torch7(path, network)
+    norm = next(module for module in network.fields['modules'].items if module.typename.endswith('BatchNormalization'))
+    expected = norm.fields['running_std'].astype(np.float64)**-2 - 1e-5
+    assert np.allclose(read_torch7(path)[1]['stem_conv.1.running_var'], expected, rtol=1e-6, atol=0)
+
+
 def test_network_inside_another_module(path, image):
     network, heatmaps = second_version(Modules(), image, depth=2)
     save_torch7(path, Object('nn.Sequential', modules=Table([network])))
@@ -102,7 +109,8 @@ def hollow(path, network):
     arguments, tensors = read_torch7(path)
     with torch.device('meta'):
         model = StackedHourglass(**arguments)
-    assert {name: tensor.shape for name, tensor in tensors.items()} == {name: t.shape for name, t in model.state_dict().items()}
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in tensors.items()} == shapes
     return arguments, sum(p.numel() for p in model.parameters())
 
 
@@ -153,10 +161,10 @@ def test_a_tensor_that_reaches_beyond_its_storage(path):
 
 
 @pytest.mark.parametrize('content, message', [
-    (Table(LR=2.5e-4, nStack=8), 'no stacked hourglass network|a module of the class'),
+    (Table(LR=2.5e-4, nStack=8), 'holds no stacked hourglass network'),
     (Object('nn.Sequential', modules=Table([Object('nn.Linear')])), 'a module of the class Linear'),
     (Object('nn.Sequential', modules=Table([Modules().relu()])), 'holds no stacked hourglass network'),
-    (np.zeros(3, np.float32), 'a module of the class ndarray'),
+    (np.zeros(3, np.float32), 'holds no stacked hourglass network'),
 ])
 def test_files_with_something_else(path, content, message):
     save_torch7(path, content)
@@ -168,6 +176,14 @@ def test_another_network_is_refused_with_what_differs(path, image):
     network, _ = second_version(Modules(), image, residuals=False, depth=2)
     save_torch7(path, network)
     with pytest.raises(InputError, match=r'tensors are missing \(.*left over \((conv|norm) '):
+        read_torch7(path)
+
+
+def test_heatmaps_in_another_order_are_refused(path, image):
+    network, _ = second_version(Modules(), image, depth=2)
+    network.fields['outnode'].fields['data'].fields['mapindex'].items.reverse()
+    save_torch7(path, network)
+    with pytest.raises(InputError, match='first to last'):
         read_torch7(path)
 
 
@@ -191,4 +207,4 @@ def test_what_a_torch7_file_starts_with(tmp_path, path):
     assert is_torch7(path)
     torch.save({}, tmp_path / 'new.pth')
     torch.save({}, tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
-    assert not is_torch7(tmp_path / 'new.pth') and not is_torch7(tmp_path / 'old.pth') and not is_torch7(tmp_path / 'none.pth')
+    assert not any(is_torch7(tmp_path / name) for name in ('new.pth', 'old.pth', 'none.pth'))

@@ -107,7 +107,7 @@ class Writer:
             if value.typename.endswith('Storage'):
                 data = np.concatenate([array.ravel() for array in value.fields.get('arrays', self.shared)])
                 self.pack('q', data.size)
-                self.file.write(np.ascontiguousarray(data, np.float64 if self.tensor == 'Double' else np.float32).tobytes())
+                self.file.write(data.astype(np.float64 if self.tensor == 'Double' else np.float32).tobytes())
             else:
                 fields = Table(**value.fields)
                 self.indices[id(fields)] = len(self.indices) + 1
@@ -157,7 +157,8 @@ def graph_module(inp, outputs, seed=0):
             waiting.extend(node.inputs)
     graphs = []
     for forward in (True, False):
-        twins = {node: Object('nngraph.Node', data=node.data, children=Table(), visited=False, marked=False) for node in nodes}
+        twins = {node: Object('nngraph.Node', data=node.data, children=Table(), visited=False, marked=False)
+                 for node in nodes}
         edges = [(source, node) if forward else (node, source) for node in nodes for source in node.inputs]
         for start, end in edges:
             children = twins[start].fields['children']
@@ -196,12 +197,13 @@ class Modules:
     def conv(self, inputs, outputs, size=1, stride=1, padding=0):
         weight = self.normal(outputs, inputs, size, size, scale=(inputs * size**2)**-.5)
         bias = self.normal(outputs, scale=.1)
-        fields = dict(nInputPlane=inputs, nOutputPlane=outputs, kW=size, kH=size, dW=stride, dH=stride, padW=padding, padH=padding,
-                      weight=weight.reshape(outputs, -1) if self.old else weight, bias=bias,
-                      gradWeight=np.zeros_like(bias), gradBias=np.zeros_like(bias))
+        fields = dict(
+            nInputPlane=inputs, nOutputPlane=outputs, kW=size, kH=size, dW=stride, dH=stride, padW=padding,
+            padH=padding, weight=weight.reshape(outputs, -1) if self.old else weight, bias=bias,
+            gradWeight=np.zeros_like(bias), gradBias=np.zeros_like(bias))
         name = 'nn.SpatialConvolutionMM' if self.old else f'{self.backend}.SpatialConvolution'
         return Object(
-            name, lambda x: F.conv2d(x, torch.from_numpy(weight), torch.from_numpy(bias), stride=stride, padding=padding), **fields)
+            name, lambda x: F.conv2d(x, torch.from_numpy(weight), torch.from_numpy(bias), stride, padding), **fields)
 
     def norm(self, channels):
         mean, bias = self.normal(channels, scale=.1), self.normal(channels, scale=.1)
@@ -216,7 +218,8 @@ class Modules:
         return Object(f'{self.backend}.ReLU', torch.relu, inplace=True, threshold=0, val=0)
 
     def pool(self):
-        return Object(f'{self.backend}.SpatialMaxPooling', lambda x: F.max_pool2d(x, 2), kW=2, kH=2, dW=2, dH=2, padW=0, padH=0)
+        fields = dict(kW=2, kH=2, dW=2, dH=2, padW=0, padH=0)
+        return Object(f'{self.backend}.SpatialMaxPooling', lambda x: F.max_pool2d(x, 2), **fields)
 
     def upsample(self):
         return Object('nn.SpatialUpSamplingNearest', lambda x: F.interpolate(x, scale_factor=2), scale_factor=2)
@@ -246,7 +249,8 @@ def preact_residual(nn, inputs, outputs):
     """The training code's: BN-ReLU-conv three times."""
     middle = outputs // 2
     block = nn.sequential(
-        nn.norm(inputs), nn.relu(), nn.conv(inputs, middle), nn.norm(middle), nn.relu(), nn.conv(middle, middle, 3, padding=1),
+        nn.norm(inputs), nn.relu(), nn.conv(inputs, middle),
+        nn.norm(middle), nn.relu(), nn.conv(middle, middle, 3, padding=1),
         nn.norm(middle), nn.relu(), nn.conv(middle, outputs))
     skip = nn.identity() if inputs == outputs else nn.sequential(nn.conv(inputs, outputs))
     return nn.sequential(nn.fork(block, skip), nn.add())
@@ -256,7 +260,8 @@ def postact_residual(nn, inputs, outputs):
     """The first version's: conv-BN-ReLU, the last ReLU after the sum."""
     middle = outputs // 2
     block = nn.sequential(
-        nn.conv(inputs, middle), nn.norm(middle), nn.relu(), nn.conv(middle, middle, 3, padding=1), nn.norm(middle), nn.relu(),
+        nn.conv(inputs, middle), nn.norm(middle), nn.relu(),
+        nn.conv(middle, middle, 3, padding=1), nn.norm(middle), nn.relu(),
         nn.conv(middle, outputs), nn.norm(outputs))
     skip = nn.identity() if inputs == outputs else nn.sequential(nn.conv(inputs, outputs), nn.norm(outputs))
     return nn.sequential(nn.fork(block, skip), nn.add(), nn.relu())
@@ -298,7 +303,8 @@ class Builder:
         return Node(self.nn.add(), skip, Node(self.nn.upsample(), x))
 
 
-def second_version(nn, image, num_stacks=2, channels=20, stem=(4, 8, 8), num_modules=1, num_keypoints=16, depth=4, residuals=True, seed=0):
+def second_version(nn, image, num_stacks=2, channels=20, stem=(4, 8, 8), num_modules=1, num_keypoints=16, depth=4,
+                   residuals=True, seed=0):
     """The network of src/models/hg.lua, of the paper's second version: (nn.gModule, heatmaps of every stack).
 
     ``residuals=False`` leaves out those between an hourglass and its prediction, as an early revision did.
@@ -312,11 +318,13 @@ def second_version(nn, image, num_stacks=2, channels=20, stem=(4, 8, 8), num_mod
         features = build.linear(features, channels, channels)
         outputs.append(Node(nn.conv(channels, num_keypoints), features))
         if stack < num_stacks - 1:
-            x = Node(nn.add(), x, Node(nn.conv(channels, channels), features), Node(nn.conv(num_keypoints, channels), outputs[-1]))
+            from_features = Node(nn.conv(channels, channels), features)
+            x = Node(nn.add(), x, from_features, Node(nn.conv(num_keypoints, channels), outputs[-1]))
     return graph_module(inp, outputs, seed), [output.value for output in outputs]
 
 
-def first_version(nn, image, residual, stem=(4, 8, 8, 8), channels=16, out_channels=32, num_keypoints=16, depth=4, seed=0):
+def first_version(nn, image, residual, stem=(4, 8, 8, 8), channels=16, out_channels=32, num_keypoints=16, depth=4,
+                  seed=0):
     """The network of src/models/hg-stacked.lua, of the paper's first version: (nn.gModule, heatmaps of both stacks)."""
     build = Builder(nn, residual)
     inp, pooled, x = build.stem(image, *stem, channels)
