@@ -5,7 +5,7 @@ PYTEST ?=
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check
 CONFIG = configs/hg_2stack_synthetic.py
 RUN = work_dirs/hg_2stack_synthetic
-# The network is so small that a second thread saves nothing, and waits for whatever else the machine does.
+# Networks this small gain nothing from a second thread, which waits for whatever else the machine does.
 ONE_THREAD = OMP_NUM_THREADS=1
 
 # A stamp is written when a step has succeeded. This one holds what TORCH was, which stays until another one is given.
@@ -41,7 +41,7 @@ data: $(VENV)/.plugin
 	$(VENV)/bin/python tools/make_synthetic.py data/synthetic --train 1500 --val 200
 
 test: $(VENV)/.plugin $(VENV)/.test
-	$(VENV)/bin/python -m pytest $(PYTEST)
+	$(ONE_THREAD) $(VENV)/bin/python -m pytest $(PYTEST)
 
 ifneq ($(TORCH),$(shell cat $(INSTALLED) 2>/dev/null))
 $(INSTALLED): FORCE

@@ -20,6 +20,7 @@ setup(
     install_requires=['numpy'],
     packages=find_packages(include=['hg_plugin', 'hg_plugin.*']),
     # .mim holds links to configs/ and tools/, and a wheel the files: hg_plugin::hg_2stack_mpii.py is found in both
-    package_data={'hg_plugin': ['.mim/*.yml', '.mim/configs/*.py', '.mim/configs/*/*.py', '.mim/tools/*.py', '.mim/tools/*.sh']},
+    package_data={'hg_plugin': ['datasets/mpii_val.txt', '.mim/*.yml', '.mim/configs/*.py', '.mim/configs/*/*.py', '.mim/tools/*.py',
+                                '.mim/tools/*.sh']},
     zip_safe=False,
 )

@@ -4,6 +4,9 @@ _base_ = ['_base_/runtime.py', '_base_/schedule.py', '_base_/hourglass.py']
 codec = dict(type='MSRAHeatmap', input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
 model = dict(backbone=dict(num_keypoints=17), head=dict(out_channels=17, decoder=codec))
 
+# MMPose's inferencer reads these two
+dataset_type = 'CocoDataset'
+data_mode = 'topdown'
 data_root = 'data/coco/'
 train_pipeline = [
     dict(type='LoadImage'),
@@ -28,7 +31,7 @@ train_dataloader = dict(
     pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='CocoDataset',
+        type=dataset_type,
         data_root=data_root,
         ann_file='annotations/person_keypoints_train2017.json',
         data_prefix=dict(img='train2017/'),
@@ -41,7 +44,7 @@ val_dataloader = dict(
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     dataset=dict(
-        type='CocoDataset',
+        type=dataset_type,
         data_root=data_root,
         ann_file='annotations/person_keypoints_val2017.json',
         data_prefix=dict(img='val2017/'),

@@ -42,3 +42,69 @@ def draw_skeleton(image: np.ndarray,
         if drawn:
             cv2.circle(image, point, 16 * (thickness + 1), bgr(color), -1, cv2.LINE_AA, shift=4)
     return image
+
+
+def heatmap_sheet(crop: np.ndarray, heatmaps: np.ndarray, names: Sequence[str], cell_height: int = 128) -> np.ndarray:
+    """One person's heatmaps, a column a keypoint and a row a stack: a column shows what each stack corrects.
+
+    A heatmap lies over the gray crop, from blue, just above 0, to red, which is 1. A cross marks its peak, and the
+    peak's height stands below. Where a stack has moved the peak by more than one of the heatmap's pixels, the cell has
+    a yellow frame, a line leads from a ring where the peak was to where it is now, and the distance in the crop's
+    pixels stands below.
+
+    Args:
+        crop: (H, W, 3) BGR, what the network saw.
+        heatmaps: (S, K, h, w) of S stacks, covering the same area. Values above 1 are scaled down.
+        names: The K keypoints'.
+        cell_height: Of a heatmap's picture, in pixels. Defaults to 128.
+
+    Returns:
+        The sheet, (., ., 3) BGR.
+    """
+    num_stacks, num_keypoints, height, width = heatmaps.shape
+    size = max(round(cell_height * crop.shape[1] / crop.shape[0]), 1), cell_height
+    gray = cv2.cvtColor(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+    background = np.repeat(gray[..., None], 3, axis=2) * 0.8
+    heatmaps = np.clip(heatmaps / max(float(heatmaps.max()), 1.), 0, 1)
+    peaks = heatmaps.reshape(num_stacks, num_keypoints, -1).argmax(2)
+    peaks = np.stack([peaks % width, peaks // width], axis=2)
+
+    def position(peak: np.ndarray) -> Tuple[int, int]:
+        """The middle of a heatmap's pixel in the cell."""
+        return tuple(int(value) for value in (peak + 0.5) * size / (width, height))
+
+    stacks = [_label(f'stack {stack + 1}', (64, cell_height + 20)) for stack in range(num_stacks)]
+    columns = [np.vstack([_label('', (64, 20)), *stacks])]
+    for keypoint, name in enumerate(names):
+        cells = [_label(name.replace('_', ' '), (size[0], 20))]
+        for stack in range(num_stacks):
+            values = cv2.resize(heatmaps[stack, keypoint], size, interpolation=cv2.INTER_LINEAR)[..., None]
+            opacity = np.minimum(2 * values, 0.8)
+            color = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_JET)
+            cell = (background * (1 - opacity) + color * opacity).astype(np.uint8)
+            peak, text = peaks[stack, keypoint], f'{heatmaps[stack, keypoint].max():.2f}'
+            if stack:
+                before = peaks[stack - 1, keypoint]
+                moved = np.linalg.norm((peak - before) * crop.shape[1::-1] / (width, height))
+                if np.abs(peak - before).max() > 1:
+                    text += f', moved {moved:.0f}'
+                    cv2.circle(cell, position(before), 4, (255, 255, 255), 1, cv2.LINE_AA)
+                    cv2.line(cell, position(before), position(peak), (255, 255, 255), 1, cv2.LINE_AA)
+                    cv2.rectangle(cell, (0, 0), (size[0] - 1, cell_height - 1), (0, 220, 255), 2)
+            cv2.drawMarker(cell, position(peak), (255, 255, 255), cv2.MARKER_CROSS, 9, 1, cv2.LINE_AA)
+            cells += [cell, _label(text, (size[0], 20))]
+        columns.append(np.vstack(cells))
+    sheet = np.hstack([np.pad(column, ((2, 2), (2, 2), (0, 0)), constant_values=255) for column in columns])
+    legend = ('cross: peak, its height below; ring and line: where the peak was after the stack before, '
+              'moved by so many pixels of the crop')
+    return np.vstack([sheet, _label(legend, (sheet.shape[1], 22))])
+
+
+def _label(text: str, size: Tuple[int, int]) -> np.ndarray:
+    """Black text on white, (height, width, 3), shrunk where it does not fit."""
+    label = np.full((size[1], size[0], 3), 255, np.uint8)
+    font = 0.42
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, font, 1)
+    font *= min(1, (size[0] - 4) / max(width, 1))
+    cv2.putText(label, text, (2, 14), cv2.FONT_HERSHEY_SIMPLEX, font, (0, 0, 0), 1, cv2.LINE_AA)
+    return label

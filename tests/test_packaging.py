@@ -71,7 +71,8 @@ def test_version(wheel):
 
 def test_wheel_holds_package_configs_and_tools(source, wheel):
     expected = {f'hg_plugin/{file.relative_to(source / "hg_plugin")}': file.read_bytes()
-                for file in (source / 'hg_plugin').glob('**/*.py') if '.mim' not in file.parts}
+                for file in (source / 'hg_plugin').glob('**/*')
+                if file.suffix in ('.py', '.txt') and '.mim' not in file.parts}
     for folder in ('configs', 'tools'):
         expected.update({f'hg_plugin/.mim/{file.relative_to(source)}': file.read_bytes()
                          for file in (source / folder).glob('**/*') if file.suffix in ('.py', '.sh')})

@@ -1,8 +1,11 @@
 """MPII, or any data set in its layout: tools/train.py's --data-root points all three loaders elsewhere."""
 _base_ = ['hourglass.py']
 
+# MMPose's inferencer reads these two
+dataset_type = 'MPIIPoseDataset'
+data_mode = 'topdown'
 data_root = 'data/mpii/'
-dataset = dict(type='MPIIPoseDataset', data_root=data_root, data_prefix=dict(img='images/'))
+dataset = dict(type=dataset_type, data_root=data_root, data_prefix=dict(img='images/'))
 
 # The paper's augmentation (Section 3.1): rotation of +-30 degrees, scaling of 0.75 to 1.25, and mirroring.
 train_pipeline = [

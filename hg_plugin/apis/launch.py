@@ -11,6 +11,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from ..environment import start_cpu_processes
 from ..errors import InputError
 from .checkpoint import check_weights, read_checkpoint
+from .config import read_config
 
 
 def add_common_options(parser: ArgumentParser) -> None:
@@ -34,12 +35,7 @@ def load_config(args: Namespace) -> Config:
         InputError: for a config file that is missing or wrong.
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not osp.isfile(args.config):
-        raise InputError(f'The config file {args.config} does not exist; configs/ holds those that come with hg_plugin.')
-    try:
-        cfg = Config.fromfile(args.config)
-    except (SyntaxError, KeyError, AttributeError, TypeError, FileNotFoundError, ImportError) as error:
-        raise InputError(f'The config file {args.config} cannot be read: {type(error).__name__}: {error}; correct it.') from error
+    cfg = read_config(args.config)
     if args.cfg_options:
         cfg.merge_from_dict(args.cfg_options)
     cfg.launcher = args.launcher

@@ -29,6 +29,9 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
     (1, 1), and the joints come from that file, as in published figures (13 of MPII's differ): see
     :func:`hg_plugin.evaluation.load_ground_truth`.
 
+    A test set, where no joint of anybody is annotated, can be tested on only: its keypoints mean nothing, and ``ann_file`` is in its
+    ``metainfo``, where :class:`hg_plugin.evaluation.MPIISubmission` finds it.
+
     MMPose's own ``MpiiDataset`` shifts the centre to 0-based pixels and leaves the joints 1-based.
 
     Args:
@@ -65,6 +68,8 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
                              f'{annotations[0]["image"]}); put the pictures there, or set data_root or data_prefix in the config.')
         center, scale, joints, visible = self._stack(annotations)
         joints = joints - 1
+        if not visible.any():
+            self._metainfo['ann_file'] = self.ann_file
         if self.headbox_file:
             truth = self._read_ground_truth(len(annotations))
             joints, visible = truth['gt'], truth['visible']
@@ -152,7 +157,10 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
             index = int(np.argmax(scale <= 0))
             raise wrong(index, f'scale should be positive, but is {scale[index]:g}')
         without = ~(visible > 0).any(axis=1)
-        if without.any():
+        if without.all() and not self.test_mode:
+            raise InputError(f'{self.ann_file}: nobody has an annotated joint (joints_vis is 0 everywhere), as in a test set, from '
+                             'which nothing can be learned; set ann_file to annotations with joints, such as mpii_train.json.')
+        if without.any() and not without.all():
             raise wrong(int(np.argmax(without)), 'has no annotated joint (joints_vis is 0 everywhere)')
         return center, scale, joints, visible
 

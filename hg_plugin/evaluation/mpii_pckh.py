@@ -33,9 +33,9 @@ class MPIIPCKh(BaseMetric):
         collect_device, prefix, collect_dir: As in MMEngine's ``BaseMetric``.
 
     Raises:
-        InputError: ``weights`` or the extension of ``pred_file`` is unknown; later, a sample has no head size, no
-            ``id`` or not 16 joints, two persons share an ``id``, nothing was evaluated, or ``pred_file`` cannot be
-            written.
+        InputError: ``weights`` or the extension of ``pred_file`` is unknown; later, a sample is of a test set or has no
+            head size, no ``id`` or not 16 joints, two persons share an ``id``, nothing was evaluated, or ``pred_file``
+            cannot be written.
     """
 
     # An empty one, because BaseMetric warns about None.
@@ -69,6 +69,12 @@ class MPIIPCKh(BaseMetric):
             if person is None:
                 raise InputError("MPIIPCKh: a sample has no 'id'; "
                                  "name it in the meta_keys of the pipeline's packing transform.")
+            visible = _to_numpy(truth['keypoints_visible'])
+            if visible.ndim == 3:  # MMPose appends the weights of the joints to it
+                visible = visible[..., 0]
+            if truth.get('head_size') is None and not (visible > 0).any():
+                raise InputError(f'MPIIPCKh: person {person} has no annotated joint, as in a test set, so that PCKh cannot be '
+                                 "known; for MPII's server, set test_evaluator to dict(type='MPIISubmission').")
             if truth.get('head_size') is None:
                 raise InputError(f'MPIIPCKh: person {person} has no head size; '
                                  "set the dataset's headbox_file to the set's mpii_gt_*.mat.")
@@ -77,9 +83,6 @@ class MPIIPCKh(BaseMetric):
                 if keypoints.shape != (1, NUM_JOINTS, 2):
                     raise InputError(f'MPIIPCKh: the {what} of person {person} have shape {keypoints.shape}, '
                                      f'but MPII has {NUM_JOINTS} joints, (1, {NUM_JOINTS}, 2).')
-            visible = _to_numpy(truth['keypoints_visible'])
-            if visible.ndim == 3:  # MMPose appends the weights of the joints to it
-                visible = visible[..., 0]
             self.results.append(dict(id=int(person), pred=pred[0], gt=gt[0], visible=visible[0] > 0,
                                      head_size=_to_numpy(truth['head_size']).item()))
 

@@ -1,0 +1,252 @@
+"""tools/infer.py as a user types it, mostly in this process, which is quick; with a tiny network of random weights."""
+import json
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmpose.apis import MMPoseInferencer
+
+from hg_plugin.apis.inference_inputs import output_names
+from hg_plugin.apis.progress import Progress
+from hg_plugin.visualization import heatmap_sheet
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope='module')
+def network(tmp_path_factory):
+    """The config and the checkpoint."""
+    folder = tmp_path_factory.mktemp('network')
+    config, checkpoint = folder / 'config.py', folder / 'checkpoint.pth'
+    config.write_text(f"_base_ = ['{ROOT}/configs/hg_2stack_mpii.py']\n"
+                      'model = dict(backbone=dict(channels=16), test_cfg=dict(flip_test=False))\n')
+    init_default_scope('mmpose')
+    torch.manual_seed(0)
+    torch.save(dict(state_dict=MODELS.build(Config.fromfile(config).model).state_dict()), checkpoint)
+    return config, checkpoint
+
+
+def draw(seed):
+    noise = np.random.RandomState(seed).randint(0, 255, (12, 16, 3), np.uint8)
+    return cv2.resize(noise, (160, 120), interpolation=cv2.INTER_CUBIC)
+
+
+def write_video(path, num_frames, codec='mp4v'):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), 10, (160, 120))
+    for frame in range(num_frames):
+        writer.write(draw(frame))
+    writer.release()
+
+
+@pytest.fixture(scope='module')
+def inputs(tmp_path_factory):
+    """A folder of good pictures and bad, and another of other pictures with the same names, and videos."""
+    folder = tmp_path_factory.mktemp('inputs')
+    for name in ('good', 'other', 'empty'):
+        (folder / name).mkdir()
+    for number in range(5):
+        cv2.imwrite(str(folder / f'good/{number}.png'), draw(number))
+    cv2.imwrite(str(folder / 'good/0.jpg'), draw(0))
+    (folder / 'good/cut.png').write_bytes((folder / 'good/0.png').read_bytes()[:1000])
+    (folder / 'good/text.jpg').write_text('no picture')
+    (folder / 'good/notes.txt').write_text('not looked at')
+    cv2.imwrite(str(folder / 'other/0.png'), draw(10))
+    write_video(folder / 'clip.mp4', 20)
+    write_video(folder / 'clip.avi', 20, 'MJPG')
+    data = (folder / 'clip.avi').read_bytes()
+    (folder / 'cut.avi').write_bytes(data[:len(data) // 2])
+    write_video(folder / 'short.avi', 6, 'MJPG')
+    (folder / 'cut.mp4').write_bytes((folder / 'clip.mp4').read_bytes()[:2000])
+    return folder
+
+
+@pytest.fixture
+def infer(network, monkeypatch, capfd):
+    """Runs the command and returns (exit code or sentence, everything it printed)."""
+
+    def infer(*arguments):
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, 'argv', ['infer.py', *map(str, network), *map(str, arguments)])
+        end = 0
+        try:
+            runpy.run_path('tools/infer.py', run_name='__main__')
+        except SystemExit as error:
+            end = error.code
+        return end, ''.join(capfd.readouterr())
+
+    return infer
+
+
+def written(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
+
+
+def test_pictures_folder_and_video_on_the_command_line(run, network, inputs, tmp_path):
+    code, out = run('tools/infer.py', *network, inputs / 'good', inputs / 'other/0.png', inputs / 'clip.mp4',
+                    '--out-dir', tmp_path, '--batch-size', '3', '--flip-test', '--scales', '0.8', '1', '1.2')
+    assert code == 1 and 'Traceback' not in out
+    names = ['0', '1', '2', '3', '4', 'clip', 'good_0', 'other_0']
+    assert written(tmp_path / 'predictions') == [f'{name}.json' for name in names]
+    assert written(tmp_path / 'visualizations') == [f'{name}.{"mp4" if name == "clip" else "jpg"}' for name in names]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['predictions', 'visualizations']
+    assert re.search('^.*cut.png is no picture.*\n.*text.jpg is no picture', out, re.MULTILINE)
+    assert out.splitlines()[-1] == 'error: 2 of 10 files were left out, for the reasons above.'
+    assert re.search(r'^9/9 pictures, .*/s, elapsed 0:\d\d$', out, re.MULTILINE)
+    assert re.search(r'^20/20 frames of clip.mp4', out, re.MULTILINE)
+    for folder in ('good', 'other'):
+        assert f'{inputs}/{folder}/0.png: its results are called {folder}_0' in out
+
+
+def same_but_for_rounding(ours, theirs):
+    """The same text, line by line, where numbers are nearly equal."""
+    number = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
+    assert number.sub('0.0', ours) == number.sub('0.0', theirs)
+    our_numbers, their_numbers = ([float(match[0]) for match in number.finditer(text)] for text in (ours, theirs))
+    np.testing.assert_allclose(our_numbers, their_numbers, atol=1e-3)
+
+
+@pytest.mark.parametrize('name', ['good/1.png', 'clip.avi'])
+def test_the_json_is_mmposes(infer, network, inputs, tmp_path, name):
+    assert infer(inputs / name, '--out-dir', tmp_path / 'ours')[0] == 0
+    inferencer = MMPoseInferencer(
+        pose2d=str(network[0]), pose2d_weights=str(network[1]), det_model='whole_image', device='cpu')
+    list(inferencer(str(inputs / name), pred_out_dir=str(tmp_path / 'theirs')))
+    file = f'{Path(name).stem}.json'
+    same_but_for_rounding((tmp_path / 'ours/predictions' / file).read_text(), (tmp_path / 'theirs' / file).read_text())
+
+
+def test_a_video_of_boxes_is_drawn_frame_by_frame(infer, inputs, tmp_path):
+    (tmp_path / 'boxes.json').write_text(json.dumps({'short.avi': [[0, 0, 80, 120], [80, 0, 160, 120]]}))
+    end, out = infer(inputs / 'short.avi', '--out-dir', tmp_path, '--boxes', tmp_path / 'boxes.json', '--kpt-thr', '-1',
+                     '--heatmaps')
+    assert end == 0, out
+    frames = json.loads((tmp_path / 'predictions/short.json').read_text())
+    assert [frame['frame_id'] for frame in frames] == list(range(6))
+    assert all(frame['instances'][1]['bbox'] == [[80, 0, 160, 120]] for frame in frames)
+    assert written(tmp_path / 'heatmaps') == [f'short/frame{frame:06d}_person{person}.jpg'
+                                              for frame in range(6) for person in range(2)]
+    drawn = cv2.VideoCapture(str(tmp_path / 'visualizations/short.mp4'))
+    source = cv2.VideoCapture(str(inputs / 'short.avi'))
+    assert drawn.get(cv2.CAP_PROP_FPS) == 10
+    for _ in range(6):
+        (_, one), (_, other) = drawn.read(), source.read()
+        assert np.abs(one.astype(int) - other).max() > 100  # a skeleton
+        assert np.median(np.abs(one.astype(int) - other)) < 20  # on this frame
+    assert not drawn.read()[0]
+
+
+def test_boxes_and_heatmap_sheets(infer, inputs, tmp_path):
+    (tmp_path / 'boxes.json').write_text(json.dumps({
+        '1.png': [[0, 0, 80, 120], [-20, 40, 100, 200]], '2.png': [], str(inputs / 'good/3.png'): [[5, 5, 50, 90]],
+        'unused.jpg': []}))
+    pictures = [inputs / f'good/{number}.png' for number in (1, 2, 3, 4)]
+    end, out = infer(*pictures, '--out-dir', tmp_path, '--boxes', tmp_path / 'boxes.json', '--heatmaps', '--no-draw')
+    assert end == 0, out
+    persons = [json.loads((tmp_path / f'predictions/{number}.json').read_text()) for number in (1, 2, 3, 4)]
+    assert [[person['bbox'][0] for person in picture] for picture in persons] == [
+        [[0, 0, 80, 120], [-20, 40, 100, 200]], [], [[5, 5, 50, 90]], [[0, 0, 160, 120]]]
+    assert not (tmp_path / 'visualizations').exists()
+    sheets = written(tmp_path / 'heatmaps')
+    assert sheets == ['1_person0.jpg', '1_person1.jpg', '3_person0.jpg', '4_person0.jpg']
+    sheet = cv2.imread(str(tmp_path / 'heatmaps' / sheets[0]))
+    assert sheet.shape == (20 + 2 * (128 + 20) + 4 + 22, 64 + 4 + 16 * (128 + 4), 3)
+
+
+def test_skeletons_on_real_pictures(infer, real_data, tmp_path):
+    folder = real_data('mpii_test_pictures')
+    end, out = infer(folder, '--out-dir', tmp_path, '--kpt-thr', '-1')
+    assert end == 0, out
+    for path in folder.iterdir():
+        source, drawn = cv2.imread(str(path)), cv2.imread(str(tmp_path / 'visualizations' / path.name))
+        person, = json.loads((tmp_path / f'predictions/{path.stem}.json').read_text())
+        assert drawn.shape == source.shape and person['bbox'] == [[0, 0, source.shape[1], source.shape[0]]]
+        points = np.rint(person['keypoints']).astype(int)
+        points = points[((points >= 0) & (points < source.shape[1::-1])).all(axis=1)]
+        green, orange, blue = [0, 255, 0], [0, 128, 255], [255, 153, 51]  # MPII's skeleton
+        differences = drawn[points[:, 1], points[:, 0]][:, None].astype(int) - [green, orange, blue]
+        assert len(points) and np.abs(differences).max(axis=2).min(axis=1).max() < 60
+
+
+def test_names_never_collide(tmp_path):
+    paths = [tmp_path / path for path in ('x/a.jpg', 'y/a.jpg', 'y/a.png', 'z/y_a.jpg', 'z/b.jpg')]
+    names = output_names(paths)
+    assert len(set(names.values())) == len(paths)
+    assert [names[path] for path in (paths[0], paths[1], paths[4])] == ['a', 'y_a', 'b']
+
+
+def test_a_sheet_shows_where_a_stack_moved_a_peak():
+    heatmaps = np.zeros((3, 2, 16, 16), np.float32)
+    heatmaps[0, :, 4, 4] = heatmaps[1, 0, 4, 5] = heatmaps[2, 0, 4, 5] = 0.5
+    heatmaps[1, 1, 4, 9] = heatmaps[2, 1, 12, 9] = 0.9
+    sheet = heatmap_sheet(np.full((64, 64, 3), 120, np.uint8), heatmaps, ['left wrist', 'right_wrist'], cell_height=128)
+    tops = [2 + 20 + stack * 148 for stack in range(3)]
+    corners = [[tuple(sheet[top, 68 + 2 + 132 * keypoint]) == (0, 220, 255) for keypoint in range(2)] for top in tops]
+    assert corners == [[False, False], [False, True], [False, True]]  # by one pixel is no correction
+    for top, (x, y) in zip(tops, [(4, 4), (9, 4), (9, 12)]):
+        assert sheet[top + y * 8 + 4, 68 + 2 + 132 + x * 8 + 4].min() > 240  # the cross
+
+
+def test_progress_on_a_terminal_and_in_a_log(monkeypatch, capsys):
+    with Progress(2, 'pictures') as progress:
+        progress.update()  # within ten seconds, and so without a line of its own
+        progress.interval = 0
+        progress.start -= 100
+        progress.update()
+        progress.total = 202
+    unfinished, last = capsys.readouterr().err.splitlines()
+    assert unfinished == '2/2 pictures, 0.0/s, elapsed 1:40'
+    assert last == '2/202 pictures, 0.0/s, elapsed 1:40, ETA 166:40'
+    monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
+    with Progress(0, 'frames') as progress:
+        progress.interval = 0
+        progress.update()
+    out = capsys.readouterr().err
+    assert out.count('\n') == 1 and out.count('\r') == 2 and '1/? frames' in out and 'ETA' not in out
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['{i}/nothing.jpg'], 'nothing.jpg does not exist'),
+    (['{i}/empty'], 'empty holds no pictures'),
+    (['{i}/good/cut.png'], 'cut.png is no picture that can be decoded, or was cut off'),
+    (['{i}/good/text.jpg'], 'text.jpg is no picture'),
+    (['{i}/cut.mp4', '--heatmaps'], 'cut.mp4 is no video that can be decoded, or was cut off'),
+    (['{i}/cut.avi', '--heatmaps'], r'cut.avi breaks off after \d+ of its 20 frames'),
+    (['{i}/good/1.png', '--out-dir', '{o}/file'], 'file/visualizations/1.jpg cannot be written: Not a directory'),
+    (['{i}/good/1.png', '--out-dir', '{o}/file', '--no-draw'], 'file/predictions/1.json cannot be written'),
+    (['{i}/good/1.png', '--out-dir', '{o}/file', '--heatmaps'], 'file/heatmaps/1_person0.jpg cannot be written'),
+    (['{i}/clip.mp4', '--out-dir', '{o}/file'], 'file/predictions/clip.json cannot be written: Not a directory'),
+    (['{i}/clip.mp4', '--out-dir', '{o}/taken'], 'taken/visualizations/clip.mp4 cannot be written'),
+    (['{i}/good/1.png', '--device', 'abacus'], 'The device abacus cannot be used'),
+    (['{i}/good/1.png', '--batch-size', '0'], 'batch_size is 0'),
+    (['{i}/good/1.png', '--scales', '1', '0'], r'scales are \[1.0, 0.0\]'),
+    (['{i}/good/1.png', '--boxes', '{o}/none.json'], 'none.json cannot be read'),
+    (['{i}/good/1.png', '--boxes', '{o}/file'], 'file are no JSON file, or were cut off'),
+    (['{i}/good/1.png', '--boxes', '{o}/list.json'], 'list.json are no object that maps names'),
+    (['{i}/good/1.png', '--boxes', '{o}/other.json'], 'other.json are of none of the inputs; they name 0.png, 2.png'),
+    (['{i}/good/0.png', '--boxes', '{o}/other.json'], r'0.png: Box 1, \[200, 0, 300, 50\], lies outside the picture'),
+    (['{i}/good/2.png', '--boxes', '{o}/other.json'], '2.png: The boxes are not numbers'),
+])
+def test_mistakes_end_with_a_sentence_and_leave_nothing(infer, inputs, tmp_path, arguments, message):
+    (tmp_path / 'file').write_text('{"a": ')
+    (tmp_path / 'taken/visualizations/clip.mp4').mkdir(parents=True)
+    (tmp_path / 'list.json').write_text('[[0, 0, 10, 10]]')
+    (tmp_path / 'other.json').write_text(json.dumps({
+        '0.png': [[0, 0, 10, 10], [200, 0, 300, 50]], '2.png': [['left', 0, 10, 10]]}))
+    before = written(tmp_path)
+    arguments = [argument.format(i=inputs, o=tmp_path) for argument in arguments]
+    end, out = infer(*arguments, *(() if '--out-dir' in arguments else ('--out-dir', tmp_path / 'out')))
+    assert re.match(f'error: .*{message}', end) and '\n' not in end
+    assert 'Traceback' not in out and written(tmp_path) == before
+
+
+def test_a_checkpoint_that_does_not_fit(mistake, network, inputs, tmp_path):
+    out_dir = tmp_path / 'out'
+    sentence = mistake('tools/infer.py', 'configs/hg_1stack_mpii.py', network[1], inputs / 'good', '--out-dir', out_dir)
+    assert 'does not fit the config' in sentence and not out_dir.exists()

@@ -1,0 +1,166 @@
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from mmengine.structures import InstanceData
+from mmpose.structures import PoseDataSample
+from torch import nn
+
+from hg_plugin.errors import InputError
+from hg_plugin.models import StackedHourglass
+from hg_plugin.models.reparameterize import reparameterize
+from hg_plugin.models.stacked_hourglass import PreActResidual
+
+SMALL = dict(num_stacks=3, num_keypoints=5, depth=2, channels=32)
+NETWORKS = {
+    'paper v2': {},
+    'bearpaw': dict(stem_channels=(8, 16, 32, 32)),
+    'paper v1': dict(
+        num_blocks=(3, 1), stem_channels=(8, 16, 16, 16, 32), out_channels=64, residual='postact', join='concat'),
+    'preact, concat': dict(join='concat', out_channels=48),
+    'postact, add': dict(residual='postact', num_blocks=2),
+}
+
+
+def trained(network, seed=0):
+    """The network in evaluation mode, with affine batch norms and running statistics far from those of a fresh one."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            size = module.running_mean.shape
+            module.running_mean.copy_(torch.randn(size, generator=generator))
+            module.running_var.copy_(0.5 + torch.rand(size, generator=generator))
+            if module.affine:
+                module.weight.data.copy_(0.5 + torch.rand(size, generator=generator))
+                module.bias.data.copy_(torch.randn(size, generator=generator))
+    return network.eval()
+
+
+def relative_difference(a, b):
+    return float((a - b).abs().max() / b.std())
+
+
+@pytest.fixture(params=NETWORKS, ids=str)
+def network(request):
+    torch.manual_seed(0)
+    return trained(StackedHourglass(**SMALL, **NETWORKS[request.param]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('dtype, tolerance', [(torch.float32, 1e-4), (torch.float64, 1e-11)], ids=str)
+def test_same_heatmaps(network, dtype, tolerance):
+    network, image = network.to(dtype), torch.randn(2, 3, 32, 48, dtype=dtype)
+    before = copy.deepcopy(network.state_dict())
+    expected = network(image)
+    last, = reparameterize(network)(image)
+    assert last.shape == (2, 5, 8, 12)
+    assert relative_difference(last, expected[-1]) < tolerance
+    every = reparameterize(network, all_stacks=True)(image)
+    assert len(every) == 3
+    for a, b in zip(every, expected):
+        assert relative_difference(a, b) < tolerance
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def named(network, kind):
+    return [name for name, module in network.named_modules() if isinstance(module, kind)]
+
+
+def test_batch_norms_stay_only_where_they_read_a_sum(network):
+    """The first norm of each pre-activation residual; the other families have none left."""
+    residuals = named(network, PreActResidual)
+    norms = named(reparameterize(network, all_stacks=True), nn.modules.batchnorm._BatchNorm)
+    assert norms == [f'{residual}.norm1' for residual in residuals]
+
+
+def test_one_convolution_between_two_stacks(network):
+    convolutions = len(named(network, nn.Conv2d))
+    assert len(named(reparameterize(network), nn.Conv2d)) == convolutions - 2 * 2  # 2 of 3 at each of 2 joins
+    assert len(named(reparameterize(network, all_stacks=True), nn.Conv2d)) == convolutions
+
+
+@torch.no_grad()
+def test_first_prediction_still_counts():
+    network = trained(StackedHourglass(**SMALL))
+    image = torch.randn(1, 3, 32, 32)
+    before, = reparameterize(network)(image)
+    network.scores[0].bias += 1
+    after, = reparameterize(network)(image)
+    assert relative_difference(after, network(image)[-1]) < 1e-4
+    assert not torch.allclose(before, after, rtol=1e-2)
+
+
+@torch.no_grad()
+def test_one_stack():
+    network = trained(StackedHourglass(num_stacks=1, depth=2, channels=16))
+    image = torch.randn(1, 3, 32, 32)
+    assert relative_difference(reparameterize(network)(image)[0], network(image)[0]) < 1e-4
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('norm_cfg', [
+    dict(type='SyncBN'),
+    dict(type='BN', affine=False),
+    dict(type='BN', eps=0.1),
+    dict(type='GN', num_groups=4),
+], ids=str)
+def test_other_norms(norm_cfg):
+    network = trained(StackedHourglass(num_stacks=2, depth=2, channels=16, residual='postact', norm_cfg=norm_cfg))
+    image = torch.randn(1, 3, 32, 32)
+    assert relative_difference(reparameterize(network)(image)[0], network(image)[-1]) < 1e-4
+
+
+@torch.no_grad()
+def test_channels_last_stays():
+    network = trained(StackedHourglass(num_stacks=2, depth=2, channels=16, channels_last=True))
+    image = torch.randn(2, 3, 32, 32)
+    last, = reparameterize(network)(image)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    assert relative_difference(last, network(image)[-1]) < 1e-4
+
+
+def estimator():
+    cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/hg_2stack_synthetic.py')
+    cfg.model.backbone.update(channels=16)
+    return trained(MODELS.build(cfg.model))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('all_stacks', [False, True])
+def test_estimator(all_stacks):
+    model = estimator()
+    image = torch.randn(2, 3, 128, 128)
+    samples = [PoseDataSample(
+        metainfo=dict(
+            flip_indices=list(range(16)), input_size=(128, 128), input_center=np.full(2, 64.), input_scale=np.full(2, 128.)),
+        gt_instances=InstanceData(bboxes=np.zeros((1, 4)), bbox_scores=np.ones(1))) for _ in range(2)]
+    fast = reparameterize(model, all_stacks=all_stacks)
+    assert len(fast.head.forward(fast.backbone(image))) == 1 + all_stacks
+    expected = model.predict(image, copy.deepcopy(samples))
+    for a, b in zip(fast.predict(image, copy.deepcopy(samples)), expected):
+        a, b = a.pred_instances, b.pred_instances
+        assert abs(a.keypoint_scores - b.keypoint_scores).max() < 1e-4 * abs(b.keypoint_scores).max()
+        assert abs(a.keypoints - b.keypoints).max() < 1e-3
+    assert model.head.num_stages == 2 and len(model.backbone(image)) == 2
+
+
+def test_training_mode_is_refused():
+    network = StackedHourglass(depth=1, channels=16)
+    with pytest.raises(InputError, match='eval'):
+        reparameterize(network)
+    network.eval().hourglasses[0].train()
+    with pytest.raises(InputError, match='eval'):
+        reparameterize(network)
+
+
+def test_other_networks_are_refused():
+    with pytest.raises(InputError, match='Conv2d'):
+        reparameterize(nn.Conv2d(3, 3, 1).eval())
+    network = trained(StackedHourglass(depth=1, channels=16))
+    with pytest.raises(InputError, match='LastStack'):
+        reparameterize(reparameterize(network))
