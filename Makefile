@@ -41,7 +41,7 @@ data: $(VENV)/.plugin
 	$(VENV)/bin/python tools/make_synthetic.py data/synthetic --train 1500 --val 200
 
 test: $(VENV)/.plugin $(VENV)/.test
-	$(ONE_THREAD) $(VENV)/bin/python -m pytest $(PYTEST)
+	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 ifneq ($(TORCH),$(shell cat $(INSTALLED) 2>/dev/null))
 $(INSTALLED): FORCE

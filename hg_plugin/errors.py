@@ -15,6 +15,8 @@ def command(main):
         try:
             return main(*args, **kwargs)
         except InputError as error:
-            sys.exit(f'error: {error}')
+            # from a data loader's worker it comes with the traceback over there, and the sentence last
+            sentence = str(error).strip().splitlines()[-1].removeprefix(f'{InputError.__module__}.{InputError.__name__}: ')
+            sys.exit(f'error: {sentence}')
 
     return run

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from mmengine.registry import init_default_scope
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope, init_default_scope
+from mmengine.visualization import Visualizer
 
 import hg_plugin  # noqa: F401
 
@@ -49,6 +51,8 @@ def mistake(monkeypatch, capsys):
     """Runs a command line in this process, which is quick, and returns the sentence with which it ends."""
 
     def mistake(tool, *arguments):
+        for instances in (DefaultScope, MessageHub, MMLogger, Visualizer):
+            instances._instance_dict.clear()  # runners that were built within a second have one name, and share these
         monkeypatch.chdir(ROOT)
         monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
         with pytest.raises(SystemExit) as end:

@@ -22,7 +22,7 @@ def read_checkpoint(path: str, trust: bool = False) -> dict:
     if not osp.isfile(path):
         raise InputError(f'The checkpoint {path} does not exist; give the path of a .pth file.')
     try:
-        return torch.load(path, map_location='cpu', weights_only=not trust)
+        content = torch.load(path, map_location='cpu', weights_only=not trust)
     except pickle.UnpicklingError as error:
         if 'weights_only' in str(error).lower() or 'Unsupported' in str(error):
             reason = str(error).splitlines()
@@ -33,10 +33,16 @@ def read_checkpoint(path: str, trust: bool = False) -> dict:
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, ModuleNotFoundError, OSError) as error:
         raise InputError(f'{path} is no checkpoint or was cut off ({str(error).splitlines()[0] if str(error) else type(error).__name__}); '
                          'get it again.') from error
+    if not isinstance(content, dict):
+        raise InputError(f'{path} is no checkpoint: it holds a {type(content).__name__} instead of named weights; give another file.')
+    return content
 
 
 def check_weights(model: nn.Module, state_dict: dict, path: str) -> None:
-    """Raises an :class:`InputError` that names the first tensors where ``state_dict`` does not fit ``model`` exactly."""
+    """Raises an :class:`InputError` that names the first tensors where ``state_dict`` does not fit ``model`` exactly.
+
+    Weights that are not finite, as a training leaves them that diverged, fit no model.
+    """
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name[len('module.'):] if name.startswith('module.') else name: tuple(tensor.shape)
              for name, tensor in state_dict.items() if isinstance(tensor, torch.Tensor)}
@@ -44,6 +50,8 @@ def check_weights(model: nn.Module, state_dict: dict, path: str) -> None:
     problems += name_some('is left over', [name for name in found if name not in expected])
     problems += name_some('has another shape', [
         f'{name} {found[name]} for {expected[name]}' for name in expected if name in found and found[name] != expected[name]])
+    problems += name_some('is not finite', [
+        name for name, tensor in state_dict.items() if isinstance(tensor, torch.Tensor) and not tensor.isfinite().all()])
     if problems:
         raise InputError(f'The checkpoint {path} does not fit the config\'s model: {"; ".join(problems)}; '
                          'use the config that it was trained with.')

@@ -12,9 +12,28 @@ def read_config(path: str) -> Config:
     Raises:
         InputError: for a file that is missing or wrong.
     """
+    if osp.isdir(path):
+        raise InputError(f'The config {path} is a folder; give a file in it.')
     if not osp.isfile(path):
         raise InputError(f'The config file {path} does not exist; configs/ holds those that come with hg_plugin.')
     try:
-        return Config.fromfile(path)
-    except (SyntaxError, KeyError, AttributeError, TypeError, OSError, ImportError) as error:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is the user's program, and may raise anything
         raise InputError(f'The config file {path} cannot be read: {type(error).__name__}: {error}; correct it.') from error
+    if not isinstance(cfg.get('model'), dict):
+        raise InputError(f'The config file {path} has no model = dict(...); configs/ holds complete ones.')
+    return cfg
+
+
+def check_sizes(cfg: Config) -> None:
+    """Raises an :class:`InputError` where a pipeline crops or draws targets for another input size than the head decodes."""
+    decoder = cfg.model.get('head', {}).get('decoder') or {}
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        for index, transform in enumerate((cfg.get(loader) or {}).get('dataset', {}).get('pipeline', [])):
+            codec = transform.get('encoder', transform)
+            if not isinstance(codec, dict):
+                continue
+            for key in ('input_size', 'heatmap_size'):
+                if key in codec and key in decoder and tuple(codec[key]) != tuple(decoder[key]):
+                    raise InputError(f'{loader}.dataset.pipeline.{index} ({transform.type}) has {key} {tuple(codec[key])}, but '
+                                     f'model.head.decoder {tuple(decoder[key])}; give all the same codec.')

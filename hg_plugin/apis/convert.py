@@ -194,7 +194,7 @@ def import_checkpoint(source: str, out: str, config_out: str, trust: bool = Fals
     """
     if not config_out.endswith('.py'):
         raise InputError(f'The config {config_out} must end in .py, or no tool can read it; choose another name.')
-    _check_writable(out, config_out)
+    _check_writable(out, config_out, source)
     network = read_published(source, trust)
     content = dict(
         state_dict={f'backbone.{name}': tensor.clone() for name, tensor in network.tensors.items()},
@@ -223,7 +223,7 @@ def export_checkpoint(source: str, out: str, to: str, trust: bool = False) -> st
         InputError: for a file that cannot be read or written, and for a network that the code base cannot build.
     """
     family = FAMILIES[to]
-    _check_writable(out)
+    _check_writable(out, source)
     state = _state_dict(source, trust)
     found = {name.removeprefix('backbone.'): tensor for name, tensor in state.items()}
     if 'scores.0.weight' not in found:
@@ -326,7 +326,7 @@ def _check(found: Mapping[str, Tensor], expected: Mapping[str, Shape], optional:
 def _check_writable(*paths: str) -> None:
     """Raises where writing is bound to fail: of two files, the second could fail when the first is there already."""
     if len({osp.abspath(path) for path in paths}) < len(paths):
-        raise InputError(f'Checkpoint and config would both be {paths[0]}; choose two names.')
+        raise InputError(f'{paths[0]} would be two of the files to read and to write; choose other names.')
     for path in paths:
         if osp.isdir(path):
             raise InputError(f'{path} is a folder; give the name of the file to write.')

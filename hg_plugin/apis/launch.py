@@ -2,6 +2,7 @@
 import os
 import os.path as osp
 from argparse import ArgumentParser, Namespace
+from typing import Optional
 
 import torch
 from mmengine.config import Config, DictAction
@@ -11,7 +12,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from ..environment import start_cpu_processes
 from ..errors import InputError
 from .checkpoint import check_weights, read_checkpoint
-from .config import read_config
+from .config import check_sizes, read_config
 
 
 def add_common_options(parser: ArgumentParser) -> None:
@@ -23,7 +24,7 @@ def add_common_options(parser: ArgumentParser) -> None:
     parser.add_argument('--interval', type=int, default=1, help='draw every so many samples (default: 1)')
     parser.add_argument('--show', action='store_true', help='show drawn predictions in a window')
     parser.add_argument('--wait-time', type=float, default=1, help='seconds a window stays (default: 1)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='override settings of the config: KEY.KEY=VALUE ...')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override settings of the config: KEY.KEY=VALUE ...')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher (default: none)')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by torch.distributed.launch')
 
@@ -36,13 +37,24 @@ def load_config(args: Namespace) -> Config:
     """
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    for option in args.cfg_options:
+        key, equals, value = option.partition('=')
+        if not equals:
+            raise InputError(f'--cfg-options {option}: give KEY=VALUE, such as train_cfg.max_epochs=10.')
+        try:
+            cfg.merge_from_dict({key: DictAction._parse_iterable(value)})
+        except (KeyError, TypeError, AssertionError, ValueError, AttributeError) as error:
+            raise InputError(f'--cfg-options {option} does not fit {args.config}: {error}.') from error
+    check_sizes(cfg)
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    try:
+        os.makedirs(cfg.work_dir, exist_ok=True)
+    except OSError as error:
+        raise InputError(f'The work directory {cfg.work_dir} cannot be made: {error.strerror}; choose another --work-dir.') from error
     if args.data_root:
         for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             if cfg.get(loader) is not None:
@@ -85,22 +97,51 @@ def train_runner(args: Namespace) -> Runner:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
         latest = find_latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
-        if latest is not None:
-            read_checkpoint(latest)
-    return Runner.from_cfg(cfg)
+        return build_runner(cfg, args.config, latest, resume=True)
+    return build_runner(cfg, args.config, cfg.get('load_from'))
+
+
+def build_runner(cfg: Config, config: str, checkpoint: Optional[str], resume: bool = False) -> Runner:
+    """MMEngine's runner, after a look at the checkpoint that it will start from.
+
+    MMEngine leaves what does not fit at its random values. Where training goes on, and to test, all must fit; where it starts from
+    other weights (``load_from``), some may be new, as a head for other keypoints.
+
+    Raises:
+        InputError: for a config that builds no runner, and a checkpoint that cannot be read or does not fit.
+    """
+    state = read_checkpoint(checkpoint) if checkpoint else None
+    if resume and state and not {'meta', 'optimizer', 'message_hub'} <= state.keys():
+        raise InputError(f'{checkpoint} holds weights, but not the state of a training; start from it with '
+                         f'--cfg-options load_from={checkpoint} instead of --resume.')
+    try:
+        runner = Runner.from_cfg(cfg)
+    except (KeyError, TypeError, AttributeError, AssertionError) as error:
+        raise InputError(f'{config} builds no model or runner: {type(error).__name__}: {error}; correct it or --cfg-options.') from error
+    if state:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        weights = state.get('state_dict', state)
+        if resume or checkpoint != cfg.get('load_from'):
+            check_weights(model, weights, checkpoint)
+        elif not any(weights.get(name) is not None and weights[name].shape == tensor.shape
+                     for name, tensor in model.state_dict().items()):
+            raise InputError(f'No weight in {checkpoint} (load_from) fits the model of {config}; give weights of such a network.')
+    return runner
 
 
 def test_runner(args: Namespace) -> Runner:
     """The runner of tools/test.py, with the checkpoint's weights loaded: all of them, or an :class:`InputError`."""
     if args.dump and not args.dump.endswith(('.pkl', '.pickle')):
         raise InputError(f'--dump {args.dump}: the file must end in .pkl or .pickle.')
+    if args.out and not args.out.endswith(('.json', '.yml', '.yaml', '.pkl')):
+        raise InputError(f'--out {args.out}: the file must end in .json, .yml or .pkl.')
+    for path in filter(None, (args.dump, args.out)):
+        if not os.access(osp.dirname(osp.abspath(path)), os.W_OK):
+            raise InputError(f'{path} cannot be written: its folder does not exist or is not writable.')
     cfg = load_config(args)
-    state = read_checkpoint(args.checkpoint)
     if args.dump:
         evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
         cfg.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=args.dump)]
-    runner = Runner.from_cfg(cfg)
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    check_weights(model, state.get('state_dict', state), args.checkpoint)
+    runner = build_runner(cfg, args.config, args.checkpoint)
     runner.load_checkpoint(args.checkpoint)
     return runner

@@ -306,7 +306,7 @@ def check_boxes(boxes: Optional[Sequence], image: np.ndarray) -> np.ndarray:
     """
     height, width = image.shape[:2]
     if boxes is None:
-        return np.array([[0, 0, width, height]], np.float32)
+        boxes = [[0, 0, width, height]]
     try:
         boxes = np.asarray(boxes, np.float32)
         boxes = boxes.reshape(-1, 4) if not boxes.size else boxes
@@ -318,6 +318,8 @@ def check_boxes(boxes: Optional[Sequence], image: np.ndarray) -> np.ndarray:
     for index, (left, top, right, bottom) in enumerate(boxes.tolist()):
         if not right > left or not bottom > top or not np.isfinite(boxes[index]).all():  # nor with NaNs
             problem = 'is empty or inverted; give left, top, right and bottom in this order'
+        elif max(width, height, right - left, bottom - top) >= 2**15:
+            problem = f'or its picture of {width}x{height} pixels has a side of 32,768 pixels or more, which OpenCV cannot warp; make it smaller'
         elif right <= 0 or bottom <= 0 or left >= width or top >= height:
             problem = f'lies outside the picture of {width}x{height} pixels; give pixels of this picture'
         else:

@@ -3,6 +3,7 @@ import json
 import os.path as osp
 from typing import List, Optional, Tuple
 
+import cv2
 import mmpose
 import numpy as np
 from mmengine.registry import DATASETS
@@ -102,7 +103,13 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         if not osp.isfile(image):
             raise InputError(f'{image} does not exist, but annotation {idx} of {self.ann_file} wants it; '
                              'put the pictures there, or set data_root or data_prefix in the config.')
-        return super().prepare_data(idx)
+        try:
+            return super().prepare_data(idx)
+        except Exception as error:  # what a damaged picture makes of OpenCV and the pipeline depends on the damage
+            if _decodes(image):
+                raise
+            raise InputError(f'{image} is no picture or was cut off, but annotation {idx} of {self.ann_file} wants it; '
+                             'get it again.') from error
 
     def _read_annotations(self) -> List[dict]:
         if not osp.isfile(self.ann_file):
@@ -174,3 +181,10 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
             raise InputError(f'{self.headbox_file} holds {len(truth["gt"])} persons, but {self.ann_file} has {num_persons} '
                              f'annotations, up to index {num_persons - 1}; the two files do not belong together.')
         return truth
+
+
+def _decodes(image: str) -> bool:
+    try:
+        return cv2.imread(image) is not None
+    except cv2.error:
+        return False

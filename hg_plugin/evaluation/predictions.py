@@ -152,7 +152,10 @@ def load_ground_truth(path) -> Dict[str, np.ndarray]:
         raise InputError(f'{path}: pos_gt_src, jnt_missing and headboxes_src must be (16, 2, N), (16, N) and '
                          f'(2, 2, N), not {joints.shape}, {missing.shape} and {boxes.shape}.')
     head_size = 0.6 * np.linalg.norm(boxes[1] - boxes[0], axis=0)
-    flat = np.flatnonzero(~(head_size > 0))
+    broken = np.flatnonzero(~(np.isfinite(missing).all(axis=0) & (np.isfinite(joints).all(axis=1) | (missing != 0)).all(axis=0)))
+    if len(broken):
+        raise InputError(f'{path}: pos_gt_src or jnt_missing of person {broken[0]} (counted from 0) holds NaN or infinity.')
+    flat = np.flatnonzero(~((head_size > 0) & np.isfinite(head_size)))
     if len(flat):
         raise InputError(f'{path}: the head box in column {flat[0]} of headboxes_src (counted from 0) has no size.')
     return dict(gt=joints.transpose(2, 0, 1) - 1, visible=missing.T == 0, head_size=head_size)

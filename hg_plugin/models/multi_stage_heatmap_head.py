@@ -104,6 +104,10 @@ class MultiStageHeatmapHead(BaseHead):
             raise InputError(f'MultiStageHeatmapHead: out_channels={self.out_channels}, but the backbone returns {heatmaps[0].shape[1]} '
                              "heatmaps; set the head's out_channels to the backbone's num_keypoints, or give in_channels if "
                              'these are features.')
+        size = getattr(self.decoder, 'heatmap_size', None)
+        if size is not None and heatmaps[-1].shape[2:] != tuple(size[::-1]):
+            raise InputError(f'MultiStageHeatmapHead: heatmaps have the size {tuple(heatmaps[-1].shape[:1:-1])}, but the decoder '
+                             f'{tuple(size)} (width, height); make heatmap_size of the codec a quarter of input_size.')
         return heatmaps
 
     def loss(self, feats: Sequence[Tensor], batch_data_samples: OptSampleList, train_cfg: OptConfigType = {}) -> dict:

@@ -11,7 +11,7 @@ from ..errors import InputError
 from .multi_stage_heatmap_head import MultiStageHeatmapHead
 from .stacked_hourglass import AddJoin, ConcatJoin, PostActResidual, PreActResidual, StackedHourglass
 
-# Which norm reads which convolution, and nothing else does. A pre-activation residual's first norm reads a sum: it stays.
+# Which norm alone reads which convolution. A pre-activation residual's first norm reads a sum, and stays.
 NORM_AFTER = {
     PreActResidual: dict(conv1='norm2', conv2='norm3'),
     PostActResidual: dict(conv1='norm1', conv2='norm2', conv3='norm3'),
@@ -82,29 +82,29 @@ def reparameterize(model: nn.Module, all_stacks: bool = False) -> nn.Module:
     """A copy of a trained network that computes the same heatmaps with fewer operations.
 
     Batch norms that follow a convolution become part of it. Between two stacks, the score convolution, the convolution
-    that feeds the prediction back and the one that feeds the features back become one, so that the heatmaps of all stacks
-    but the last are never computed. Both are exact but for rounding. In a pre-activation residual the first batch norm
-    follows an addition, and stays.
+    that feeds the prediction back and the one that feeds the features back become one, so that the heatmaps of all
+    stacks but the last are never computed. Both are exact but for rounding. In a pre-activation residual the first
+    batch norm follows an addition, and stays.
 
     Args:
-        model: A :class:`StackedHourglass`, or a pose estimator with one as its backbone, in evaluation mode. It stays as
-            it is.
+        model: A :class:`StackedHourglass`, or a pose estimator with one as its backbone, in evaluation mode. It stays
+            as it is.
         all_stacks: Keep the heatmaps of every stack, and fold batch norms only. Defaults to False.
 
     Returns:
-        The copy, for inference only. As the original's, its backbone returns a tuple of (N, K, H/4, W/4) heatmaps, but of
-        the last stack alone unless ``all_stacks``, and an estimator's :class:`MultiStageHeatmapHead` expects that one stage.
+        The copy, for inference only. As the original's, its backbone returns a tuple of (N, K, H/4, W/4) heatmaps, but
+        of the last stack alone unless ``all_stacks``; an estimator's :class:`MultiStageHeatmapHead` expects that one.
 
     Raises:
         InputError: for a model in training mode, or without a :class:`StackedHourglass`.
     """
     backbone = model.backbone if isinstance(model, BasePoseEstimator) else model
     if not isinstance(backbone, StackedHourglass):
-        raise InputError(f'reparameterize: the network is a {type(backbone).__name__}; give a StackedHourglass, or a pose '
-                         'estimator with one as its backbone.')
+        raise InputError(f'reparameterize: the network is a {type(backbone).__name__}; give a StackedHourglass, or a '
+                         'pose estimator with one as its backbone.')
     if any(module.training for module in model.modules()):
-        raise InputError('reparameterize: the model is in training mode, where batch norms depend on the batch; call its '
-                         'eval() first.')
+        raise InputError('reparameterize: the model is in training mode, where batch norms depend on the batch; '
+                         'call its eval() first.')
     model = copy.deepcopy(model)
     backbone = model.backbone if isinstance(model, BasePoseEstimator) else model
     fold_batch_norms(backbone)

@@ -283,7 +283,7 @@ def without(name):
     ('princeton', lambda t: {**t, 'pre.4.skip_layer.conv.bias': torch.zeros(3)}, 'has another shape'),
     ('bearpaw', lambda t: {'conv1.weight': torch.zeros(8, 3, 7, 7), 'fc.bias': torch.zeros(3)}, 'conv1.weight, fc.b'),
     ('princeton', lambda t: dict(model=t, epoch=3), 'no state dict, but a dict of model, epoch'),
-    ('princeton', lambda t: [t], 'no state dict, but a list'),
+    ('princeton', lambda t: [t], 'it holds a list'),
     ('princeton', lambda t: {}, 'no state dict'),
     ('princeton', lambda t: our_state_dict(channels=16), 'names of this package already'),
 ])

@@ -158,3 +158,23 @@ def test_head_box_files_that_are_wrong(sample_set):
     savemat(path, dict(other=1))
     with pytest.raises(InputError, match='mpii_gt_val.mat has no array called'):
         load(sample_set)
+
+
+@pytest.mark.parametrize('damage', [lambda content: b'', lambda content: b'no picture', lambda content: content[:100]])
+def test_a_damaged_picture_is_named_with_its_annotation(sample_set, damage):
+    dataset = load(sample_set)
+    path = sample_set / 'images' / dataset.get_data_info(2)['img_path'].split('/')[-1]
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=f'{path.name} is no picture or was cut off, but annotation 2'):
+        dataset[2]
+
+
+@pytest.mark.parametrize('array, index', [('headboxes_src', (0, 0, 3)), ('pos_gt_src', (4, 1, 3)), ('jnt_missing', (4, 3))])
+def test_head_box_file_with_a_value_that_is_not_finite(sample_set, array, index):
+    path = sample_set / 'annotations/mpii_gt_val.mat'
+    truth = {name: value for name, value in loadmat(path).items() if not name.startswith('__')}
+    truth[array] = truth[array].astype(float)
+    truth[array][index] = np.inf if array == 'headboxes_src' else np.nan
+    savemat(path, truth)
+    with pytest.raises(InputError, match='mpii_gt_val.mat'):
+        load(sample_set)

@@ -140,11 +140,27 @@ def test_a_mistake_ends_with_one_sentence_and_exit_code_1(run, tmp_path):
     (('tools/test.py', CONFIG, '{}/other.pth', '--work-dir', '{}'), 'does not fit the config.* missing; backbone.x is left over'),
     (('tools/test.py', CONFIG, '{}/evil.pth', '--work-dir', '{}'), 'evil.pth holds more than weights'),
     (('tools/test.py', CONFIG, '{}/cut.pth', '--work-dir', '{}'), 'cut.pth is no checkpoint or was cut off'),
+    (('tools/test.py', CONFIG, '{}/list.pth', '--work-dir', '{}'), 'list.pth is no checkpoint: it holds a list'),
     (('tools/test.py', CONFIG, '{}/cut.pth', '--dump', 'all.txt'), '--dump all.txt'),
+    (('tools/test.py', CONFIG, '{}/cut.pth', '--out', 'all.txt'), '--out all.txt'),
+    (('tools/test.py', CONFIG, '{}/cut.pth', '--out', '{}/none/all.json'), 'all.json cannot be written'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}/cut.pth'), 'work directory .*cut.pth cannot be made'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}', '--resume', '{}/other.pth'), 'not the state of a training'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'load_from={}/other.pth'), 'No weight in .*other.pth'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'epochs'), '--cfg-options epochs: give KEY=VALUE'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'model.backbone.num_stack=3'), 'builds no model or runner.*num_stack'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'train_dataloader.dataset.pipeline.4.encoder.input_size=(256,256)'),
+     'pipeline.4 .GenerateTarget. has input_size'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'model.head.decoder.heatmap_size=(64,64)'), 'has heatmap_size'),
+    (('tools/train.py', '{}/raises.py'), 'raises.py cannot be read: NameError'),
+    (('tools/train.py', '{}/empty.py'), 'empty.py has no model'),
 ])
 def test_mistakes(mistake, tmp_path, arguments, message):
     torch.save(dict(state_dict={'backbone.x': torch.ones(1)}), tmp_path / 'other.pth')
     torch.save(dict(state_dict={}, meta=os.system), tmp_path / 'evil.pth')
     (tmp_path / 'cut.pth').write_bytes((tmp_path / 'other.pth').read_bytes()[:200])
+    torch.save([1], tmp_path / 'list.pth')
     (tmp_path / 'wrong.py').write_text('model = dict(')
+    (tmp_path / 'raises.py').write_text('model = foo')
+    (tmp_path / 'empty.py').write_text('')
     assert re.search(message, mistake(*(argument.format(tmp_path) for argument in arguments)))

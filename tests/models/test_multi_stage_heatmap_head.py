@@ -138,6 +138,8 @@ def test_mismatches_are_one_clear_error():
         head()(heatmaps(stages=3))
     with pytest.raises(InputError, match='out_channels=17, but the backbone returns 16'):
         head(out_channels=17)(heatmaps())
+    with pytest.raises(InputError, match=r'heatmaps have the size \(8, 24\), but the decoder \(16, 24\)'):
+        head(decoder=CODECS['msra'])(tuple(h[..., :8] for h in heatmaps()))
     with pytest.raises(InputError, match='but the targets'):
         head().loss(tuple(h[..., :8] for h in heatmaps()), samples(3))
     with pytest.raises(InputError, match='stage_weights has 3 entries for num_stages=2'):

@@ -137,7 +137,10 @@ def test_estimator(all_stacks):
     image = torch.randn(2, 3, 128, 128)
     samples = [PoseDataSample(
         metainfo=dict(
-            flip_indices=list(range(16)), input_size=(128, 128), input_center=np.full(2, 64.), input_scale=np.full(2, 128.)),
+            flip_indices=list(range(16)),
+            input_size=(128, 128),
+            input_center=np.full(2, 64.),
+            input_scale=np.full(2, 128.)),
         gt_instances=InstanceData(bboxes=np.zeros((1, 4)), bbox_scores=np.ones(1))) for _ in range(2)]
     fast = reparameterize(model, all_stacks=all_stacks)
     assert len(fast.head.forward(fast.backbone(image))) == 1 + all_stacks

@@ -1,0 +1,39 @@
+#!/usr/bin/env python
+"""Writes a trained network, folded for inference, to a file that runs without MMPose.
+
+    python tools/export.py CONFIG CHECKPOINT OUT.onnx [--decode]
+
+For rtmlib, with its own defaults:
+
+    python tools/export.py CONFIG CHECKPOINT OUT.onnx --rtmlib
+    >>> rtmlib.ViTPose('OUT.onnx', model_input_size=(256, 256), backend='onnxruntime')(cv2.imread('picture.jpg'), boxes)
+"""
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+
+from hg_plugin.apis.export import export
+from hg_plugin.errors import command
+
+
+@command
+def main():
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('out', help='file to write: .onnx, .pt with --torchscript, .xml with --openvino')
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument('--torchscript', dest='format', action='store_const', const='torchscript', default='onnx',
+                      help='TorchScript instead of ONNX')
+    kind.add_argument('--openvino', dest='format', action='store_const', const='openvino',
+                      help='OpenVINO instead of ONNX: also writes a .bin beside OUT.xml')
+    parser.add_argument('--decode', action='store_true',
+                        help='append the decoding: keypoints in input pixels and scores come out')
+    parser.add_argument('--rtmlib', action='store_true', help="fit rtmlib's ViTPose class with its default arguments")
+    args = parser.parse_args()
+    print(f'Exporting to {args.out}; the largest networks take a minute or two ...', flush=True)
+    differences = export(**vars(args))
+    print(f'{args.out}: written; it differs from torch by at most '
+          f'{", ".join(f"{value:.2g} in {name}" for name, value in differences.items())}.')
+
+
+if __name__ == '__main__':
+    main()
