@@ -315,7 +315,7 @@ def test_only_trusted_files_may_run_code(tmp_path, golden):
 
 @pytest.mark.parametrize('out, config_out, message', [
     ('out.pth', 'out.txt', 'must end in .py'),
-    ('same.py', 'same.py', 'both be'),
+    ('same.py', 'same.py', 'two of the files'),
     ('a.pt/out.pth', 'out.py', 'cannot be written'),
     ('out.pth', 'a.pt/out.py', 'cannot be written'),
     ('folder', 'out.py', 'is a folder'),
