@@ -110,7 +110,8 @@ def build_runner(cfg: Config, config: str, checkpoint: Optional[str], resume: bo
     Raises:
         InputError: for a config that builds no runner, and a checkpoint that cannot be read or does not fit.
     """
-    state = read_checkpoint(checkpoint) if checkpoint else None
+    # MMEngine fetches what is named by an address, such as https://, itself
+    state = read_checkpoint(checkpoint) if checkpoint and '://' not in checkpoint else None
     if resume and state and not {'meta', 'optimizer', 'message_hub'} <= state.keys():
         raise InputError(f'{checkpoint} holds weights, but not the state of a training; start from it with '
                          f'--cfg-options load_from={checkpoint} instead of --resume.')
