@@ -8,7 +8,9 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2, save_best='Mean', rule='greater'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    visualization=dict(type='PoseVisualizationHook', enable=False))
+    visualization=dict(type='PoseVisualizationHook', enable=False),
+    # for tools/test.py: predict with the network that inference runs, see hg_plugin.models.reparameterize
+    reparameterize=dict(type='ReparameterizeHook', enable=False))
 custom_hooks = [
     # every process has its own running statistics; validation and checkpoints want one
     dict(type='SyncBuffersHook'),

@@ -1,5 +1,6 @@
 """From pictures to keypoints, with the flip test and the multi-scale test."""
 from collections import deque
+from functools import cached_property
 from itertools import islice
 from os import PathLike
 from typing import Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -17,6 +18,8 @@ from mmpose.models.utils.tta import flip_heatmaps
 from torch import Tensor
 
 from ..errors import InputError
+from ..models.reparameterize import reparameterize
+from ..models.stacked_hourglass import StackedHourglass
 from .checkpoint import check_weights, read_checkpoint
 from .config import read_config
 from .pictures import PictureError, as_bgr, read_picture
@@ -60,7 +63,8 @@ class PoseEstimator:
 
     Attributes:
         cfg: The config.
-        model: The network, in evaluation mode.
+        model: The trained network, in evaluation mode. A copy computes, which :func:`reparameterize` makes of it at
+            the first call.
         num_keypoints: K.
 
     Raises:
@@ -160,6 +164,12 @@ class PoseEstimator:
             if len(batch) < self.batch_size:
                 return
 
+    @cached_property
+    def _network(self) -> TopdownPoseEstimator:
+        # all stacks even where nobody asks for them: they cost a hundredth, and results do not depend on who asks
+        is_hourglass = isinstance(self.model.backbone, StackedHourglass)
+        return reparameterize(self.model, all_stacks=True) if is_hourglass else self.model
+
     @property
     def dataset_meta(self) -> dict:
         """MMPose's metainfo: the keypoints' names, symmetry, skeleton, colours; from the checkpoint or else the config.
@@ -245,13 +255,13 @@ class PoseEstimator:
         inputs = self.model.data_preprocessor(pseudo_collate(crops))['inputs']
         if flip_test:
             inputs = torch.cat([inputs, inputs.flip(-1)])
-        stacks = self.model.head.forward(self.model.extract_feat(inputs))
+        stacks = self._network.head.forward(self._network.extract_feat(inputs))
         stacks = [stacks] if isinstance(stacks, Tensor) else stacks if all_stacks else stacks[-1:]
         if flip_test:
             cfg = self.model.test_cfg
             stacks = [
                 0.5 * (heatmaps + flip_heatmaps(
-                    mirrored,
+                    mirrored.contiguous(),  # it may view them, which channels_last does not allow
                     flip_mode=cfg.get('flip_mode', 'heatmap'),
                     flip_indices=self.dataset_meta['flip_indices'],
                     shift_heatmap=cfg.get('shift_heatmap', False)))

@@ -148,7 +148,7 @@ class _Tracer(TorchFunctionMode):
             value = self.trace.upsample(args[0].value, kwargs['scale_factor'])
         elif kind == 'cat':
             value = self.trace.concat([x.value for x in args[0]], kwargs['dim'])
-        elif kind == 'add':
+        elif kind in ('add', 'add_'):
             value = self.trace.add([x.value for x in args])
         else:
             return func(*args, **kwargs)

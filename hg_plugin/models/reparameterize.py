@@ -26,7 +26,7 @@ class MergedAddJoin(nn.Module):
         self.from_features = conv
 
     def forward(self, x: Tensor, features: Tensor, heatmaps: Tensor, previous: Tensor) -> Tensor:
-        return x + self.from_features(features)
+        return self.from_features(features).add_(x)
 
 
 class MergedConcatJoin(MergedAddJoin):
@@ -84,7 +84,8 @@ def reparameterize(model: nn.Module, all_stacks: bool = False) -> nn.Module:
     Batch norms that follow a convolution become part of it. Between two stacks, the score convolution, the convolution
     that feeds the prediction back and the one that feeds the features back become one, so that the heatmaps of all
     stacks but the last are never computed. Both are exact but for rounding. In a pre-activation residual the first
-    batch norm follows an addition, and stays.
+    batch norm follows an addition, and stays. On a CPU the copy is in torch's channels_last memory format, which is the
+    larger part of what it gains there.
 
     Args:
         model: A :class:`StackedHourglass`, or a pose estimator with one as its backbone, in evaluation mode. It stays
@@ -108,6 +109,8 @@ def reparameterize(model: nn.Module, all_stacks: bool = False) -> nn.Module:
     model = copy.deepcopy(model)
     backbone = model.backbone if isinstance(model, BasePoseEstimator) else model
     fold_batch_norms(backbone)
+    if next(backbone.parameters()).device.type == 'cpu':
+        backbone.to(memory_format=torch.channels_last)
     if all_stacks:
         return model.eval()
     merge_joins(backbone)

@@ -41,7 +41,7 @@ class PreActResidual(nn.Module):
         out = self.conv1(F.relu(self.norm1(x), inplace=True))
         out = self.conv2(F.relu(self.norm2(out), inplace=True))
         out = self.conv3(F.relu(self.norm3(out), inplace=True))
-        return self.skip(x) + out
+        return out.add_(self.skip(x))
 
 
 class PostActResidual(nn.Module):
@@ -67,7 +67,7 @@ class PostActResidual(nn.Module):
         out = F.relu(self.norm1(self.conv1(x)), inplace=True)
         out = F.relu(self.norm2(self.conv2(out)), inplace=True)
         out = self.norm3(self.conv3(out))
-        return F.relu(self.skip(x) + out, inplace=True)
+        return F.relu(out.add_(self.skip(x)), inplace=True)
 
 
 RESIDUALS = dict(preact=PreActResidual, postact=PostActResidual)
@@ -102,7 +102,7 @@ class Hourglass(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         low = self.down(F.max_pool2d(x, 2))
         low = self.up(self.inner(low))
-        return self.skip(x) + F.interpolate(low, scale_factor=2, mode='nearest')
+        return F.interpolate(low, scale_factor=2, mode='nearest').add_(self.skip(x))
 
 
 class AddJoin(nn.Module):
