@@ -7,20 +7,23 @@ All 4,500 photographs are drawn from; the first 200 validation persons are score
 _base_ = ['../configs/hg_2stack_lspet.py']
 
 codec = dict(type='MSRAHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=2)
-model = dict(backbone=dict(depth=3, channels=48, channels_last=True), head=dict(decoder=codec))
+model = dict(
+    data_preprocessor=dict(encoder=codec),
+    backbone=dict(depth=3, channels=48, channels_last=True),
+    head=dict(decoder=codec))
+scale_factor = (0.75, 1.25)
 train_pipeline = [
-    dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),
-    dict(type='RandomFlip', direction='horizontal'),
-    dict(type='RandomBBoxTransform', shift_prob=0, rotate_factor=30, rotate_prob=1, scale_factor=(0.75, 1.25)),
-    dict(type='TopdownAffine', input_size=codec['input_size']),
-    dict(type='GenerateTarget', encoder=codec),
-    dict(type='PackPoseInputs')
+    dict(type='LoadReducedImage', input_size=codec['input_size'], min_scale=scale_factor[0]),
+    dict(type='RandomPersonTransform', shift_prob=0, rotate_factor=30, rotate_prob=1, scale_factor=scale_factor),
+    dict(type='RandomMirror'),
+    dict(type='TopdownWarp', input_size=codec['input_size']),
+    dict(type='PackKeypoints')
 ]
 val_pipeline = [
-    dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),
-    dict(type='TopdownAffine', input_size=codec['input_size']),
+    dict(type='LoadReducedImage', input_size=codec['input_size']),
+    dict(type='TopdownWarp', input_size=codec['input_size']),
     dict(type='PackPoseInputs')
 ]
 train_dataloader = dict(
