@@ -164,6 +164,12 @@ class PoseEstimator:
             if len(batch) < self.batch_size:
                 return
 
+    @torch.no_grad()
+    def inputs(self, image: Picture, boxes: Optional[Sequence] = None) -> Tensor:
+        """What the network sees of the persons in a picture, given as for a call: (N, 3, H, W), normalised."""
+        image = as_bgr(image) if isinstance(image, np.ndarray) else read_picture(image)
+        return self._inputs([self._crop(image, box) for box in check_boxes(boxes, image)])
+
     @cached_property
     def _network(self) -> TopdownPoseEstimator:
         # all stacks even where nobody asks for them: they cost a hundredth, and results do not depend on who asks
@@ -250,9 +256,12 @@ class PoseEstimator:
         """What the config's pipeline makes of a person: ``inputs`` (3, H, W) and ``data_samples``."""
         return self.pipeline(dict(img=image, bbox=box[None], bbox_score=np.ones(1, np.float32)))
 
+    def _inputs(self, crops: List[dict]) -> Tensor:
+        return self.model.data_preprocessor(pseudo_collate(crops))['inputs']
+
     def _heatmaps(self, crops: List[dict], flip_test: bool, all_stacks: bool) -> Tensor:
         """(S, N, K, h, w) of N crops, or (1, N, K, h, w) of the last stack alone."""
-        inputs = self.model.data_preprocessor(pseudo_collate(crops))['inputs']
+        inputs = self._inputs(crops)
         if flip_test:
             inputs = torch.cat([inputs, inputs.flip(-1)])
         stacks = self._network.head.forward(self._network.extract_feat(inputs))

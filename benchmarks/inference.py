@@ -1,0 +1,339 @@
+"""Time of a picture through the network in every way to run it, side by side in one run, beside MMPose's hourglass52.
+
+    python benchmarks/inference.py --out benchmarks/inference.md
+    python benchmarks/inference.py --config CONFIG --checkpoint CHECKPOINT --data-root data/lspet_mpii --out benchmarks/inference.md
+
+The ways take turns, so that another load of the machine meets all of them, and medians count. Without a checkpoint weights are
+random, which changes no time. With a data set, int8 is calibrated on photographs of its training persons, and PCKh of float32 and
+of int8 is measured on its first validation persons. Where torch finds a GPU, the ways to run the network there are measured instead.
+"""
+import argparse
+import copy
+import itertools
+import os
+import os.path as osp
+import shutil
+import sys
+import tempfile
+import time
+from functools import partial
+from statistics import median
+
+import cv2
+import mmpose
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, METRICS, MODELS, init_default_scope
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hg_plugin.apis.export import export, need_packages
+from hg_plugin.apis.quantize import export_int8
+from hg_plugin.errors import InputError
+from hg_plugin.models.reparameterize import reparameterize
+from tables import device_name, write_tables
+
+ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+STOCK = osp.join(osp.dirname(mmpose.__file__), '.mim/configs/body_2d_keypoint/topdown_heatmap/mpii/td-hm_hourglass52_8xb64-210e_mpii-256x256.py')
+
+
+class Networks:
+    """The network in all the forms that the ways start from.
+
+    Args:
+        config, checkpoint: The trained network; random weights without a checkpoint.
+        pictures: What int8 is calibrated on.
+        folder: Where exported files go.
+        threads: Of the back ends that ask for a number.
+    """
+
+    def __init__(self, config, checkpoint, pictures, folder, threads):
+        self.config, self.pictures, self.folder, self.threads = config, pictures, folder, threads
+        self.model = MODELS.build(Config.fromfile(config).model).eval()
+        self.checkpoint = checkpoint or osp.join(folder, 'random.pth')
+        if checkpoint is None:
+            torch.save(self.model.state_dict(), self.checkpoint)
+        state = torch.load(self.checkpoint, map_location='cpu')
+        self.model.load_state_dict(state.get('state_dict', state))
+        self.model.to(memory_format=torch.contiguous_format)
+        self.stock = MODELS.build(Config.fromfile(STOCK).model).eval()
+        self.files = {}
+
+    def file(self, kind):
+        """The exported network: 'float32' or 'int8', made when first asked for."""
+        if kind not in self.files:
+            out = osp.join(self.folder, f'{kind}.onnx')
+            if kind == 'int8':
+                export_int8(self.config, self.checkpoint, out, self.pictures)
+            else:
+                export(self.config, self.checkpoint, out)
+            self.files[kind] = out
+        return self.files[kind]
+
+
+# The ways: each takes the networks and returns a function from pictures (N, 3, H, W) to the last heatmaps (N, K, H/4, W/4), or
+# raises an InputError that says what is missing.
+
+
+def eager(networks):
+    return lambda image: networks.model.backbone(image)[-1]
+
+
+def eager_channels_last(networks):
+    network = copy.deepcopy(networks.model.backbone).to(memory_format=torch.channels_last)
+    return lambda image: network(image)[-1]
+
+
+def reparameterized(networks):
+    network = reparameterize(networks.model.backbone)
+    return lambda image: network(image)[0]
+
+
+def compiled(networks):
+    compiler = os.environ.get('CXX', 'g++')
+    if not shutil.which(compiler):
+        raise InputError(f'torch.compile needs the compiler {compiler}.')
+    network = torch.compile(reparameterize(networks.model.backbone), dynamic=False)
+    return lambda image: network(image)[0]
+
+
+def onnx_runtime(networks, kind='float32'):
+    need_packages('onnxruntime', 'onnxruntime')
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = networks.threads
+    session = onnxruntime.InferenceSession(networks.file(kind), options, providers=['CPUExecutionProvider'])
+    return lambda image: torch.from_numpy(session.run(None, {'image': image.numpy()})[0])
+
+
+def openvino(networks, kind='float32'):
+    need_packages('openvino', 'openvino')
+    import openvino
+    hints = dict(PERFORMANCE_HINT='LATENCY', INFERENCE_NUM_THREADS=networks.threads, NUM_STREAMS=1)
+    if kind == 'float32':
+        hints.update(INFERENCE_PRECISION_HINT='f32')  # by default, newer CPUs compute with less
+    request = openvino.Core().compile_model(networks.file(kind), 'CPU', hints).create_infer_request()
+    return lambda image: torch.from_numpy(request.infer({'image': image.numpy()}).to_tuple()[0].copy())
+
+
+def hourglass52(networks):
+    return lambda image: networks.stock.head(networks.stock.backbone(image))[-1]
+
+
+def on_gpu(networks, network, dtype=torch.float32, tf32=False, compiled=False):
+    """The model's backbone, its reparameterized copy or 'hourglass52' on the GPU; with ``compiled`` as CUDA graphs."""
+    if network == 'hourglass52':
+        network = nn.Sequential(networks.stock.backbone, networks.stock.head)
+    else:
+        network = networks.model.backbone
+        network = reparameterize(network.cuda()) if network == 'reparameterized' else network
+    network = copy.deepcopy(network).cuda().to(dtype)
+    if dtype == torch.bfloat16:
+        network.to(memory_format=torch.channels_last)
+    if compiled:
+        network = torch.compile(network, mode='reduce-overhead', dynamic=False)
+
+    def run(image):
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        if compiled:
+            torch.compiler.cudagraph_mark_step_begin()
+        return network(image.to(dtype))[-1]
+
+    return run
+
+
+CPU_WAYS = {
+    'eager': eager,
+    'eager, channels_last': eager_channels_last,
+    'reparameterized': reparameterized,
+    'reparameterized, torch.compile': compiled,
+    'ONNX Runtime': onnx_runtime,
+    'OpenVINO': openvino,
+    'int8, ONNX Runtime': partial(onnx_runtime, kind='int8'),
+    'int8, OpenVINO': partial(openvino, kind='int8'),
+    "MMPose's hourglass52, eager": hourglass52,
+}
+BF16 = dict(dtype=torch.bfloat16)
+GPU_WAYS = {
+    'eager': partial(on_gpu, network='trained'),
+    'eager, TF32': partial(on_gpu, network='trained', tf32=True),
+    'reparameterized': partial(on_gpu, network='reparameterized'),
+    'reparameterized, TF32': partial(on_gpu, network='reparameterized', tf32=True),
+    'reparameterized, bf16, channels_last': partial(on_gpu, network='reparameterized', **BF16),
+    'reparameterized, CUDA graphs': partial(on_gpu, network='reparameterized', compiled=True),
+    'reparameterized, TF32, CUDA graphs': partial(on_gpu, network='reparameterized', tf32=True, compiled=True),
+    'reparameterized, bf16, channels_last, CUDA graphs': partial(on_gpu, network='reparameterized', compiled=True, **BF16),
+    "MMPose's hourglass52, eager": partial(on_gpu, network='hourglass52'),
+    "MMPose's hourglass52, bf16, channels_last": partial(on_gpu, network='hourglass52', **BF16),
+}
+
+
+def matrix_product(device, size, dtype=torch.float32, tf32=False):
+    """A function that multiplies two large matrices, which takes ``2 * size**3`` operations; it takes any argument."""
+    matrix = torch.randn(size, size, device=device, dtype=dtype)
+
+    def run(image):
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        return matrix @ matrix
+
+    return run
+
+
+def milliseconds(run, image):
+    if not image.is_cuda:
+        start = time.perf_counter()
+        run(image)
+        return (time.perf_counter() - start) * 1e3
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    run(image)
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end)
+
+
+def take_turns(ways, image, rounds, runs):
+    """{way: median ms a run}, after a run to warm up in each of its turns."""
+    times = {way: [] for way in ways}
+    for turn in range(rounds):
+        for way, run in ways.items():
+            run(image)
+            times[way] += [milliseconds(run, image) for _ in range(runs)]
+        print(f'batch {len(image)}: round {turn + 1} of {rounds}', file=sys.stderr, flush=True)
+    return {way: median(values) for way, values in times.items()}
+
+
+class Served(nn.Module):
+    """A way to run a network as the backbone of a pose estimator."""
+
+    def __init__(self, run):
+        super().__init__()
+        self.run = run
+
+    def forward(self, image):
+        return (self.run(image), )
+
+
+def pckh(model, run, cfg):
+    """PCKh@0.5, Mean in percent, of the config's test as tools/test.py makes it, with heatmaps by ``run``."""
+    model = reparameterize(model)
+    model.backbone = Served(run)
+    loader = Runner.build_dataloader(cfg.test_dataloader)
+    metric = METRICS.build(cfg.test_evaluator)
+    metric.dataset_meta = loader.dataset.metainfo
+    for batch in loader:
+        metric.process(batch, [sample.to_dict() for sample in model.test_step(batch)])
+    return metric.evaluate(len(loader.dataset))['Mean']
+
+
+def calibration_pictures(cfg, data_root, count, folder):
+    """Paths of ``count`` photographs of training persons, or noise where there is no data set."""
+    if data_root is None:
+        noise = np.random.RandomState(0).randint(0, 255, (256, 256, 3), np.uint8)
+        cv2.imwrite(osp.join(folder, 'noise.png'), noise)
+        return [osp.join(folder, 'noise.png')]
+    dataset = DATASETS.build({**cfg.train_dataloader.dataset, 'data_root': data_root, 'pipeline': []})
+    paths = dict.fromkeys(dataset.get_data_info(index)['img_path'] for index in range(len(dataset)))
+    return list(itertools.islice(paths, count))
+
+
+@torch.no_grad()
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--config', default=osp.join(ROOT, 'configs/hg_2stack_mpii.py'), help='default: hg_2stack_mpii.py')
+    parser.add_argument('--checkpoint', help='trained weights')
+    parser.add_argument('--data-root', help='data set in MPII layout, for calibration and PCKh')
+    parser.add_argument('--persons', type=int, default=200, help='whose PCKh is measured (default: %(default)s)')
+    parser.add_argument('--calibration', type=int, default=64, help='pictures that int8 looks at (default: %(default)s)')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='default: %(default)s')
+    parser.add_argument('--threads', type=int, default=2, help='on a CPU (default: %(default)s)')
+    parser.add_argument('--batches', type=int, nargs=2, help='batch sizes (default: 1 16, and 1 64 on a GPU)')
+    parser.add_argument('--rounds', type=int, default=8, help='turns of each way (default: %(default)s)')
+    parser.add_argument('--runs', type=int, default=5, help='timed runs a turn with the smaller batch; one with the larger (default: %(default)s)')
+    parser.add_argument('--only', nargs='+', help='these ways beside eager, by their names in the table')
+    parser.add_argument('--out', help='Markdown file for the table')
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    init_default_scope('mmpose')
+    cfg = Config.fromfile(args.config)
+    gpu = torch.device(args.device).type == 'cuda'
+    torch.backends.cudnn.benchmark = True
+    batches = args.batches or ((1, 64) if gpu else (1, 16))
+    precisions = dict(fp32={}, TF32=dict(tf32=True), bf16=BF16) if gpu else dict(fp32={})
+    rates = {name: matrix_product(args.device, 8192 if gpu else 2048, **options) for name, options in precisions.items()}
+
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = [] if gpu else calibration_pictures(cfg, args.data_root, args.calibration, folder)
+        networks = Networks(args.config, args.checkpoint, pictures, folder, args.threads)
+        width, height = cfg.codec.input_size
+        image = torch.randn(max(batches), 3, height, width, device=args.device)
+        ways, missing, differences, times = {}, {}, {}, []
+        for way, make in (GPU_WAYS if gpu else CPU_WAYS).items():
+            if args.only and way not in ('eager', *args.only):
+                continue
+            try:
+                ways[way] = make(networks)
+                heatmaps = ways[way](image[:1]).float().cpu().clone()
+            except InputError as error:
+                missing[way] = str(error)
+                continue
+            if way == 'eager':
+                reference = heatmaps
+            differences[way] = '' if 'hourglass52' in way else f'{(heatmaps - reference).abs().max() / reference.std():.1g}'
+        for batch, runs, rounds in zip(batches, (args.runs, 1), (args.rounds, max(args.rounds // 2, 1))):
+            times.append(take_turns({**ways, **(rates if batch == batches[0] else {})}, image[:batch], rounds, runs))
+        with FlopCounterMode(display=False) as counter:
+            networks.model.backbone(image[:1].to(next(networks.model.parameters()).device))
+        operations = counter.get_total_flops()
+
+        scores = {}
+        if args.data_root and not gpu:
+            loader = cfg.test_dataloader
+            loader.update(num_workers=0, persistent_workers=False, pin_memory=False)
+            loader.dataset.update(data_root=args.data_root, indices=args.persons)
+            for way in ways:
+                if way == 'eager' or 'int8' in way:
+                    scores[way] = pckh(networks.model, ways[way], cfg)
+
+    size = 2 * (8192 if gpu else 2048)**3
+    floors = []
+    for name in rates:
+        rate = size / times[0][name] / 1e6
+        floors.append(f'{operations / rate / 1e6:.3g} ms at the {rate:,.0f} GFLOP/s that a large {name} matrix product reaches')
+    heading = [
+        f'{device_name(args.device)}' + ('' if gpu else f', {args.threads} threads, {os.cpu_count()} cores'),
+        f'{osp.basename(args.config)}, pictures of {width}x{height}, {"trained" if args.checkpoint else "random"} weights. Medians of {args.rounds} turns; '
+        '"of eager" is the share of the time of the published network in eager float32. "difference" is the largest from its heatmaps, as a '
+        'share of their deviation.',
+        f'Arithmetic floor of a picture, {operations / 2e9:.2f} GMACs: {"; ".join(floors)}. The first release of the paper took 130 ms a '
+        'picture.'
+    ]
+    if not gpu:
+        heading.append(f'GPU: not measured. This CPU {"has" if has_vnni() else "does not have"} VNNI, instructions made for int8.')
+    if scores:
+        heading.append(f'PCKh@0.5, Mean, on the first {args.persons} validation persons of {osp.basename(osp.normpath(args.data_root))}, with the '
+                       f'config\'s flip test; int8 was calibrated on {len(pictures)} pictures of training persons.')
+    head = ['', f'batch {batches[0]}, ms', 'of eager', f'batch {batches[1]}, ms a picture', 'of eager', 'pictures/s', 'difference', 'PCKh']
+    rows = []
+    for way in ways:
+        large = times[1][way] / batches[1]
+        rows.append([way, f'{times[0][way]:.4g}', f'{times[0][way] / times[0]["eager"]:.2f}', f'{large:.4g}',
+                     f'{times[1][way] / times[1]["eager"]:.2f}', f'{1e3 / large:.3g}', differences[way],
+                     f'{scores[way]:.2f}' if way in scores else ''])
+    heading += [f'Not run: {way}, because {reason}' for way, reason in missing.items()]
+    write_tables(args.out, '\n\n'.join(heading), [head, *rows])
+
+
+def has_vnni():
+    if not osp.exists('/proc/cpuinfo'):
+        return False
+    with open('/proc/cpuinfo') as file:
+        return 'vnni' in file.read()
+
+
+if __name__ == '__main__':
+    main()
