@@ -43,6 +43,7 @@ def quantize(float32: str, int8: str, inputs: Sequence[np.ndarray]) -> None:
             quantize_static(
                 float32, int8, calibration, quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                extra_options=dict(CalibMovingAverage=True),  # or the one largest value of all pictures sets the range
                 reduce_range=True)  # weights of 7 bits, because 8 overflow 16-bit sums on CPUs without VNNI
     finally:
         logger.setLevel(level)
