@@ -1,6 +1,9 @@
 """Weights from a file into a model, all of them or none."""
 import os.path as osp
 import pickle
+import re
+import warnings
+import zipfile
 from typing import List
 
 import torch
@@ -20,19 +23,30 @@ def read_checkpoint(path: str, trust: bool = False) -> dict:
         InputError: for a file that is missing, cut off, no checkpoint, or that wants to run code.
     """
     if not osp.isfile(path):
-        raise InputError(f'The checkpoint {path} does not exist; give the path of a .pth file.')
+        raise InputError(f'The checkpoint {path} {"is a folder" if osp.isdir(path) else "does not exist"}; give the path of a .pth file.')
     try:
-        content = torch.load(path, map_location='cpu', weights_only=not trust)
+        open(path, 'rb').close()
+    except OSError as error:
+        raise InputError(f'The checkpoint {path} cannot be read: {error.strerror}.') from error
+    broken = f'{path} is no checkpoint or was cut off; get it again.'
+    # what torch says runs to several sentences, which advise to do other things than a user of the tools can
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            content = torch.load(path, map_location='cpu', weights_only=not trust)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f'{path} was saved together with code that this Python does not have ({error}); '
+                         'save its state_dict alone where that code is.') from error
     except pickle.UnpicklingError as error:
-        if 'weights_only' in str(error).lower() or 'Unsupported' in str(error):
-            reason = str(error).splitlines()
-            named = next((line.strip() for line in reason if 'GLOBAL' in line or 'Unsupported' in line), reason[0])
-            raise InputError(f'The checkpoint {path} holds more than weights and could run code when it is loaded ({named}); '
-                             'if you trust where it came from, tools/convert_checkpoint.py --trust reads it.') from error
-        raise InputError(f'{path} is no checkpoint or was cut off ({str(error).splitlines()[0]}); get it again.') from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, ModuleNotFoundError, OSError) as error:
-        raise InputError(f'{path} is no checkpoint or was cut off ({str(error).splitlines()[0] if str(error) else type(error).__name__}); '
-                         'get it again.') from error
+        forbidden = re.search(r'GLOBAL (\S+)', str(error))
+        if not forbidden and not zipfile.is_zipfile(path):
+            raise InputError(broken) from error
+        raise InputError(f'The checkpoint {path} holds more than weights{f", such as {forbidden[1]}," if forbidden else ""} and could '
+                         'run code when it is loaded; if you trust where it came from, tools/convert_checkpoint.py --trust reads it.') from error
+    except Exception as error:  # torch raises anything on a broken file: an OSError, an EOFError, a KeyError ...
+        if 'TorchScript' in str(error):
+            raise InputError(f'{path} is a TorchScript program, and no checkpoint; give the weights that it was made from.') from error
+        raise InputError(broken) from error
     if not isinstance(content, dict):
         raise InputError(f'{path} is no checkpoint: it holds a {type(content).__name__} instead of named weights; give another file.')
     return content

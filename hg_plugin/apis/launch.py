@@ -35,6 +35,8 @@ def load_config(args: Namespace) -> Config:
     Raises:
         InputError: for a config file that is missing or wrong.
     """
+    if args.interval < 1:
+        raise InputError(f'--interval {args.interval}: give a whole number of at least 1.')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config)
     for option in args.cfg_options:

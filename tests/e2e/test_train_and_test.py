@@ -163,6 +163,7 @@ def test_a_mistake_ends_with_one_sentence_and_exit_code_1(run, tmp_path):
     (('tools/test.py', CONFIG, '{}/list.pth', '--work-dir', '{}'), 'list.pth is no checkpoint: it holds a list'),
     (('tools/test.py', CONFIG, '{}/cut.pth', '--dump', 'all.txt'), '--dump all.txt'),
     (('tools/test.py', CONFIG, '{}/cut.pth', '--out', 'all.txt'), '--out all.txt'),
+    (('tools/test.py', CONFIG, '{}/cut.pth', '--interval', '0'), '--interval 0: give'),
     (('tools/test.py', CONFIG, '{}/cut.pth', '--out', '{}/none/all.json'), 'all.json cannot be written'),
     (('tools/train.py', CONFIG, '--work-dir', '{}/cut.pth'), 'work directory .*cut.pth cannot be made'),
     (('tools/train.py', CONFIG, '--work-dir', '{}', '--resume', '{}/other.pth'), 'not the state of a training'),
