@@ -2,26 +2,27 @@
 _base_ = ['_base_/runtime.py', '_base_/schedule.py', '_base_/hourglass.py']
 
 codec = dict(type='MSRAHeatmap', input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
-model = dict(backbone=dict(num_keypoints=17), head=dict(out_channels=17, decoder=codec))
+model = dict(
+    data_preprocessor=dict(encoder=codec), backbone=dict(num_keypoints=17), head=dict(out_channels=17, decoder=codec))
 
 # MMPose's inferencer reads these two
 dataset_type = 'CocoDataset'
 data_mode = 'topdown'
 data_root = 'data/coco/'
 train_pipeline = [
-    dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),
-    dict(type='RandomFlip', direction='horizontal'),
     dict(type='RandomHalfBody'),
-    dict(type='RandomBBoxTransform'),
-    dict(type='TopdownAffine', input_size=codec['input_size']),
-    dict(type='GenerateTarget', encoder=codec),
-    dict(type='PackPoseInputs')
+    # RandomPersonTransform scales by 0.5 to 1.5 unless it is told otherwise
+    dict(type='LoadReducedImage', input_size=codec['input_size'], min_scale=0.5),
+    dict(type='RandomPersonTransform'),
+    dict(type='RandomMirror'),
+    dict(type='TopdownWarp', input_size=codec['input_size']),
+    dict(type='PackKeypoints')
 ]
 val_pipeline = [
-    dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),
-    dict(type='TopdownAffine', input_size=codec['input_size']),
+    dict(type='LoadReducedImage', input_size=codec['input_size']),
+    dict(type='TopdownWarp', input_size=codec['input_size']),
     dict(type='PackPoseInputs')
 ]
 train_dataloader = dict(
@@ -29,6 +30,7 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     pin_memory=True,
+    collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
@@ -41,6 +43,7 @@ val_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     pin_memory=True,
+    collate_fn=dict(type='default_collate'),
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     dataset=dict(

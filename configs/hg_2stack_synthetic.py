@@ -3,24 +3,25 @@ _base_ = ['hg_2stack_mpii.py']
 
 codec = dict(type='MSRAHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=2)
 model = dict(
+    data_preprocessor=dict(encoder=codec),
     backbone=dict(depth=3, channels=48, channels_last=True),
     head=dict(decoder=codec),
     # the clothes that tell left from right here do not swap sides in a mirror, so nothing is mirrored
     test_cfg=dict(flip_test=False))
 
 data_root = 'data/synthetic/'
+scale_factor = (0.85, 1.15)
 train_pipeline = [
-    dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),
-    dict(type='RandomBBoxTransform', shift_prob=0, rotate_prob=0, scale_factor=(0.85, 1.15)),
-    dict(type='TopdownAffine', input_size=codec['input_size']),
-    dict(type='GenerateTarget', encoder=codec),
-    dict(type='PackPoseInputs')
+    dict(type='LoadReducedImage', input_size=codec['input_size'], min_scale=scale_factor[0]),
+    dict(type='RandomPersonTransform', shift_prob=0, rotate_prob=0, scale_factor=scale_factor),
+    dict(type='TopdownWarp', input_size=codec['input_size']),
+    dict(type='PackKeypoints')
 ]
 val_pipeline = [
-    dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),
-    dict(type='TopdownAffine', input_size=codec['input_size']),
+    dict(type='LoadReducedImage', input_size=codec['input_size']),
+    dict(type='TopdownWarp', input_size=codec['input_size']),
     dict(type='PackPoseInputs')
 ]
 train_dataloader = dict(batch_size=8, num_workers=1, dataset=dict(data_root=data_root, pipeline=train_pipeline))

@@ -4,7 +4,7 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, TRANSFORMS
 
 CONFIGS = sorted((Path(__file__).parents[1] / 'configs').glob('*.py'))
 PARAMETERS = dict(
@@ -33,10 +33,12 @@ def test_every_config_builds_a_model_whose_heatmaps_fit_its_codec(path):
 def test_every_pipeline_aims_at_the_networks_input(path):
     cfg = Config.fromfile(path)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        affine = next(t for t in loader.dataset.pipeline if t['type'] == 'TopdownAffine')
-        assert tuple(affine['input_size']) == tuple(cfg.codec.input_size)
-    encoder = next(t for t in cfg.train_dataloader.dataset.pipeline if t['type'] == 'GenerateTarget')['encoder']
-    assert encoder == cfg.codec == cfg.model.head.decoder
+        for name in ('LoadReducedImage', 'TopdownWarp'):
+            transform = next(t for t in loader.dataset.pipeline if t['type'] == name)
+            assert tuple(transform['input_size']) == tuple(cfg.codec.input_size)
+    pipeline = {t['type']: t for t in cfg.train_dataloader.dataset.pipeline}
+    assert pipeline['LoadReducedImage']['min_scale'] == TRANSFORMS.build(pipeline['RandomPersonTransform']).scale_factor[0]
+    assert cfg.model.data_preprocessor.encoder == cfg.codec == cfg.model.head.decoder
 
 
 def test_the_model_index_lists_every_config_and_its_parameters():

@@ -8,19 +8,19 @@ data_root = 'data/mpii/'
 dataset = dict(type=dataset_type, data_root=data_root, data_prefix=dict(img='images/'))
 
 # The paper's augmentation (Section 3.1): rotation of +-30 degrees, scaling of 0.75 to 1.25, and mirroring.
+scale_factor = (0.75, 1.25)
 train_pipeline = [
-    dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),
-    dict(type='RandomFlip', direction='horizontal'),
-    dict(type='RandomBBoxTransform', shift_prob=0, rotate_factor=30, rotate_prob=1, scale_factor=(0.75, 1.25)),
-    dict(type='TopdownAffine', input_size={{_base_.codec.input_size}}),
-    dict(type='GenerateTarget', encoder={{_base_.codec}}),
-    dict(type='PackPoseInputs')
+    dict(type='LoadReducedImage', input_size={{_base_.codec.input_size}}, min_scale=scale_factor[0]),
+    dict(type='RandomPersonTransform', shift_prob=0, rotate_factor=30, rotate_prob=1, scale_factor=scale_factor),
+    dict(type='RandomMirror'),
+    dict(type='TopdownWarp', input_size={{_base_.codec.input_size}}),
+    dict(type='PackKeypoints')
 ]
 val_pipeline = [
-    dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),
-    dict(type='TopdownAffine', input_size={{_base_.codec.input_size}}),
+    dict(type='LoadReducedImage', input_size={{_base_.codec.input_size}}),
+    dict(type='TopdownWarp', input_size={{_base_.codec.input_size}}),
     dict(type='PackPoseInputs')
 ]
 
@@ -29,6 +29,7 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     pin_memory=True,
+    collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(**dataset, ann_file='annotations/mpii_train.json', pipeline=train_pipeline))
 val_dataloader = dict(
@@ -36,6 +37,7 @@ val_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     pin_memory=True,
+    collate_fn=dict(type='default_collate'),
     drop_last=False,
     sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
     dataset=dict(

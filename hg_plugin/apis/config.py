@@ -26,14 +26,15 @@ def read_config(path: str) -> Config:
 
 
 def check_sizes(cfg: Config) -> None:
-    """Raises an :class:`InputError` where a pipeline crops or draws targets for another input size than the head decodes."""
+    """Raises an :class:`InputError` where pictures are cropped or targets drawn for another input size than the head decodes."""
     decoder = cfg.model.get('head', {}).get('decoder') or {}
+    places = {'model.data_preprocessor.encoder': cfg.model.get('data_preprocessor', {}).get('encoder')}
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         for index, transform in enumerate((cfg.get(loader) or {}).get('dataset', {}).get('pipeline', [])):
-            codec = transform.get('encoder', transform)
-            if not isinstance(codec, dict):
-                continue
-            for key in ('input_size', 'heatmap_size'):
-                if key in codec and key in decoder and tuple(codec[key]) != tuple(decoder[key]):
-                    raise InputError(f'{loader}.dataset.pipeline.{index} ({transform.type}) has {key} {tuple(codec[key])}, but '
-                                     f'model.head.decoder {tuple(decoder[key])}; give all the same codec.')
+            places[f'{loader}.dataset.pipeline.{index} ({transform.type})'] = transform.get('encoder', transform)
+    for place, codec in places.items():
+        if not isinstance(codec, dict):
+            continue
+        for key in ('input_size', 'heatmap_size'):
+            if key in codec and key in decoder and tuple(codec[key]) != tuple(decoder[key]):
+                raise InputError(f'{place} has {key} {tuple(codec[key])}, but model.head.decoder {tuple(decoder[key])}; give all the same codec.')

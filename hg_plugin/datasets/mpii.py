@@ -17,6 +17,8 @@ from ..evaluation.predictions import load_ground_truth
 PIXELS_A_SCALE = 200.
 CENTER_SHIFT = 15.
 
+METAINFO_KEYS = ('dataset_name', 'upper_body_ids', 'lower_body_ids', 'flip_pairs', 'dataset_keypoint_weights', 'flip_indices',
+                 'skeleton_links')
 KEYS = dict(image=(), center=(2, ), scale=(), joints=(16, 2), joints_vis=(16, ))
 
 
@@ -97,15 +99,20 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
             data_list.append(item)
         return data_list
 
+    def get_data_info(self, idx: int) -> dict:
+        """Person ``idx``, and what transforms want to know of the data set: the same objects for all persons, to be read only."""
+        # MMPose copies them deeply for every person
+        return {**super(BaseCocoStyleDataset, self).get_data_info(idx), **{key: self._metainfo[key] for key in METAINFO_KEYS}}
+
     def prepare_data(self, idx: int) -> dict:
-        """The pipeline's result for person ``idx``. Raises an :class:`InputError` where the picture is missing."""
-        image = self.get_data_info(idx)['img_path']
-        if not osp.isfile(image):
-            raise InputError(f'{image} does not exist, but annotation {idx} of {self.ann_file} wants it; '
-                             'put the pictures there, or set data_root or data_prefix in the config.')
+        """The pipeline's result for person ``idx``. Raises an :class:`InputError` where the picture is missing or damaged."""
         try:
             return super().prepare_data(idx)
         except Exception as error:  # what a damaged picture makes of OpenCV and the pipeline depends on the damage
+            image = self.get_data_info(idx)['img_path']
+            if not osp.isfile(image):
+                raise InputError(f'{image} does not exist, but annotation {idx} of {self.ann_file} wants it; '
+                                 'put the pictures there, or set data_root or data_prefix in the config.') from error
             if _decodes(image):
                 raise
             raise InputError(f'{image} is no picture or was cut off, but annotation {idx} of {self.ann_file} wants it; '

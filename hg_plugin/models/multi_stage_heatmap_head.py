@@ -1,5 +1,6 @@
 """A heatmap head with a loss on every stage: intermediate supervision, Section 3.2 of the stacked hourglass paper."""
-from typing import List, Optional, Sequence, Union
+from collections.abc import Mapping
+from typing import Dict, List, Optional, Sequence, Union
 
 import torch
 from mmcv.cnn import build_conv_layer
@@ -33,11 +34,12 @@ def heatmap_pck(pred: Tensor, target: Tensor, weights: Tensor, thr: float = 0.05
 
     def peaks(heatmaps: Tensor) -> Tensor:
         values, index = heatmaps.flatten(2).max(dim=2)
-        xy = torch.stack([index % width, index.div(width, rounding_mode='floor')], dim=2)
-        return xy.masked_fill(values.unsqueeze(2) <= 0, -1)
+        # in shares of the size; a tensor of the two sizes would have to come from the host
+        xy = torch.stack([index % width / width, index.div(width, rounding_mode='floor') / height], dim=2)
+        empty = torch.stack([torch.full_like(values, -1 / width), torch.full_like(values, -1 / height)], dim=2)
+        return torch.where(values.unsqueeze(2) > 0, xy, empty)
 
-    size = torch.tensor([width, height], device=pred.device)
-    distance = ((peaks(pred) - peaks(target)) / size).norm(dim=2)
+    distance = (peaks(pred) - peaks(target)).norm(dim=2)
     counted = weights > 0
     right = ((distance < thr) & counted).sum(dim=0)
     total = counted.sum(dim=0)
@@ -110,11 +112,12 @@ class MultiStageHeatmapHead(BaseHead):
                              f'{tuple(size)} (width, height); make heatmap_size of the codec a quarter of input_size.')
         return heatmaps
 
-    def loss(self, feats: Sequence[Tensor], batch_data_samples: OptSampleList, train_cfg: OptConfigType = {}) -> dict:
+    def loss(self, feats: Sequence[Tensor], batch_data_samples: Union[Dict[str, Tensor], OptSampleList], train_cfg: OptConfigType = {}) -> dict:
         """
         Args:
             feats: S tensors, see :meth:`forward`.
-            batch_data_samples: N samples with ``gt_fields.heatmaps`` (K, H, W) and ``gt_instance_labels.keypoint_weights`` (1, K).
+            batch_data_samples: What :class:`HeatmapDataPreprocessor` draws, ``heatmaps`` (N, K, H, W) and ``keypoint_weights`` (N, K); or
+                N samples with ``gt_fields.heatmaps`` (K, H, W) and ``gt_instance_labels.keypoint_weights`` (1, K).
             train_cfg: ``compute_acc=False`` leaves the accuracy out. Defaults to {}.
 
         Returns:
@@ -122,8 +125,11 @@ class MultiStageHeatmapHead(BaseHead):
             keypoints, which stays near 0 when a training has collapsed to empty heatmaps; and ``acc_pose``, see :func:`heatmap_pck`.
         """
         all_heatmaps = self.forward(feats)
-        targets = torch.stack([sample.gt_fields.heatmaps for sample in batch_data_samples])
-        weights = torch.cat([sample.gt_instance_labels.keypoint_weights for sample in batch_data_samples])
+        if isinstance(batch_data_samples, Mapping):
+            targets, weights = batch_data_samples['heatmaps'], batch_data_samples['keypoint_weights']
+        else:
+            targets = torch.stack([sample.gt_fields.heatmaps for sample in batch_data_samples])
+            weights = torch.cat([sample.gt_instance_labels.keypoint_weights for sample in batch_data_samples])
         if targets.shape != all_heatmaps[-1].shape:
             raise InputError(f'MultiStageHeatmapHead: heatmaps have shape {tuple(all_heatmaps[-1].shape)}, but the targets '
                              f"{tuple(targets.shape)}; make the codec's heatmap_size and the data set's number of keypoints fit the "

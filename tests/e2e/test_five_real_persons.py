@@ -8,11 +8,10 @@ import pytest
 CONFIG = '''
 _base_ = ['{root}/configs/hg_2stack_mpii.py']
 pipeline = [
-    dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),
-    dict(type='TopdownAffine', input_size=(256, 256)),
-    dict(type='GenerateTarget', encoder=dict(type='MSRAHeatmap', input_size=(256, 256), heatmap_size=(64, 64), sigma=2)),
-    dict(type='PackPoseInputs')
+    dict(type='LoadReducedImage', input_size=(256, 256)),
+    dict(type='TopdownWarp', input_size=(256, 256)),
+    dict(type='PackKeypoints')
 ]
 train_dataloader = dict(batch_size=5, num_workers=0, persistent_workers=False, dataset=dict(pipeline=pipeline))
 val_dataloader = dict(batch_size=5, num_workers=0, persistent_workers=False)

@@ -1,0 +1,80 @@
+"""From a batch of pictures and keypoints to a network's input and targets, on the device."""
+from collections.abc import Mapping
+from typing import Optional, Sequence
+
+import torch
+from mmengine.model import ImgDataPreprocessor
+from mmengine.registry import MODELS
+from mmpose.registry import KEYPOINT_CODECS
+from torch import Tensor
+
+from ..errors import InputError
+from .heatmap_targets import check_codec, draw_heatmaps
+
+
+@MODELS.register_module()
+class HeatmapDataPreprocessor(ImgDataPreprocessor):
+    """Moves a batch to the device as a few tensors, normalises it there, and draws its target heatmaps there.
+
+    Pictures come stacked, (N, 3, H, W) uint8 from ``default_collate``, or as a list of N from ``pseudo_collate``. Keypoints come stacked from
+    :class:`hg_plugin.datasets.PackKeypoints`; samples of MMPose's ``PackPoseInputs``, for tests or with targets of their own,
+    pass through. With ``PoseDataPreprocessor`` in its place, every picture, heatmap and weight is a copy and a kernel of its own.
+
+    Args:
+        encoder: MMPose's codec that the targets are drawn by. Defaults to None: samples bring their own.
+        mean: Means of the three channels, 0 to 255. Defaults to None.
+        std: Deviations of the three channels. Defaults to None.
+        bgr_to_rgb: Pictures come as BGR, and the network wants RGB. Defaults to False.
+        non_blocking: Go on while pinned memory is copied. Defaults to True.
+
+    Raises:
+        InputError: for a codec whose targets are not drawn here; at a call, for pictures of different sizes, and for keypoints without
+            an ``encoder``.
+    """
+
+    def __init__(self,
+                 encoder: Optional[dict] = None,
+                 mean: Optional[Sequence[float]] = None,
+                 std: Optional[Sequence[float]] = None,
+                 bgr_to_rgb: bool = False,
+                 non_blocking: bool = True):
+        super().__init__(mean=mean, std=std, bgr_to_rgb=bgr_to_rgb, non_blocking=non_blocking)
+        self.encoder = KEYPOINT_CODECS.build(encoder) if encoder else None
+        if self.encoder:
+            check_codec(self.encoder)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """
+        Args:
+            data: ``inputs``, pictures (N, 3, H, W) or a list of N (3, H, W); and ``data_samples``, either ``keypoints`` (N, K, 2) in
+                input pixels and ``keypoints_visible`` (N, K), or a list of N samples.
+            training: Not used; MMEngine passes it.
+
+        Returns:
+            ``inputs`` (N, 3, H, W) float32, and ``data_samples``: ``heatmaps`` (N, K, h, w) and ``keypoint_weights`` (N, K), or the samples.
+        """
+        data = self.cast_data({**data, 'inputs': _stack(data['inputs'])})
+        images, samples = data['inputs'], data.get('data_samples')
+        if self._channel_conversion:
+            images = images.flip(1)
+        images = (images - self.mean).div_(self.std) if self._enable_normalize else images.float()
+        if isinstance(samples, Mapping):
+            samples = self._targets(**samples)
+        return dict(inputs=images, data_samples=samples)
+
+    def _targets(self, keypoints: Tensor, keypoints_visible: Tensor) -> dict:
+        if self.encoder is None:
+            raise InputError('The training pipeline ends with PackKeypoints, but model.data_preprocessor has no encoder to draw their '
+                             'heatmaps by; set it to the codec of model.head.decoder.')
+        heatmaps, weights = draw_heatmaps(keypoints, keypoints_visible, self.encoder)
+        return dict(heatmaps=heatmaps, keypoint_weights=weights)
+
+
+def _stack(images) -> Tensor:
+    if isinstance(images, Tensor):
+        return images
+    sizes = sorted({tuple(image.shape[:0:-1]) for image in images})
+    if len(sizes) > 1:
+        raise InputError(f'The pictures of a batch have {len(sizes)} sizes, such as {sizes[0]} and {sizes[1]} (width, height); end the pipeline with a '
+                         'TopdownWarp or TopdownAffine that makes all of input_size.')
+    return torch.stack(tuple(images))
