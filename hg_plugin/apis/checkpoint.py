@@ -75,4 +75,5 @@ def name_some(what: str, names: List[str], most: int = 3) -> List[str]:
     if not names:
         return []
     more = f' and {len(names) - most} more' if len(names) > most else ''
+    what = what if len(names) == 1 else what.replace('is ', 'are ').replace('has ', 'have ')
     return [f'{", ".join(names[:most])}{more} {what}']
