@@ -15,6 +15,7 @@ class Progress:
         self.total = total
         self.what = what
         self.done = 0
+        self.note = ''
         self.file = sys.stderr
         self.rewrites = self.file.isatty()
         self.interval = 0.1 if self.rewrites else 10.
@@ -26,9 +27,10 @@ class Progress:
     def __exit__(self, *error) -> None:
         self._print(end='\n')
 
-    def update(self) -> None:
-        """Counts a step."""
+    def update(self, note: str = '') -> None:
+        """Counts a step. What it has to tell, such as the disk space so far, is shown behind the number."""
         self.done += 1
+        self.note = f', {note}' if note else ''
         if time.monotonic() - self.printed >= self.interval:
             self._print(end='' if self.rewrites else '\n')
 
@@ -36,7 +38,7 @@ class Progress:
         self.printed = time.monotonic()
         elapsed = self.printed - self.start
         rate = self.done / max(elapsed, 1e-6)
-        text = f'{self.done}/{self.total or "?"} {self.what}, {rate:.1f}/s, elapsed {_minutes(elapsed)}'
+        text = f'{self.done}/{self.total or "?"} {self.what}{self.note}, {rate:.1f}/s, elapsed {_minutes(elapsed)}'
         if self.done and self.done < self.total:
             text += f', ETA {_minutes((self.total - self.done) / rate)}'
         # the escape sequence clears what a longer line left
