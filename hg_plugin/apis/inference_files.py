@@ -77,8 +77,13 @@ class InferenceFiles:
             name or size, and a sentence why.
 
         Raises:
-            InputError: where nothing can be written.
+            InputError: where nothing can be written, and for an input in a folder of the results, which could be overwritten.
         """
+        folders = [(self.out_dir / name).resolve() for name in ('predictions', 'visualizations', 'heatmaps')]
+        for path in inputs:
+            if not {*path.resolve().parents}.isdisjoint(folders):
+                raise InputError(f'{path} is in a folder of the results, which might take its place; choose another output folder '
+                                 f'than {self.out_dir}.')
         boxes = boxes or {}
         names = output_names(inputs)
         videos = [path for path in inputs if path.suffix.lower() in VIDEO_SUFFIXES]

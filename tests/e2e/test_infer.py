@@ -269,6 +269,17 @@ def test_a_file_that_alone_is_at_fault_does_not_end_the_others(infer, inputs, tm
     assert written(tmp_path / 'out/predictions') == ['0.json', 'z.json']
 
 
+def test_results_never_take_the_place_of_an_input(infer, inputs, tmp_path):
+    (tmp_path / 'visualizations').mkdir()
+    photograph = tmp_path / 'visualizations/0.jpg'
+    photograph.write_bytes((inputs / 'good/0.jpg').read_bytes())
+    (tmp_path / 'link.jpg').symlink_to(photograph)
+    for path in (photograph, photograph.parent, tmp_path / 'link.jpg'):
+        end, out = infer(path, '--out-dir', tmp_path)
+        assert 'is in a folder of the results, which might take its place; choose another' in end
+    assert photograph.read_bytes() == (inputs / 'good/0.jpg').read_bytes() and not (tmp_path / 'predictions').exists()
+
+
 def test_a_full_disk_ends_the_run(infer, inputs, tmp_path, monkeypatch):
     opened = []
 
