@@ -1,4 +1,6 @@
 from .collapse_warning_hook import CollapseWarningHook
+from .lazy_runtime_info_hook import LazyRuntimeInfoHook
 from .prediction_grid_hook import PredictionGridHook
+from .tf32_hook import TF32Hook
 
-__all__ = ['CollapseWarningHook', 'PredictionGridHook']
+__all__ = ['CollapseWarningHook', 'LazyRuntimeInfoHook', 'PredictionGridHook', 'TF32Hook']
