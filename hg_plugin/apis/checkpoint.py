@@ -52,10 +52,22 @@ def read_checkpoint(path: str, trust: bool = False) -> dict:
     return content
 
 
+def weights_of(content: dict, path: str) -> dict:
+    """The state dict in a checkpoint, or that it is.
+
+    Raises:
+        InputError: where there is none.
+    """
+    state = content.get('state_dict', content)
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise InputError(f'{path} is no checkpoint: it holds no weights by name; give another file.')
+    return state
+
+
 def check_weights(model: nn.Module, state_dict: dict, path: str) -> None:
     """Raises an :class:`InputError` that names the first tensors where ``state_dict`` does not fit ``model`` exactly.
 
-    Weights that are not finite, as a training leaves them that diverged, fit no model.
+    Weights that are not finite, as a training leaves them that diverged, fit no model, nor do quantized or sparse ones.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name[len('module.'):] if name.startswith('module.') else name: tuple(tensor.shape)
@@ -64,8 +76,11 @@ def check_weights(model: nn.Module, state_dict: dict, path: str) -> None:
     problems += name_some('is left over', [name for name in found if name not in expected])
     problems += name_some('has another shape', [
         f'{name} {found[name]} for {expected[name]}' for name in expected if name in found and found[name] != expected[name]])
+    tensors = {name: tensor for name, tensor in state_dict.items() if isinstance(tensor, torch.Tensor)}
+    odd = [name for name, tensor in tensors.items() if tensor.is_quantized or tensor.is_meta or tensor.layout != torch.strided]
+    problems += name_some('is quantized, sparse or without values', odd)
     problems += name_some('is not finite', [
-        name for name, tensor in state_dict.items() if isinstance(tensor, torch.Tensor) and not tensor.isfinite().all()])
+        name for name, tensor in tensors.items() if name not in odd and not tensor.isfinite().all()])
     if problems:
         raise InputError(f'The checkpoint {path} does not fit the config\'s model: {"; ".join(problems)}; '
                          'use the config that it was trained with.')

@@ -19,7 +19,7 @@ from mmpose.models.utils.tta import flip_heatmaps
 from torch import Tensor
 
 from ..errors import InputError
-from .checkpoint import check_weights, read_checkpoint
+from .checkpoint import check_weights, read_checkpoint, weights_of
 from .config import read_config
 from .pictures import PictureError, as_bgr, read_picture
 
@@ -193,14 +193,13 @@ class PoseEstimator:
     def _load(self, checkpoint: str) -> Optional[dict]:
         """Loads the weights; returns the metainfo that training left beside them, if any."""
         content = read_checkpoint(checkpoint)
-        state = content.get('state_dict', content) if isinstance(content, dict) else None
-        if not isinstance(state, dict):
-            raise InputError(f'{checkpoint} holds no weights, but a {type(content).__name__}; give a checkpoint.')
+        state = weights_of(content, checkpoint)
         check_weights(self.model, state, checkpoint)
         self.model.load_state_dict(
             {name.removeprefix('module.'): value for name, value in state.items() if isinstance(value, Tensor)})
         meta = content.get('meta')
-        return meta.get('dataset_meta') if isinstance(meta, dict) else None
+        described = meta.get('dataset_meta') if isinstance(meta, dict) else None
+        return described if isinstance(described, dict) and 'num_keypoints' in described else None
 
     def _describe(self, cfg: Config) -> dict:
         """The metainfo of the config's data set; empty where that has none."""

@@ -359,6 +359,27 @@ def test_the_metainfo_of_mmposes_data_sets_is_found_without_a_warning(files, rec
     assert not [warning for warning in recwarn if 'metainfo' in str(warning.message)]
 
 
+def test_odd_weights_are_refused_and_odd_metainfo_is_not_used(files, tmp_path):
+    config, checkpoint = files('mpii')
+    weights = torch.load(checkpoint)['state_dict']
+    name = next(iter(weights))
+    odd = tmp_path / 'odd.pth'
+    for content, message in [
+        ({1: torch.ones(2)}, 'holds no weights by name'),
+        (dict(state_dict=[1, 2]), 'holds no weights by name'),
+        (dict(state_dict={}), 'are missing'),
+        (dict(state_dict={**weights, name: weights[name].to_sparse()}), f'{name} is quantized, sparse or without'),
+        (dict(state_dict={**weights, name: weights[name].to('meta')}), f'{name} is quantized, sparse or without'),
+        (dict(state_dict={**weights, name: weights[name] / 0}), f'{name} is not finite'),
+    ]:
+        torch.save(content, odd)
+        with pytest.raises(InputError, match=message):
+            PoseEstimator(config, odd, device='cpu')
+    for meta in ([1], dict(dataset_meta=3), dict(dataset_meta={'a': 1})):
+        torch.save(dict(state_dict=weights, meta=meta), odd)
+        assert PoseEstimator(config, odd, device='cpu').dataset_meta['dataset_name'] == 'mpii'
+
+
 def test_a_metainfo_that_cannot_be_read(files, tmp_path):
     config, checkpoint = files('mpii')
     (tmp_path / 'other.py').write_text(f'_base_ = {config!r}\n'
