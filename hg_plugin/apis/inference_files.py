@@ -215,6 +215,8 @@ def _replacing_video(path: Path, like: Video) -> Iterator[cv2.VideoWriter]:
             yield writer
         finally:
             writer.release()
+        if not cv2.VideoCapture(str(partial)).read()[0]:  # OpenCV does not say so
+            raise InputError(f'{path} cannot be written: it cannot be read again, as where a disk is full; make room.')
         os.replace(partial, path)
     except OSError as error:
         raise InputError(f'{path} cannot be written: {error.strerror or error}.') from error

@@ -292,6 +292,14 @@ def test_a_full_disk_ends_the_run(infer, inputs, tmp_path, monkeypatch):
     assert end.endswith('cannot be written: No space left on device.') and len(opened) == 1
 
 
+def test_a_video_that_a_full_disk_cuts_off_is_not_kept(run, network, inputs, tmp_path):
+    limited = ('import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (13000, 13000)); '
+               'sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")')
+    code, out = run('-c', limited, 'tools/infer.py', *network, inputs / 'short.avi', '--out-dir', tmp_path)
+    assert code == 1 and re.search('^error: .*short.mp4 cannot be written: it cannot be read again', out, re.MULTILINE), out
+    assert written(tmp_path) == []
+
+
 def test_a_checkpoint_that_does_not_fit(mistake, network, inputs, tmp_path):
     out_dir = tmp_path / 'out'
     sentence = mistake('tools/infer.py', 'configs/hg_1stack_mpii.py', network[1], inputs / 'good', '--out-dir', out_dir)
