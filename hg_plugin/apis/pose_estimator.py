@@ -267,7 +267,7 @@ class PoseEstimator:
             cfg = self.model.test_cfg
             stacks = [
                 0.5 * (heatmaps + flip_heatmaps(
-                    mirrored,
+                    mirrored.contiguous(),  # flipping offsets needs it, and channels_last is not
                     flip_mode=cfg.get('flip_mode', 'heatmap'),
                     flip_indices=self.dataset_meta['flip_indices'],
                     shift_heatmap=cfg.get('shift_heatmap', False)))
