@@ -3,7 +3,7 @@
 
     python tools/export.py CONFIG CHECKPOINT OUT.onnx [--decode]
 
-For rtmlib, with its own defaults:
+For rtmlib, with its own defaults (the plain heatmaps are not what it decodes):
 
     python tools/export.py CONFIG CHECKPOINT OUT.onnx --rtmlib
     >>> rtmlib.ViTPose('OUT.onnx', model_input_size=(256, 256), backend='onnxruntime')(cv2.imread('picture.jpg'), boxes)
@@ -27,7 +27,8 @@ def main():
                       help='OpenVINO instead of ONNX: also writes a .bin beside OUT.xml')
     parser.add_argument('--decode', action='store_true',
                         help='append the decoding: keypoints in input pixels and scores come out')
-    parser.add_argument('--rtmlib', action='store_true', help="fit rtmlib's ViTPose class with its default arguments")
+    parser.add_argument('--rtmlib', action='store_true', help="fit rtmlib's ViTPose class: it hands over BGR pictures, normalised as if they were RGB, and decodes "
+                        'heatmaps as of the codec UDPHeatmap, so that keypoints from the plain heatmaps are many pixels off')
     args = parser.parse_args()
     print(f'Exporting to {args.out}; the largest networks take a minute or two ...', flush=True)
     differences = export(**vars(args))

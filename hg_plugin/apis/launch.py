@@ -11,7 +11,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from ..environment import start_cpu_processes
 from ..errors import InputError
-from .checkpoint import check_weights, read_checkpoint
+from .checkpoint import check_weights, read_checkpoint, weights_of
 from .config import check_sizes, read_config
 
 
@@ -35,6 +35,8 @@ def load_config(args: Namespace) -> Config:
     Raises:
         InputError: for a config file that is missing or wrong.
     """
+    if args.interval < 1:
+        raise InputError(f'--interval {args.interval}: give a whole number of at least 1.')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config)
     for option in args.cfg_options:
@@ -124,7 +126,7 @@ def build_runner(cfg: Config, config: str, checkpoint: Optional[str], resume: bo
         raise InputError(f'{config} builds no model or runner: {type(error).__name__}: {error}; correct it or --cfg-options.') from error
     if state:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        weights = state.get('state_dict', state)
+        weights = weights_of(state, checkpoint)
         if resume or checkpoint != cfg.get('load_from'):
             check_weights(model, weights, checkpoint)
         elif not any(weights.get(name) is not None and weights[name].shape == tensor.shape

@@ -1,5 +1,6 @@
 from .multi_stage_heatmap_head import MultiStageHeatmapHead
 from .preprocessor import HeatmapDataPreprocessor
+from .reparameterize import reparameterize
 from .stacked_hourglass import StackedHourglass
 
-__all__ = ['HeatmapDataPreprocessor', 'MultiStageHeatmapHead', 'StackedHourglass']
+__all__ = ['HeatmapDataPreprocessor', 'MultiStageHeatmapHead', 'StackedHourglass', 'reparameterize']
