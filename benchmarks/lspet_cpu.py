@@ -9,7 +9,7 @@ _base_ = ['../configs/hg_2stack_lspet.py']
 codec = dict(type='MSRAHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=2)
 model = dict(
     data_preprocessor=dict(encoder=codec),
-    backbone=dict(depth=3, channels=128, channels_last=True),
+    backbone=dict(depth=3, channels=128),
     head=dict(decoder=codec))
 scale_factor = (0.75, 1.25)
 train_pipeline = [
@@ -31,7 +31,7 @@ train_dataloader = dict(
 val_dataloader = dict(batch_size=50, num_workers=1, dataset=dict(pipeline=val_pipeline))
 test_dataloader = val_dataloader
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=3000, val_interval=500)
-optim_wrapper = dict(optimizer=dict(lr=2e-3, foreach=True))
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = [
     dict(type='LinearLR', begin=0, end=100, start_factor=0.01, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=100, end=3000, T_max=2900, by_epoch=False)

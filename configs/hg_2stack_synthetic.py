@@ -4,7 +4,7 @@ _base_ = ['hg_2stack_mpii.py']
 codec = dict(type='MSRAHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=2)
 model = dict(
     data_preprocessor=dict(encoder=codec),
-    backbone=dict(depth=3, channels=48, channels_last=True),
+    backbone=dict(depth=3, channels=48),
     head=dict(decoder=codec),
     # the clothes that tell left from right here do not swap sides in a mirror, so nothing is mirrored
     test_cfg=dict(flip_test=False))
@@ -29,8 +29,7 @@ val_dataloader = dict(batch_size=50, num_workers=1, dataset=dict(data_root=data_
 test_dataloader = val_dataloader
 
 train_cfg = dict(max_epochs=5, val_interval=1)
-# foreach: one call for all parameters, which is a tenth of a step for a network this small
-optim_wrapper = dict(optimizer=dict(lr=1.2e-2, foreach=True))
+optim_wrapper = dict(optimizer=dict(lr=1.2e-2))
 param_scheduler = [
     dict(type='LinearLR', begin=0, end=50, start_factor=0.01, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=0, end=5, T_max=5, by_epoch=True, convert_to_iter_based=True)

@@ -8,4 +8,4 @@ import_mmpose()
 find_plugin_configs()
 allow_mmengine_checkpoints()
 
-from . import datasets, evaluation, hooks, models  # noqa: E402
+from . import autocast_optim_wrapper, datasets, evaluation, hooks, models  # noqa: E402

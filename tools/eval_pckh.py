@@ -2,7 +2,8 @@
 import argparse
 
 from hg_plugin.errors import command
-from hg_plugin.evaluation import load_ground_truth, load_predictions, pckh_curves, pckh_figures, pckh_table, plot_pckh
+from hg_plugin.evaluation import (check_plot_file, load_ground_truth, load_predictions, pckh_curves, pckh_figures, pckh_table,
+                                  plot_pckh)
 from hg_plugin.evaluation.pckh import MEAN_WEIGHTS
 
 
@@ -17,6 +18,8 @@ def main():
     parser.add_argument('--plot', metavar='FILE.png', help='also draw PCKh against the threshold')
     args = parser.parse_args()
 
+    if args.plot:
+        check_plot_file(args.plot)
     truth = load_ground_truth(args.gt)
     curves = {
         path: pckh_curves(load_predictions(path, len(truth['gt'])), **truth, weights=args.weights)

@@ -7,7 +7,7 @@ In 8 bits, for CPUs that are fast at it, after a look at some dozens of photogra
 
     python tools/export.py CONFIG CHECKPOINT OUT.onnx --int8 PICTURE...
 
-For rtmlib, with its own defaults:
+For rtmlib, with its own defaults (the plain heatmaps are not what it decodes):
 
     python tools/export.py CONFIG CHECKPOINT OUT.onnx --rtmlib
     >>> rtmlib.ViTPose('OUT.onnx', model_input_size=(256, 256), backend='onnxruntime')(cv2.imread('picture.jpg'), boxes)
@@ -33,7 +33,8 @@ def main():
     kind.add_argument('--int8', nargs='+', metavar='PICTURE', help='ONNX in 8 bits, calibrated on these photographs')
     parser.add_argument('--decode', action='store_true',
                         help='append the decoding: keypoints in input pixels and scores come out')
-    parser.add_argument('--rtmlib', action='store_true', help="fit rtmlib's ViTPose class with its default arguments")
+    parser.add_argument('--rtmlib', action='store_true', help="fit rtmlib's ViTPose class: it hands over BGR pictures, normalised as if they were RGB, and decodes "
+                        'heatmaps as of the codec UDPHeatmap, so that keypoints from the plain heatmaps are many pixels off')
     args = parser.parse_args()
     int8 = vars(args).pop('int8')
     if int8 and (args.decode or args.rtmlib):

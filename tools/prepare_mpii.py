@@ -33,8 +33,11 @@ def main():
     for split in ('train', 'val', 'test'):
         pictures = {person['image'] for person in persons[split]}
         print(f'{split:>5}: {len(persons[split]):6,} persons in {len(pictures):6,} pictures')
-    print(f'{len(persons["left_out"]):,} other persons are in pictures of the validation set, and so in no set.\n'
-          f'The annotations are in {os.path.join(args.out, "annotations")}.')
+    print(f'{len(persons["left_out"]):,} other persons are in pictures of the validation set, and so in no set.')
+    if persons['unplaced']:
+        print(f'{len(persons["unplaced"]):,} persons that single_person lists for the test set lack objpos or scale, and so '
+              'are not in mpii_test.json.')
+    print(f'The annotations are in {os.path.join(args.out, "annotations")}.')
     if args.no_check:
         return
 

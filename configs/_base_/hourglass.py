@@ -9,7 +9,7 @@ model = dict(
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True),
-    backbone=dict(type='StackedHourglass', num_stacks=2, num_keypoints=16),
+    backbone=dict(type='StackedHourglass', num_stacks=2, num_keypoints=16, channels_last=True),
     head=dict(
         type='MultiStageHeatmapHead',
         num_stages=2,

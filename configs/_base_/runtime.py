@@ -3,6 +3,9 @@ custom_imports = dict(imports=['hg_plugin'], allow_failed_imports=False)
 default_scope = 'mmpose'
 
 default_hooks = dict(
+    # losses stay on the GPU until they are logged
+    runtime_info=dict(type='LazyRuntimeInfoHook'),
+    tf32=dict(type='TF32Hook', enable=True),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
@@ -24,6 +27,8 @@ env_cfg = dict(
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='PoseLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True, num_digits=6)
+# MMEngine compiles the training step where a config says compile = True, or dict(mode='max-autotune') and other arguments of torch.compile:
+# faster steps, after minutes of compilation. There is no False here, because a dict could not replace it.
 log_level = 'INFO'
 load_from = None
 resume = False

@@ -3,7 +3,8 @@ train_cfg = dict(by_epoch=True, max_epochs=210, val_interval=5)
 val_cfg = dict()
 test_cfg = dict()
 
-optim_wrapper = dict(optimizer=dict(type='Adam', lr=5e-4))
+# dtype=None is float32, which machines without a GPU train in anyway
+optim_wrapper = dict(type='AutocastOptimWrapper', dtype='bfloat16', optimizer=dict(type='Adam', lr=5e-4, fused=True))
 param_scheduler = [
     dict(type='LinearLR', begin=0, end=500, start_factor=0.001, by_epoch=False),
     dict(type='MultiStepLR', begin=0, end=210, milestones=[170, 200], gamma=0.1, by_epoch=True)

@@ -348,13 +348,13 @@ def _config(network: Network, source: str) -> str:
         lines += [f'# The network has {num_keypoints} keypoints, but the data set of the config below is MPII with 16:',
                   '# before training, testing or drawing, set the data set in all three loaders, and its evaluator.']
     backbone = ',\n        '.join(f'{key}={value!r}' for key, value in arguments.items())
-    mean = [round(255 * value, 4) for value in network.mean]
+    mean = [round(255. * value, 4) for value in network.mean]
     return '\n'.join([
         *lines,
         "_base_ = ['hg_plugin::hg_2stack_mpii.py']",
         '',
         'model = dict(',
-        f'    data_preprocessor=dict(mean={mean}, std=[255, 255, 255], bgr_to_rgb=True),',
+        f'    data_preprocessor=dict(mean={mean}, std=[255.0, 255.0, 255.0], bgr_to_rgb=True),',
         f'    backbone=dict(\n        {backbone}),',
         f'    head=dict(num_stages={arguments["num_stacks"]}, out_channels={num_keypoints}))',
         ''])

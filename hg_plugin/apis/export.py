@@ -287,6 +287,9 @@ def export(config: str,
     stem, suffix = osp.splitext(out)
     if suffix != suffixes[0]:
         raise InputError(f'{out}: the name of a file for {format} must end in {suffixes[0]}.')
+    for path in (f'{stem}{suffix}' for suffix in suffixes):
+        if osp.realpath(path) == osp.realpath(checkpoint):
+            raise InputError(f'{path} is the checkpoint, whose place the export would take; choose another name.')
     if decode and rtmlib:
         raise InputError('--decode and --rtmlib exclude each other, because rtmlib decodes itself; leave one out.')
     estimator = PoseEstimator(config, checkpoint, device='cpu')

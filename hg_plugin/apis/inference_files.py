@@ -1,5 +1,6 @@
 """Pose estimation from files to files: pictures and videos in; MMPose's JSON, skeletons and heatmap sheets out."""
 import contextlib
+import errno
 import os
 import shutil
 import textwrap
@@ -51,6 +52,10 @@ class InferenceFiles:
                  kpt_thr: float = 0.3,
                  flip_test: bool = False,
                  scales: Sequence[float] = (1., )):
+        if not str(out_dir):
+            raise InputError('The name of the output folder is empty; give one, such as outputs.')
+        if np.isnan(kpt_thr):
+            raise InputError('kpt_thr is nan; give a number, such as 0.3.')
         self.estimator = estimator
         self.out_dir = Path(out_dir)
         self.draw = draw
@@ -68,11 +73,17 @@ class InferenceFiles:
                 one person each, as large as the picture. Defaults to None.
 
         Returns:
-            Inputs that were left out because they cannot be read or their boxes are wrong, and a sentence why.
+            Inputs that were left out because they cannot be read, their boxes are wrong or their results cannot have such a
+            name or size, and a sentence why.
 
         Raises:
-            InputError: where something cannot be written.
+            InputError: where nothing can be written, and for an input in a folder of the results, which could be overwritten.
         """
+        folders = [(self.out_dir / name).resolve() for name in ('predictions', 'visualizations', 'heatmaps')]
+        for path in inputs:
+            if not {*path.resolve().parents}.isdisjoint(folders):
+                raise InputError(f'{path} is in a folder of the results, which might take its place; choose another output folder '
+                                 f'than {self.out_dir}.')
         boxes = boxes or {}
         names = output_names(inputs)
         videos = [path for path in inputs if path.suffix.lower() in VIDEO_SUFFIXES]
@@ -82,10 +93,8 @@ class InferenceFiles:
             with Progress(len(pictures), 'pictures') as progress:
                 self._run_pictures({path: names[path] for path in pictures}, boxes, left_out, progress)
         for path in videos:
-            try:
+            with _leaving_out(path, left_out):
                 self._run_video(path, names[path], boxes.get(path))
-            except PictureError as error:
-                left_out[path] = _naming(path, error)
         return left_out
 
     def _run_pictures(self, names: Dict[Path, str], boxes: Dict[Path, list], left_out: Dict[Path, str],
@@ -94,25 +103,28 @@ class InferenceFiles:
 
         def readable():
             for path, name in names.items():
-                try:
+                with _leaving_out(path, left_out):
                     image = read_picture(path)
                     persons = check_boxes(boxes.get(path), image)
-                except PictureError as error:
-                    left_out[path] = _naming(path, error)
+                if path in left_out:
                     progress.update()
                     continue
-                waiting.append((name, image, persons))
+                waiting.append((path, image, persons))
                 yield image, persons
 
         for poses in self.estimator.stream(readable(), **self.options):
-            name, image, persons = waiting.popleft()
-            if self.heatmaps:
-                self._write_sheets(self.out_dir / 'heatmaps', name, poses)
-            if self.draw:
-                _write_jpeg(self.out_dir / 'visualizations' / f'{name}.jpg', self._draw(image, poses))
-            with replacing(self.out_dir / 'predictions' / f'{name}.json') as file:
-                file.write(_json(_instances(poses, persons)).encode())
+            path, image, persons = waiting.popleft()
+            with _leaving_out(path, left_out):
+                self._write_results(names[path], image, persons, poses)
             progress.update()
+
+    def _write_results(self, name: str, image: np.ndarray, persons: np.ndarray, poses: Poses) -> None:
+        if self.heatmaps:
+            self._write_sheets(self.out_dir / 'heatmaps', name, poses)
+        if self.draw:
+            _write_jpeg(self.out_dir / 'visualizations' / f'{name}.jpg', self._draw(image, poses))
+        with replacing(self.out_dir / 'predictions' / f'{name}.json') as file:
+            file.write(_json(_instances(poses, persons)).encode())
 
     def _run_video(self, path: Path, name: str, boxes: Optional[list]) -> None:
         video = Video(path)
@@ -154,8 +166,19 @@ class InferenceFiles:
             _write_jpeg(folder / f'{name}_person{index}.jpg', heatmap_sheet(crop, heatmaps, keypoints))
 
 
-def _naming(path: Path, error: PictureError) -> str:
-    return str(error) if str(path) in str(error) else f'{path}: {error}'
+# why a file of one name cannot be written, where one of another name may be
+WRONG_NAME = errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.EINVAL
+
+
+@contextlib.contextmanager
+def _leaving_out(path: Path, left_out: Dict[Path, str]) -> Iterator[None]:
+    """Notes that an input is left out where it is at fault itself; an InputError of all, such as a full disk, goes on."""
+    try:
+        yield
+    except InputError as error:
+        if not isinstance(error, PictureError) and getattr(error.__cause__, 'errno', None) not in WRONG_NAME:
+            raise
+        left_out[path] = str(error) if str(path) in str(error) else f'{path}: {error}'
 
 
 def _instances(poses: Poses, boxes: np.ndarray) -> list:
@@ -173,8 +196,8 @@ def _write_jpeg(path: Path, image: np.ndarray) -> None:
     try:
         data = cv2.imencode('.jpg', image)[1]
     except cv2.error as error:  # more than 65,500 pixels wide or high
-        raise InputError(f'{path} cannot be written: {image.shape[1]}x{image.shape[0]} pixels are too many for a JPEG; '
-                         'leave out drawings.') from error
+        raise PictureError(f'{path} cannot be written: {image.shape[1]}x{image.shape[0]} pixels are too many for a JPEG; '
+                           'leave out drawings.') from error
     with replacing(path) as file:
         file.write(data)
 
@@ -187,11 +210,13 @@ def _replacing_video(path: Path, like: Video) -> Iterator[cv2.VideoWriter]:
         path.parent.mkdir(parents=True, exist_ok=True)
         writer = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*'mp4v'), like.fps, like.size)
         if not writer.isOpened():
-            raise InputError(f'{path} cannot be written: OpenCV cannot make a video of it; leave out drawings.')
+            raise PictureError(f'{path} cannot be written: OpenCV cannot make a video of it; leave out drawings.')
         try:
             yield writer
         finally:
             writer.release()
+        if not cv2.VideoCapture(str(partial)).read()[0]:  # OpenCV does not say so
+            raise InputError(f'{path} cannot be written: it cannot be read again, as where a disk is full; make room.')
         os.replace(partial, path)
     except OSError as error:
         raise InputError(f'{path} cannot be written: {error.strerror or error}.') from error

@@ -19,7 +19,10 @@ def find_inputs(inputs: Sequence[str]) -> List[Path]:
         InputError: where there is nothing of a name, and for a folder without pictures.
     """
     found = {}
-    for path in map(Path, inputs):
+    for name in inputs:
+        path = Path(name)
+        if not str(name):
+            raise InputError('The name of an input is empty; give pictures, folders of pictures or videos.')
         if path.is_dir():
             files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
             if not files:

@@ -11,7 +11,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from ..environment import start_cpu_processes
 from ..errors import InputError
-from .checkpoint import check_weights, read_checkpoint
+from .checkpoint import check_weights, read_checkpoint, weights_of
 from .config import check_sizes, read_config
 
 
@@ -35,6 +35,8 @@ def load_config(args: Namespace) -> Config:
     Raises:
         InputError: for a config file that is missing or wrong.
     """
+    if args.interval < 1:
+        raise InputError(f'--interval {args.interval}: give a whole number of at least 1.')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config)
     for option in args.cfg_options:
@@ -85,10 +87,13 @@ def train_runner(args: Namespace) -> Runner:
         if not torch.cuda.is_available():
             raise InputError('--amp needs a GPU, and torch finds none; leave it out.')
         wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
-        if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
+        if wrapper == 'AutocastOptimWrapper':
+            cfg.optim_wrapper.dtype = 'bfloat16'
+        elif wrapper in ('OptimWrapper', 'AmpOptimWrapper'):
+            cfg.optim_wrapper.type = 'AmpOptimWrapper'
+            cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+        else:
             raise InputError(f'--amp cannot be combined with optim_wrapper.type={wrapper} of {args.config}; leave one of them out.')
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
             raise InputError(f'--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in {args.config}.')
@@ -121,7 +126,7 @@ def build_runner(cfg: Config, config: str, checkpoint: Optional[str], resume: bo
         raise InputError(f'{config} builds no model or runner: {type(error).__name__}: {error}; correct it or --cfg-options.') from error
     if state:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        weights = state.get('state_dict', state)
+        weights = weights_of(state, checkpoint)
         if resume or checkpoint != cfg.get('load_from'):
             check_weights(model, weights, checkpoint)
         elif not any(weights.get(name) is not None and weights[name].shape == tensor.shape

@@ -29,8 +29,8 @@ def read_picture(path: Union[str, PathLike]) -> np.ndarray:
     """
     try:
         data = Path(path).read_bytes()
-    except OSError as error:
-        raise PictureError(f'{path} cannot be read: {error.strerror or error}.') from error
+    except (OSError, ValueError) as error:  # a name cannot hold a zero byte
+        raise PictureError(f'{path} cannot be read: {getattr(error, "strerror", None) or error}.') from error
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except cv2.error:

@@ -1,7 +1,9 @@
 """From pictures to keypoints, with the flip test and the multi-scale test."""
+import warnings
 from collections import deque
 from functools import cached_property
 from itertools import islice
+from numbers import Integral, Real
 from os import PathLike
 from typing import Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -20,7 +22,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..models.reparameterize import reparameterize
 from ..models.stacked_hourglass import StackedHourglass
-from .checkpoint import check_weights, read_checkpoint
+from .checkpoint import check_weights, read_checkpoint, weights_of
 from .config import read_config
 from .pictures import PictureError, as_bgr, read_picture
 
@@ -77,8 +79,8 @@ class PoseEstimator:
                  checkpoint: Union[str, PathLike],
                  device: Union[str, torch.device, None] = None,
                  batch_size: int = 16):
-        if batch_size < 1:
-            raise InputError(f'batch_size is {batch_size}; give a whole number of at least 1.')
+        if not isinstance(batch_size, Integral) or batch_size < 1:
+            raise InputError(f'batch_size is {batch_size!r}; give a whole number of at least 1.')
         self.config = str(config)
         self.batch_size = batch_size
         self.cfg = cfg = read_config(self.config)
@@ -91,7 +93,7 @@ class PoseEstimator:
         self.pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
         self._use_udp = any(getattr(transform, 'use_udp', False) for transform in self.pipeline.transforms)
         meta = self._load(str(checkpoint))
-        self._dataset_meta = meta or dataset_meta_from_config(cfg, 'test') or {}
+        self._dataset_meta = meta or self._describe(cfg)
         self.device = self._move(device)
 
     def __call__(self,
@@ -110,8 +112,8 @@ class PoseEstimator:
                 None: the whole picture is one person's box.
             flip_test: Also look at the mirrored crop, and average both heatmaps, as the paper does; the config's
                 ``test_cfg`` says how (``flip_mode``, ``shift_heatmap``). Defaults to False.
-            scales: Sizes of the crop, relative to the one that the network was trained for: the multi-scale test.
-                Heatmaps of other scales are resampled to where they lie at scale 1, and all are averaged; what a
+            scales: Sizes of the crop, from 0.1 to 10, relative to the one that the network was trained for: the
+                multi-scale test. Heatmaps of other scales are resampled to where they lie at scale 1, and all are averaged; what a
                 smaller crop does not see is averaged without it. Yang et al. test an hourglass on MPII so ("Learning
                 Feature Pyramids for Human Pose Estimation", ICCV 2017), with ``(.8, .9, 1, 1.1, 1.2, 1.3)`` in their
                 code. Defaults to (1., ).
@@ -142,13 +144,14 @@ class PoseEstimator:
         Yields:
             As a call does, for every picture in turn.
         """
+        scales = list(scales) if np.iterable(scales) else scales
         self._check(flip_test, scales, heatmaps)
         counts = deque()  # persons of the pictures that were read and not yielded yet
         done = deque()
 
         def persons():
             for image, boxes in pictures:
-                image = as_bgr(image) if isinstance(image, np.ndarray) else read_picture(image)
+                image = read_picture(image) if isinstance(image, (str, PathLike)) else as_bgr(image)
                 boxes = check_boxes(boxes, image)
                 counts.append(len(boxes))
                 # a picture without persons takes a place too, or any number of them would wait for the next person
@@ -206,27 +209,40 @@ class PoseEstimator:
     def _load(self, checkpoint: str) -> Optional[dict]:
         """Loads the weights; returns the metainfo that training left beside them, if any."""
         content = read_checkpoint(checkpoint)
-        state = content.get('state_dict', content) if isinstance(content, dict) else None
-        if not isinstance(state, dict):
-            raise InputError(f'{checkpoint} holds no weights, but a {type(content).__name__}; give a checkpoint.')
+        state = weights_of(content, checkpoint)
         check_weights(self.model, state, checkpoint)
         self.model.load_state_dict(
             {name.removeprefix('module.'): value for name, value in state.items() if isinstance(value, Tensor)})
         meta = content.get('meta')
-        return meta.get('dataset_meta') if isinstance(meta, dict) else None
+        described = meta.get('dataset_meta') if isinstance(meta, dict) else None
+        return described if isinstance(described, dict) and 'num_keypoints' in described else None
+
+    def _describe(self, cfg: Config) -> dict:
+        """The metainfo of the config's data set; empty where that has none."""
+        try:
+            with warnings.catch_warnings():
+                # MMPose's data sets name theirs by a path in its repository, and it is told of that it had to search
+                warnings.filterwarnings('ignore', 'The metainfo config file')
+                return dataset_meta_from_config(cfg, 'test') or {}
+        except (OSError, KeyError, TypeError, AssertionError) as error:
+            raise InputError(f'{self.config}: test_dataloader.dataset.metainfo cannot be used ({error}); correct it.') from error
 
     def _move(self, device: Union[str, torch.device, None]) -> torch.device:
         try:
-            device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+            if device is None:
+                device = 'cuda' if torch.cuda.is_available() else 'cpu'
+            device = torch.device(device)
+            torch.zeros(1, device=device).item()  # on the device 'meta' there is nothing to get back
             self.model.to(device).eval()
-        except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-            raise InputError(f'The device {device} cannot be used ({str(error).splitlines()[0]}); '
-                             'give another, such as cpu.') from error
+        except (RuntimeError, AssertionError, TypeError) as error:  # torch without CUDA asserts
+            reason = 'it names none' if isinstance(error, TypeError) else str(error).splitlines()[0].rstrip('.')
+            raise InputError(f'The device {str(device)!r} cannot be used ({reason}); give another, such as cpu.') from error
         return device
 
     def _check(self, flip_test: bool, scales: Sequence[float], heatmaps: bool) -> None:
-        if not len(scales) or not all(np.isfinite(scale) and scale > 0 for scale in scales):
-            raise InputError(f'scales are {list(scales)}; give at least one, all larger than 0, such as 0.8 1 1.2.')
+        if not isinstance(scales, list) or not scales or not all(
+                isinstance(scale, Real) and 0.1 <= scale <= 10 for scale in scales):
+            raise InputError(f'scales are {scales!r}; give a list of at least one, all from 0.1 to 10, such as [0.8, 1, 1.2].')
         if self._channels > 1 and (heatmaps or any(scale != 1 for scale in scales)):
             raise InputError(f'The codec of {self.config} predicts offsets beside heatmaps, which can be neither drawn '
                              'nor averaged over scales; leave out heatmaps and scales.')
@@ -270,7 +286,7 @@ class PoseEstimator:
             cfg = self.model.test_cfg
             stacks = [
                 0.5 * (heatmaps + flip_heatmaps(
-                    mirrored.contiguous(),  # it may view them, which channels_last does not allow
+                    mirrored.contiguous(),  # flipping offsets needs it, and channels_last is not
                     flip_mode=cfg.get('flip_mode', 'heatmap'),
                     flip_indices=self.dataset_meta['flip_indices'],
                     shift_heatmap=cfg.get('shift_heatmap', False)))
@@ -314,6 +330,7 @@ class PoseEstimator:
         return kind(*(np.zeros((0, *shape), dtype) for shape, dtype, _ in zip(shapes, DTYPES, kind._fields)))
 
 
+LONGEST = 2**15 - 1  # OpenCV counts pixels with 16 bits where it warps
 DTYPES = np.float32, np.float32, np.float32, np.uint8  # of PosesWithHeatmaps
 
 
@@ -329,16 +346,18 @@ def check_boxes(boxes: Optional[Sequence], image: np.ndarray) -> np.ndarray:
     try:
         boxes = np.asarray(boxes, np.float32)
         boxes = boxes.reshape(-1, 4) if not boxes.size else boxes
-    except (TypeError, ValueError) as error:
-        raise PictureError(f'The boxes are not numbers of the shape (N, 4) ({error}); '
-                           'give left, top, right and bottom of each.') from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise PictureError('The boxes are not numbers of the shape (N, 4); give left, top, right and bottom of each.') from error
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise PictureError(f'The boxes have the shape {boxes.shape}; give (N, 4): left, top, right and bottom of each.')
+    if len(boxes) and max(width, height) > LONGEST:
+        raise PictureError(f'The picture of {width}x{height} pixels has a side of more than {LONGEST:,} pixels, more than OpenCV '
+                           'can cut crops from; make it smaller.')
     for index, (left, top, right, bottom) in enumerate(boxes.tolist()):
         if not right > left or not bottom > top or not np.isfinite(boxes[index]).all():  # nor with NaNs
             problem = 'is empty or inverted; give left, top, right and bottom in this order'
-        elif max(width, height, right - left, bottom - top) >= 2**15:
-            problem = f'or its picture of {width}x{height} pixels has a side of 32,768 pixels or more, which OpenCV cannot warp; make it smaller'
+        elif max(right - left, bottom - top) > LONGEST:
+            problem = f'has a side of more than {LONGEST:,} pixels; give pixels of this picture of {width}x{height}'
         elif right <= 0 or bottom <= 0 or left >= width or top >= height:
             problem = f'lies outside the picture of {width}x{height} pixels; give pixels of this picture'
         else:

@@ -1,4 +1,5 @@
 """A one-time cache of person crops, from which a config trains as from the full pictures, several times faster."""
+import contextlib
 import copy
 import hashlib
 import json
@@ -9,7 +10,7 @@ import shutil
 import signal
 import time
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -30,16 +31,18 @@ SETTINGS_FILE = 'crops.json'
 
 @dataclass(frozen=True)
 class Reach:
-    """The strongest augmentation of a training pipeline, which tells how much of a picture it can want, and how large.
+    """How much of a picture a pipeline with its strongest augmentation can want, and how large.
 
     Args:
         input_size: Width and height of the network's input.
+        min_scale: That of :class:`LoadReducedImage`; None for a pipeline that decodes at full size.
         padding: What the box is widened by.
         scales: Smallest and largest scale.
         rotation: Largest rotation, in degrees.
         shift: Largest shift, as a share of the widened box.
     """
     input_size: Tuple[int, int]
+    min_scale: Optional[float]
     padding: float
     scales: Tuple[float, float]
     rotation: float
@@ -52,14 +55,16 @@ class Reach:
         warp = transforms.get('TopdownWarp') or transforms.get('TopdownAffine')
         box = transforms.get('GetBBoxCenterScale')
         if warp is None or box is None or 'RandomHalfBody' in transforms:
-            raise InputError('train_dataloader.dataset.pipeline: crops need GetBBoxCenterScale and TopdownWarp (or TopdownAffine) in it, and '
-                             'no RandomHalfBody, whose crops nobody can foretell; train on the full pictures instead.')
+            raise InputError('Crops need a pipeline with GetBBoxCenterScale and TopdownWarp (or TopdownAffine), and without RandomHalfBody, '
+                             'whose crops nobody can foretell; train on the full pictures instead.')
+        load = transforms.get('LoadReducedImage')
+        min_scale = load.min_scale if load else None
         random = transforms.get('RandomPersonTransform') or transforms.get('RandomBBoxTransform')
         if random is None:
-            return cls(tuple(warp.input_size), box.padding, (1., 1.), 0., 0.)
+            return cls(tuple(warp.input_size), min_scale, box.padding, (1., 1.), 0., 0.)
         scales = sorted((*random.scale_factor, 1.)) if random.scale_prob else (1., 1.)
         return cls(
-            tuple(warp.input_size), box.padding, (float(scales[0]), float(scales[-1])),
+            tuple(warp.input_size), min_scale, box.padding, (float(scales[0]), float(scales[-1])),
             float(random.rotate_factor) if random.rotate_prob else 0., float(random.shift_factor) if random.shift_prob else 0.)
 
     def region(self, side: float) -> np.ndarray:
@@ -105,8 +110,8 @@ def plan_crop(image: str, path: str, bbox: np.ndarray, reach: Reach, lossless: b
     with open(image, 'rb') as file:
         jpeg = file.read(2) == JPEG
     region = reach.region(side)
-    # as the training pipeline decodes the full picture
-    reduction = LoadReducedImage(reach.input_size, reach.scales[0]).reduction(region) if jpeg else 1
+    # as the pipeline decodes the full picture
+    reduction = LoadReducedImage(reach.input_size, reach.min_scale).reduction(region) if jpeg and reach.min_scale else 1
     # no sample magnifies the crop more than it would the picture
     smallest = region[0] * reach.scales[0] / reduction
     factor = 1. if lossless else min(1., reach.input_size[0] / smallest)
@@ -151,14 +156,15 @@ def make_crops(cfg: Config, out: str, *, lossless: bool = False, quality: int = 
     """Makes a data root of person crops out of a config's training and validation sets.
 
     A crop holds what the config's strongest augmentation can want, at a resolution that no sample magnifies more than it would the full
-    picture; joints, centres, scales and head boxes are in its pixels, so that the config trains from it with another ``data_root``. Goes on
-    where it was interrupted. Annotations are written last, when every crop is there.
+    picture; joints, centres, scales and head boxes are in its pixels, so that the config trains from it with another ``data_root``.
+    Validation crops are lossless, so that scores stay as they are. Goes on where it was interrupted. Annotations are written last, when
+    every crop is there.
 
     Args:
         cfg: A config with two :class:`MPIIPoseDataset` loaders.
         out: The new data root.
-        lossless: Store windows of the decoded pictures as they are, as PNG, several times larger. Defaults to False: JPEG,
-            and persons who are larger than the network's input are made smaller.
+        lossless: Store windows of the decoded training pictures as they are, as PNG, several times larger. Defaults to False:
+            JPEG, and persons who are larger than the network's input are made smaller.
         quality: Of the JPEG files, 1 to 100. Defaults to 90.
         num_workers: Processes. Defaults to 1.
 
@@ -170,15 +176,16 @@ def make_crops(cfg: Config, out: str, *, lossless: bool = False, quality: int = 
         raise InputError(f'workers is {num_workers} and quality {quality}; give at least 1, and 1 to 100.')
     init_default_scope(cfg.get('default_scope', 'mmpose'))
     try:
-        reach = Reach.of(cfg.train_dataloader.dataset.pipeline)
         sets = [_load(cfg[loader].dataset, loader, out) for loader in ('train_dataloader', 'val_dataloader')]
+        reaches = [Reach.of(cfg[loader].dataset.pipeline) for loader in ('train_dataloader', 'val_dataloader')]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f'The config builds no training and validation set: {type(error).__name__}: {error}; correct it.') from error
     settings = dict(
-        **reach.__dict__, lossless=lossless, quality=quality, annotations={_name(dataset): _digest(dataset.ann_file) for dataset in sets})
+        reach=[reach.__dict__ for reach in reaches], lossless=lossless, quality=quality, annotations={_name(dataset): _digest(dataset.ann_file) for dataset in sets})
     _check_settings(out, json.loads(json.dumps(settings)))
 
-    crops = {dataset: _plan(dataset, out, reach, lossless) for dataset in sets}
+    train, val = sets
+    crops = {train: _plan(train, out, reaches[0], lossless), val: _plan(val, out, reaches[1], lossless=True)}
     todo = [crop for planned in crops.values() for crop in planned if not osp.isfile(crop.path)]
     total = sum(map(len, crops.values()))
     if len(todo) < total:
@@ -250,7 +257,7 @@ def _write_crops(crops: List[Crop], quality: int, num_workers: int, out: str) ->
         if needed > free:
             raise InputError(f'{out} has {_size(free)} free, and the crops need about {_size(needed)}; choose another disk.')
         wrong.update({crop.path: problem for crop, _, problem in results if problem})
-        with Progress(len(rest), 'more crops') as progress:
+        with Progress(len(rest), 'more crops') if rest else contextlib.nullcontext() as progress:
             for crop, size, problem in pool.imap_unordered(_try_crop, [(crop, quality) for crop in rest], chunksize=8):
                 written += size
                 if problem:

@@ -16,6 +16,7 @@ from ..evaluation.predictions import load_ground_truth
 # (Newell's training code, and all MPII loaders since).
 PIXELS_A_SCALE = 200.
 CENTER_SHIFT = 15.
+LONGEST_SIDE = 2**15 - 1  # of a picture that OpenCV can cut crops from
 
 METAINFO_KEYS = ('dataset_name', 'upper_body_ids', 'lower_body_ids', 'flip_pairs', 'dataset_keypoint_weights', 'flip_indices',
                  'skeleton_links')
@@ -151,13 +152,13 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         for key, shape in list(KEYS.items())[1:]:
             try:
                 values = np.array([annotation[key] for annotation in annotations], dtype=np.float64)
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, OverflowError):
                 values = None
             if values is None or values.shape != (len(annotations), *shape):
                 for index, annotation in enumerate(annotations):
                     try:
                         found = np.array(annotation[key], dtype=np.float64).shape
-                    except (ValueError, TypeError):
+                    except (ValueError, TypeError, OverflowError):
                         found = 'ragged or not numeric'
                     if found != shape:
                         raise wrong(index, f'{key} should have shape {shape}, but is {found}')
@@ -170,12 +171,18 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         if (scale <= 0).any():
             index = int(np.argmax(scale <= 0))
             raise wrong(index, f'scale should be positive, but is {scale[index]:g}')
+        for key, pixels in dict(scale=PIXELS_A_SCALE * scale[:, None], center=np.abs(center)).items():
+            far = (pixels > LONGEST_SIDE).any(axis=1)
+            if far.any():
+                index = int(np.argmax(far))
+                raise wrong(index, f'{key} is {annotations[index][key]}, which is {pixels[index].max():g} pixels, but no picture has more '
+                                   f'than {LONGEST_SIDE:,}')
         without = ~(visible > 0).any(axis=1)
         if without.all() and not self.test_mode:
-            raise InputError(f'{self.ann_file}: nobody has an annotated joint (joints_vis is 0 everywhere), as in a test set, from '
+            raise InputError(f'{self.ann_file}: nobody has an annotated joint (joints_vis is nowhere 1), as in a test set, from '
                              'which nothing can be learned; set ann_file to annotations with joints, such as mpii_train.json.')
         if without.any() and not without.all():
-            raise wrong(int(np.argmax(without)), 'has no annotated joint (joints_vis is 0 everywhere)')
+            raise wrong(int(np.argmax(without)), 'has no annotated joint (joints_vis is nowhere 1)')
         return center, scale, joints, visible
 
     def _read_ground_truth(self, num_persons: int) -> dict:

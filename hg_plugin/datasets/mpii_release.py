@@ -170,20 +170,20 @@ def split_persons(pictures: Sequence[dict]) -> Dict[str, List[dict]]:
 
     Returns:
         Lists of persons: ``train``, in the release's order; ``val``, in the order of published prediction files, each
-        with its ``row`` there; ``test``, in the release's order; and ``left_out``, those annotated persons that share
-        a picture with one of ``val``. To what :func:`read_release` gives of a person, ``image``, ``image_index`` and
+        with its ``row`` there; ``test``, in the release's order; ``left_out``, those annotated persons that share
+        a picture with one of ``val``; and ``unplaced``, those that ``single_person`` lists for the test set, but that
+        lack ``objpos`` or ``scale`` and so cannot be cropped. To what :func:`read_release` gives of a person, ``image``, ``image_index`` and
         ``person_index`` are added, 0-based rows in ``annolist`` and ``annorect``.
     """
-    annotated, test = {}, []
+    annotated, test, unplaced = {}, [], []
     for index, picture in enumerate(pictures):
         for row, person in enumerate(picture['persons']):
             person = dict(person, image=picture['image'], image_index=index, person_index=row)
-            if np.isnan(person['center']).any() or np.isnan(person['scale']):
-                continue
+            placed = not np.isnan([*person['center'], person['scale']]).any()
             if not picture['train']:
                 if row in picture['single']:
-                    test.append(person)
-            elif not np.isnan(person['joints']).all():
+                    (test if placed else unplaced).append(person)
+            elif placed and not np.isnan(person['joints']).all():
                 annotated.setdefault(picture['image'], []).append(person)
 
     val, val_images = [], set()
@@ -203,7 +203,8 @@ def split_persons(pictures: Sequence[dict]) -> Dict[str, List[dict]]:
         train=[person for person in others if person['image'] not in val_images],
         val=val,
         test=test,
-        left_out=[person for person in others if person['image'] in val_images])
+        left_out=[person for person in others if person['image'] in val_images],
+        unplaced=unplaced)
 
 
 def _annotation(person: dict) -> dict:

@@ -129,8 +129,8 @@ class TopdownWarp(TopdownAffine):
     """
 
     def transform(self, results: dict) -> dict:
-        width, height = self.input_size
-        results['bbox_scale'] = self._fix_aspect_ratio(results['bbox_scale'], aspect_ratio=width / height)
+        size = np.array(self.input_size, np.float32)
+        results['bbox_scale'] = np.max(results['bbox_scale'] / size, axis=1, keepdims=True) * size  # the input's aspect ratio
         center, scale = results['bbox_center'][0], results['bbox_scale'][0]
         rotation = results['bbox_rotation'][0] if 'bbox_rotation' in results else 0.
         warp_matrix = get_udp_warp_matrix if self.use_udp else get_warp_matrix
@@ -142,8 +142,8 @@ class TopdownWarp(TopdownAffine):
             matrix = matrix @ [[-1, 0, 2 * results.pop('mirror_axis')], [0, 1, 0], [0, 0, 1]]
         matrix = matrix @ picture_from_reduced(results.pop('img_reduction', 1))
         img = results.pop('reduced_img') if 'reduced_img' in results else results['img']
-        results['img'] = cv2.warpAffine(img, matrix, (width, height), flags=cv2.INTER_LINEAR)
-        results.update(input_size=(width, height), input_center=center, input_scale=scale)
+        results['img'] = cv2.warpAffine(img, matrix, self.input_size, flags=cv2.INTER_LINEAR)
+        results.update(input_size=self.input_size, input_center=center, input_scale=scale)
         return results
 
 

@@ -2,10 +2,10 @@
 from .mpii_pckh import MPIIPCKh
 from .mpii_submission import MPIISubmission
 from .pckh import THRESHOLDS, pckh, pckh_curves, pckh_figures, pckh_table
-from .plot import plot_pckh
+from .plot import check_plot_file, plot_pckh
 from .predictions import load_ground_truth, load_predictions, save_predictions
 
 __all__ = [
-    'MPIIPCKh', 'MPIISubmission', 'THRESHOLDS', 'load_ground_truth', 'load_predictions', 'pckh', 'pckh_curves', 'pckh_figures',
-    'pckh_table', 'plot_pckh', 'save_predictions'
+    'MPIIPCKh', 'MPIISubmission', 'THRESHOLDS', 'check_plot_file', 'load_ground_truth', 'load_predictions', 'pckh', 'pckh_curves',
+    'pckh_figures', 'pckh_table', 'plot_pckh', 'save_predictions'
 ]

@@ -9,6 +9,17 @@ from .pckh import MEAN_WEIGHTS, THRESHOLDS, pckh_figures
 from .predictions import replacing
 
 
+def check_plot_file(path) -> None:
+    """Raises an InputError unless the name ends in the extension of a picture that matplotlib can write."""
+    from matplotlib.backend_bases import FigureCanvasBase  # here, because training never draws
+    if _format(path) not in FigureCanvasBase.get_supported_filetypes():
+        raise InputError(f'{path} does not end in the extension of a picture that can be drawn; name it .png.')
+
+
+def _format(path) -> str:
+    return Path(path).suffix[1:].lower()
+
+
 def plot_pckh(curves: Mapping[str, Mapping[str, np.ndarray]], path, *, weights: str) -> None:
     """Draws PCKh over the thresholds 0 .. 0.5: 'Mean' large, each joint group small, one line for each name.
 
@@ -20,12 +31,10 @@ def plot_pckh(curves: Mapping[str, Mapping[str, np.ndarray]], path, *, weights: 
     Raises:
         InputError: The extension is unknown, or the file cannot be written.
     """
-    from matplotlib.figure import Figure  # here, because training never draws; not pyplot, which asks for a display
+    from matplotlib.figure import Figure  # not pyplot, which asks for a display
 
+    check_plot_file(path)
     figure = Figure(figsize=(14, 6), layout='constrained')
-    suffix = Path(path).suffix[1:]
-    if suffix not in figure.canvas.get_supported_filetypes():
-        raise InputError(f'{path} does not end in the extension of a picture that can be drawn; name it .png.')
     panels = figure.subplot_mosaic([['Mean', 'Mean', 'Head', 'Shoulder', 'Elbow', 'Wrist'],
                                     ['Mean', 'Mean', 'Hip', 'Knee', 'Ankle', '.']], sharex=True, sharey=True)
     for column, panel in panels.items():
@@ -38,4 +47,4 @@ def plot_pckh(curves: Mapping[str, Mapping[str, np.ndarray]], path, *, weights: 
     panels['Mean'].set(title=MEAN_WEIGHTS[weights], xlabel='threshold (fraction of the head size)', ylabel='PCKh (%)')
     figure.legend(*panels['Mean'].get_legend_handles_labels(), loc='outside lower center', title='Mean PCKh@0.5, AUC')
     with replacing(path) as file:
-        figure.savefig(file, format=suffix, dpi=120)
+        figure.savefig(file, format=_format(path), dpi=120)

@@ -1,5 +1,7 @@
 from .collapse_warning_hook import CollapseWarningHook
+from .lazy_runtime_info_hook import LazyRuntimeInfoHook
 from .prediction_grid_hook import PredictionGridHook
 from .reparameterize_hook import ReparameterizeHook
+from .tf32_hook import TF32Hook
 
-__all__ = ['CollapseWarningHook', 'PredictionGridHook', 'ReparameterizeHook']
+__all__ = ['CollapseWarningHook', 'LazyRuntimeInfoHook', 'PredictionGridHook', 'ReparameterizeHook', 'TF32Hook']

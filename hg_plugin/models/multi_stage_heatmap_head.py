@@ -162,7 +162,7 @@ class MultiStageHeatmapHead(BaseHead):
             flip_indices = batch_data_samples[0].metainfo['flip_indices']
             all_heatmaps = [
                 0.5 * (heatmaps + flip_heatmaps(
-                    mirrored.contiguous(),  # it may view them, which channels_last does not allow
+                    mirrored.contiguous(),  # flipping offsets needs it, and channels_last is not
                     flip_mode=test_cfg.get('flip_mode', 'heatmap'),
                     flip_indices=flip_indices,
                     shift_heatmap=test_cfg.get('shift_heatmap', False)))

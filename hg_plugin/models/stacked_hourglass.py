@@ -298,6 +298,8 @@ class StackedHourglass(BaseModule):
         branch = nn.Sequential(self.hourglasses[stack], self.features[stack])
         if not (self.with_cp and self.training and torch.is_grad_enabled()):
             return branch(x)
+        if torch.compiler.is_compiling():  # a compiled graph repeats operations, not what they have done to buffers
+            return checkpoint(branch, x, use_reentrant=False)
         # The second computation must not count the batch in the running statistics once more.
         return checkpoint(
             branch, x, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), frozen_running_stats(branch)))

@@ -292,6 +292,15 @@ def test_arguments_that_contradict_each_other(trained, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize('format, checkpoint, out', [('torchscript', 'small.pt', 'small.pt'), ('openvino', 'small.bin', 'small.xml')])
+def test_a_checkpoint_is_not_written_over(trained, tmp_path, format, checkpoint, out):
+    source = tmp_path / checkpoint
+    source.write_bytes(Path(trained[1]).read_bytes())
+    with pytest.raises(InputError, match=f'{checkpoint} is the checkpoint, whose place'):
+        export(trained[0], str(source), str(tmp_path / out), format=format)
+    assert source.read_bytes() == Path(trained[1]).read_bytes()
+
+
 def test_a_file_that_differs_from_torch_is_not_written(trained, tmp_path, monkeypatch):
     to_torchscript, suffix = EXPORTERS['torchscript']
 

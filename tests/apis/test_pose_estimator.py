@@ -246,6 +246,12 @@ def test_arrays_that_are_no_pictures(image, message):
         as_bgr(image)
 
 
+@pytest.mark.parametrize('image', [None, 3, b'x', [[0, 0], [0, 0]], 'a\0b.jpg'])
+def test_things_that_are_no_pictures(mpii, image):
+    with pytest.raises(InputError, match='give a path or a BGR array|cannot be read: embedded null byte'):
+        mpii(image)
+
+
 def test_files_that_are_no_pictures(picture, tmp_path):
     whole = cv2.imencode('.jpg', picture)[1].tobytes()
     (tmp_path / 'text.jpg').write_text('no picture')
@@ -274,14 +280,18 @@ def test_files_that_are_no_pictures(picture, tmp_path):
     ([1, 2, 3, 4], r'have the shape \(4,\)'),
     ([[1, 2, 3]], r'have the shape \(1, 3\)'),
     ([['a', 2, 3, 4]], 'are not numbers'),
-    ([[1, 2, 3, 4], [1, 2]], 'are not numbers'),
+    ([[1, 2, 3, 4], [1, 2]], 'are not numbers of the shape .N, 4.; give left, top, right and bottom of each.$'),
+    (5, r'have the shape \(\)'),
+    ({}, 'are not numbers'),
+    ([[10**400, 0, 1, 1]], 'are not numbers'),
+    ([[0, 0, 40000, 50]], 'Box 0, .* has a side of more than 32,767 pixels'),
 ])
 def test_wrong_boxes(mpii, picture, boxes, message):
     with pytest.raises(InputError, match=message):
         mpii(picture, boxes)
 
 
-@pytest.mark.parametrize('scales', [(), (0., ), (-1., 1.), (float('nan'), )])
+@pytest.mark.parametrize('scales', [(), (0., ), (-1., 1.), (float('nan'), ), (1e6, ), 1., None, '1', ['1'], [[1], [1, 2]]], ids=str)
 def test_wrong_scales(mpii, picture, scales):
     with pytest.raises(InputError, match='scales are'):
         mpii(picture, scales=scales)
@@ -318,8 +328,13 @@ def test_wrong_files_and_devices(files, tmp_path):
         ((tmp_path / 'wrong.py', checkpoint), 'cannot be read'),
         ((tmp_path / 'nothing.py', checkpoint), 'has no model'),
         ((tmp_path / 'regression.py', checkpoint), 'decoder is RegressionLabel'),
-        ((config, checkpoint, 'abacus'), 'The device abacus cannot be used'),
-        ((config, checkpoint, 'cpu', 0), 'batch_size is 0'),
+        ((None, checkpoint), 'config file None does not exist'),
+        ((config, None), 'checkpoint None does not exist'),
+        ((config, tmp_path), 'is a folder'),
+        ((config, checkpoint, 'abacus'), "The device 'abacus' cannot be used"),
+        ((config, checkpoint, 'meta'), "The device 'meta' cannot be used"),
+        ((config, checkpoint, 2.5), 'device .2.5. cannot be used .it names none.;'),
+        *(((config, checkpoint, 'cpu', size), f'batch_size is {size!r}') for size in (0, 2.5, None, '4')),
     ]:
         with pytest.raises(InputError, match=message):
             PoseEstimator(*arguments)
@@ -336,6 +351,41 @@ def test_weights_as_training_leaves_them_bring_their_keypoints(files, tmp_path):
     assert estimator.dataset_meta['dataset_name'] == 'mine'
     for name, value in estimator.model.state_dict().items():
         assert torch.equal(value, content['state_dict'][name])
+
+
+def test_the_metainfo_of_mmposes_data_sets_is_found_without_a_warning(files, recwarn):
+    meta = PoseEstimator(*files('coco'), device='cpu').dataset_meta
+    assert meta['dataset_name'] == 'coco' and meta['keypoint_id2name'][16] == 'right_ankle'
+    assert not [warning for warning in recwarn if 'metainfo' in str(warning.message)]
+
+
+def test_odd_weights_are_refused_and_odd_metainfo_is_not_used(files, tmp_path):
+    config, checkpoint = files('mpii')
+    weights = torch.load(checkpoint)['state_dict']
+    name = next(iter(weights))
+    odd = tmp_path / 'odd.pth'
+    for content, message in [
+        ({1: torch.ones(2)}, 'holds no weights by name'),
+        (dict(state_dict=[1, 2]), 'holds no weights by name'),
+        (dict(state_dict={}), 'are missing'),
+        (dict(state_dict={**weights, name: weights[name].to_sparse()}), f'{name} is quantized, sparse or without'),
+        (dict(state_dict={**weights, name: weights[name].to('meta')}), f'{name} is quantized, sparse or without'),
+        (dict(state_dict={**weights, name: weights[name] / 0}), f'{name} is not finite'),
+    ]:
+        torch.save(content, odd)
+        with pytest.raises(InputError, match=message):
+            PoseEstimator(config, odd, device='cpu')
+    for meta in ([1], dict(dataset_meta=3), dict(dataset_meta={'a': 1})):
+        torch.save(dict(state_dict=weights, meta=meta), odd)
+        assert PoseEstimator(config, odd, device='cpu').dataset_meta['dataset_name'] == 'mpii'
+
+
+def test_a_metainfo_that_cannot_be_read(files, tmp_path):
+    config, checkpoint = files('mpii')
+    (tmp_path / 'other.py').write_text(f'_base_ = {config!r}\n'
+                                       'test_dataloader = dict(dataset=dict(metainfo=dict(from_file="nowhere.py")))')
+    with pytest.raises(InputError, match='other.py: test_dataloader.dataset.metainfo cannot be used .*nowhere.py'):
+        PoseEstimator(tmp_path / 'other.py', checkpoint, device='cpu')
 
 
 @pytest.mark.gpu

@@ -225,6 +225,7 @@ def test_the_test_set_has_the_separate_persons_without_joints(prepared, release)
     out, persons = prepared
     annotations = json.loads((out / 'annotations/mpii_test.json').read_text())
     assert len(annotations) == len(persons['test']) == 250
+    assert len(persons['unplaced']) == 2 * 50 + 1  # no position, or no scale, or neither
     _, pictures = release
     for annotation in annotations:
         picture = pictures[annotation['image_index']]
@@ -407,7 +408,14 @@ def test_the_tool_writes_annotations_and_lists_bad_pictures(few, pictures, tool,
     message, printed = tool(*arguments)
     assert message is None and 'All pictures are there' in printed and 'ln -s' not in printed
     message, printed = tool('--mat', path, '--out', tmp_path / 'unchecked', '--allow-partial', '--no-check')
-    assert message is None and 'Checking' not in printed
+    assert message is None and 'Checking' not in printed and 'single_person' not in printed
+
+
+def test_the_tool_says_how_many_of_the_test_set_cannot_be_cropped(few, tool, tmp_path):
+    path = save_release(tmp_path / 'few.mat', few)
+    message, printed = tool('--mat', path, '--out', tmp_path / 'out', '--allow-partial', '--no-check')
+    assert message is None and ' test:    250 persons in    100 pictures' in printed
+    assert '\n101 persons that single_person lists for the test set lack objpos or scale' in printed
 
 
 def test_the_command_line_ends_with_one_sentence(few, tmp_path, run):

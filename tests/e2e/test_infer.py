@@ -1,4 +1,5 @@
 """tools/infer.py as a user types it, mostly in this process, which is quick; with a tiny network of random weights."""
+import errno
 import json
 import re
 import runpy
@@ -223,7 +224,11 @@ def test_progress_on_a_terminal_and_in_a_log(monkeypatch, capsys):
     (['{i}/good/1.png', '--out-dir', '{o}/file', '--heatmaps'], 'file/heatmaps/1_person0.jpg cannot be written'),
     (['{i}/clip.mp4', '--out-dir', '{o}/file'], 'file/predictions/clip.json cannot be written: Not a directory'),
     (['{i}/clip.mp4', '--out-dir', '{o}/taken'], 'taken/visualizations/clip.mp4 cannot be written'),
-    (['{i}/good/1.png', '--device', 'abacus'], 'The device abacus cannot be used'),
+    (['{i}/good/1.png', '--device', 'abacus'], "The device 'abacus' cannot be used"),
+    (['{i}/good/1.png', '--device', 'meta'], "The device 'meta' cannot be used"),
+    (['{i}/good/1.png', '--kpt-thr', 'nan'], 'kpt_thr is nan'),
+    (['{i}/good/1.png', '--out-dir', ''], 'output folder is empty'),
+    ([''], 'name of an input is empty'),
     (['{i}/good/1.png', '--batch-size', '0'], 'batch_size is 0'),
     (['{i}/good/1.png', '--scales', '1', '0'], r'scales are \[1.0, 0.0\]'),
     (['{i}/good/1.png', '--boxes', '{o}/none.json'], 'none.json cannot be read'),
@@ -244,6 +249,55 @@ def test_mistakes_end_with_a_sentence_and_leave_nothing(infer, inputs, tmp_path,
     end, out = infer(*arguments, *(() if '--out-dir' in arguments else ('--out-dir', tmp_path / 'out')))
     assert re.match(f'error: .*{message}', end) and '\n' not in end
     assert 'Traceback' not in out and written(tmp_path) == before
+
+
+def test_a_file_that_alone_is_at_fault_does_not_end_the_others(infer, inputs, tmp_path):
+    longest = f'{"a" * 251}.png'  # a name as long as names can be, so that no result can have it
+    (tmp_path / 'in').mkdir()
+    for name in ('0.png', longest, 'taken.png', 'z.png'):
+        (tmp_path / 'in' / name).write_bytes((inputs / 'good/0.png').read_bytes())
+    cv2.imwrite(str(tmp_path / 'in/wide.png'), np.zeros((1, 2**15, 3), np.uint8))
+    (tmp_path / 'out/predictions/taken.json').mkdir(parents=True)
+    write_video(tmp_path / 'in/wide.avi', 3, 'MJPG')
+    (tmp_path / 'out/visualizations/wide.mp4').mkdir(parents=True)
+    end, out = infer(tmp_path / 'in/wide.avi', tmp_path / 'in', '--out-dir', tmp_path / 'out')
+    assert end == 'error: 4 of 6 files were left out, for the reasons above.', out
+    for sentence in (f'{longest}: .* cannot be written: File name too long', 'taken.json cannot be written: Is a directory',
+                     'wide.png: The picture of 32768x1 pixels has a side of more than 32,767 pixels',
+                     'wide.mp4 cannot be written: '):
+        assert len(re.findall(f'^.*{sentence}.*$', out, re.MULTILINE)) == 1, out
+    assert written(tmp_path / 'out/predictions') == ['0.json', 'z.json']
+
+
+def test_results_never_take_the_place_of_an_input(infer, inputs, tmp_path):
+    (tmp_path / 'visualizations').mkdir()
+    photograph = tmp_path / 'visualizations/0.jpg'
+    photograph.write_bytes((inputs / 'good/0.jpg').read_bytes())
+    (tmp_path / 'link.jpg').symlink_to(photograph)
+    for path in (photograph, photograph.parent, tmp_path / 'link.jpg'):
+        end, out = infer(path, '--out-dir', tmp_path)
+        assert 'is in a folder of the results, which might take its place; choose another' in end
+    assert photograph.read_bytes() == (inputs / 'good/0.jpg').read_bytes() and not (tmp_path / 'predictions').exists()
+
+
+def test_a_full_disk_ends_the_run(infer, inputs, tmp_path, monkeypatch):
+    opened = []
+
+    def full(path, mode):
+        opened.append(path)
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr('hg_plugin.evaluation.predictions.open', full, raising=False)
+    end, out = infer(inputs / 'good', '--out-dir', tmp_path)
+    assert end.endswith('cannot be written: No space left on device.') and len(opened) == 1
+
+
+def test_a_video_that_a_full_disk_cuts_off_is_not_kept(run, network, inputs, tmp_path):
+    limited = ('import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (13000, 13000)); '
+               'sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")')
+    code, out = run('-c', limited, 'tools/infer.py', *network, inputs / 'short.avi', '--out-dir', tmp_path)
+    assert code == 1 and re.search('^error: .*short.mp4 cannot be written: it cannot be read again', out, re.MULTILINE), out
+    assert written(tmp_path) == []
 
 
 def test_a_checkpoint_that_does_not_fit(mistake, network, inputs, tmp_path):

@@ -104,6 +104,26 @@ def test_two_processes_train(persons, tmp_path):
     assert (tmp_path / 'epoch_1.pth').exists() and table(result.stdout)
 
 
+def test_a_mistake_of_two_processes_is_one_sentence_too(tmp_path):
+    result = subprocess.run(
+        ['bash', 'tools/dist_train.sh', CONFIG, '2', '--data-root', str(tmp_path), '--work-dir', str(tmp_path / 'work')],
+        env={**os.environ, 'PORT': '29613', 'PYTHON': sys.executable}, text=True, capture_output=True, timeout=300)
+    assert result.returncode == 1
+    assert re.search('error: The annotation file .*mpii_train.json does not exist;.*\n$', result.stderr)
+    assert result.stderr.count('error: ') == 1 and 'Traceback' not in result.stderr
+
+
+def test_a_process_that_is_killed_is_named(tmp_path):
+    (tmp_path / 'killed.py').write_text('import os, signal, time\n'
+                                        'if os.environ["RANK"] == "1":\n    os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(60)\n')
+    result = subprocess.run(
+        [sys.executable, 'tools/dist_run.py', '--nproc_per_node=2', '--master_port=29614', str(tmp_path / 'killed.py')],
+        text=True, capture_output=True, timeout=300)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith('error: the process of rank 1 was ended by SIGKILL;')
+    assert 'Traceback' not in result.stderr
+
+
 def test_coco_with_mmposes_data_set_and_metric(run, tmp_path):
     (tmp_path / 'train2017').mkdir()
     (tmp_path / 'val2017').mkdir()
@@ -143,6 +163,7 @@ def test_a_mistake_ends_with_one_sentence_and_exit_code_1(run, tmp_path):
     (('tools/test.py', CONFIG, '{}/list.pth', '--work-dir', '{}'), 'list.pth is no checkpoint: it holds a list'),
     (('tools/test.py', CONFIG, '{}/cut.pth', '--dump', 'all.txt'), '--dump all.txt'),
     (('tools/test.py', CONFIG, '{}/cut.pth', '--out', 'all.txt'), '--out all.txt'),
+    (('tools/test.py', CONFIG, '{}/cut.pth', '--interval', '0'), '--interval 0: give'),
     (('tools/test.py', CONFIG, '{}/cut.pth', '--out', '{}/none/all.json'), 'all.json cannot be written'),
     (('tools/train.py', CONFIG, '--work-dir', '{}/cut.pth'), 'work directory .*cut.pth cannot be made'),
     (('tools/train.py', CONFIG, '--work-dir', '{}', '--resume', '{}/other.pth'), 'not the state of a training'),

@@ -69,6 +69,18 @@ def test_tool_ends_with_one_sentence_and_no_table(tool, folder, capsys):
     assert capsys.readouterr().out == ''
 
 
+def test_a_plot_that_cannot_be_drawn_is_found_before_anything_is_computed(tool, folder, capsys):
+    before = sorted(folder.iterdir())
+    with pytest.raises(SystemExit, match='^error: curves.txt does not end in the extension of a picture'):
+        tool('none.mat', '--gt', 'none.mat', '--plot', 'curves.txt')
+    assert capsys.readouterr().out == '' and sorted(folder.iterdir()) == before
+
+
+def test_the_plots_extension_may_be_in_capitals(tool, folder):
+    tool('poor.npz', '--gt', 'gt.mat', '--plot', 'CURVES.PNG')
+    assert (folder / 'CURVES.PNG').read_bytes().startswith(b'\x89PNG')
+
+
 def test_plot_has_a_line_a_file_in_every_panel(people, tmp_path, monkeypatch):
     from matplotlib.figure import Figure
     drawn = []

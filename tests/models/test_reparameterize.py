@@ -12,7 +12,7 @@ from torch import nn
 
 from hg_plugin.errors import InputError
 from hg_plugin.models import StackedHourglass
-from hg_plugin.models.reparameterize import reparameterize
+from hg_plugin.models import reparameterize
 from hg_plugin.models.stacked_hourglass import PreActResidual
 
 SMALL = dict(num_stacks=3, num_keypoints=5, depth=2, channels=32)

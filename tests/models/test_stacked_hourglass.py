@@ -72,6 +72,21 @@ def test_checkpointing_changes_neither_gradients_nor_running_statistics():
     assert all(m.momentum == 0.1 for m in frugal.modules() if isinstance(m, torch.nn.BatchNorm2d))
 
 
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_compilation_changes_neither_gradients_nor_running_statistics(with_cp):
+    torch.manual_seed(0)
+    plain = StackedHourglass(num_stacks=2, depth=1, channels=8, with_cp=with_cp)
+    compiled = copy.deepcopy(plain)
+    image = torch.randn(2, 3, 16, 16)
+    for model in (plain, torch.compile(compiled, backend='aot_eager', fullgraph=True)):
+        for _ in range(2):
+            sum(h.square().mean() for h in model(image)).backward()
+    for (name, a), b in zip(plain.named_parameters(), compiled.parameters()):
+        assert torch.allclose(a.grad, b.grad, atol=1e-6), name
+    for (name, a), b in zip(plain.named_buffers(), compiled.buffers()):
+        assert torch.allclose(a, b, atol=1e-6), name
+
+
 def test_checkpointing_keeps_fewer_activations():
     kept = {}
     for with_cp in (False, True):

@@ -1,0 +1,77 @@
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hg_plugin.datasets.synthetic import make_synthetic
+
+
+@pytest.fixture
+def runner(tmp_path, request):
+    """Builds a runner of the synthetic config, for 7 iterations of an epoch and logs every 3."""
+    make_synthetic(tmp_path / 'data', num_train=14, num_val=2, seed=0, num_workers=1)
+
+    def build(name, **hooks):
+        cfg = Config.fromfile(request.config.rootpath / 'configs/hg_2stack_synthetic.py')
+        cfg.merge_from_dict(dict(
+            work_dir=str(tmp_path / name), experiment_name=name, train_cfg=dict(max_epochs=2),
+            val_cfg=None, val_dataloader=None, val_evaluator=None,
+            model=dict(backbone=dict(channels=8)),
+            train_dataloader=dict(batch_size=2, num_workers=0, persistent_workers=False, pin_memory=False),
+            default_hooks=dict(logger=dict(interval=3), checkpoint=dict(by_epoch=False, interval=5, max_keep_ckpts=9, save_best=None), **hooks)))
+        cfg.train_dataloader.dataset.data_root = str(tmp_path / 'data')
+        return Runner.from_cfg(cfg)
+
+    return build
+
+
+def history(hub):
+    return {key: buffer.data[0] for key, buffer in hub.log_scalars.items() if 'loss' in key or 'acc' in key or 'peak' in key}
+
+
+def test_history_and_checkpoints_are_those_of_mmengines_hook(runner, tmp_path):
+    hubs = {}
+    for name, hook in dict(lazy='LazyRuntimeInfoHook', eager='RuntimeInfoHook').items():
+        run = runner(name, runtime_info=dict(type=hook))
+        run.train()
+        hubs[name] = history(run.message_hub)
+        assert len(hubs[name]['train/loss_stage1']) == 14
+        saved = torch.load(tmp_path / name / 'iter_5.pth')['message_hub']  # between two logs
+        assert len(saved['log_scalars']['train/loss'].data[0]) == 5
+    assert hubs['lazy'].keys() == hubs['eager'].keys() and len(hubs['lazy']) == 5
+    for key, values in hubs['lazy'].items():
+        assert values == pytest.approx(hubs['eager'][key], rel=1e-5), key
+
+
+class Reads(TorchDispatchMode):
+    """Counts the values that are read from a tensor, for which a GPU would have to be waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('hook, expected', [('LazyRuntimeInfoHook', 0), ('RuntimeInfoHook', 5)])
+def test_no_value_is_read_from_the_device_between_two_logs(runner, hook, expected):
+    run = runner('reads', runtime_info=dict(type=hook))
+    reads, counts = Reads(), []
+    train_step = run.model.train_step
+    run.model.train_step = lambda *args, **kwargs: (reads.__enter__(), train_step(*args, **kwargs))[1]
+    call_hook = run.call_hook
+
+    def counting(name, **kwargs):
+        call_hook(name, **kwargs)
+        if name == 'after_train_iter':
+            reads.__exit__(None, None, None)
+            counts.append(reads.count)
+            reads.count = 0
+
+    run.call_hook = counting
+    run.train()
+    between = [count for index, count in enumerate(counts) if index % 7 not in (2, 5, 6)]
+    assert len(counts) == 14 and set(between) == {expected}
