@@ -38,6 +38,8 @@ class HeatmapDataPreprocessor(ImgDataPreprocessor):
                  std: Optional[Sequence[float]] = None,
                  bgr_to_rgb: bool = False,
                  non_blocking: bool = True):
+        # MMEngine keeps whole numbers as integers, by which a picture cannot be divided in place
+        mean, std = (values and [float(value) for value in values] for values in (mean, std))
         super().__init__(mean=mean, std=std, bgr_to_rgb=bgr_to_rgb, non_blocking=non_blocking)
         self.encoder = KEYPOINT_CODECS.build(encoder) if encoder else None
         if self.encoder:

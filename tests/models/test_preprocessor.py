@@ -65,6 +65,12 @@ def test_pictures_are_those_of_mmposes_preprocessor():
         assert torch.equal(torch.stack(tuple(data['inputs'])), before)
 
 
+def test_whole_numbers_normalise_too():
+    data = default_collate([dict(inputs=sample['inputs'], data_samples=PoseDataSample()) for sample in batch()])
+    result = MODELS.build(dict(type='HeatmapDataPreprocessor', mean=[0, 0, 0], std=[255] * 3))(data)['inputs']
+    assert torch.allclose(result, data['inputs'] / 255)
+
+
 def test_targets_come_with_the_pictures():
     codec = CODECS[0]
     data = MODELS.build(dict(type='HeatmapDataPreprocessor', encoder=codec, **NORM))(default_collate(batch()), training=True)
