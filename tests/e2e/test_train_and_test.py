@@ -81,17 +81,20 @@ def test_testing_draws_dumps_and_saves_what_the_offline_tool_scores_alike(traine
     assert code == 0 and table(offline) == table(out)
 
 
-def test_two_processes_and_one_give_the_same_figures(trained, persons, run, tmp_path):
+@pytest.mark.parametrize('reparameterize', [False, True])
+def test_two_processes_and_one_give_the_same_figures(trained, persons, run, tmp_path, reparameterize):
     work_dir, _, _ = trained
     checkpoint = next(work_dir.glob('best_Mean_*.pth'))
     arguments = ['--data-root', str(persons), *SMALL, 'test_dataloader.batch_size=2']
     code, one = run('tools/test.py', CONFIG, checkpoint, '--work-dir', tmp_path / 'one', *arguments)
     assert code == 0, one
     two = subprocess.run(
-        ['bash', 'tools/dist_test.sh', CONFIG, str(checkpoint), '2', '--work-dir', str(tmp_path / 'two'), *arguments],
+        ['bash', 'tools/dist_test.sh', CONFIG, str(checkpoint), '2', '--work-dir', str(tmp_path / 'two'), *arguments,
+         f'default_hooks.reparameterize.enable={reparameterize}'],
         env={**os.environ, 'PORT': '29611', 'PYTHON': sys.executable}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
     assert two.returncode == 0, two.stdout
     assert table(one) == table(two.stdout)
+    assert ('The test runs the reparameterized network.' in two.stdout) == reparameterize
 
 
 def test_two_processes_train(persons, tmp_path):
