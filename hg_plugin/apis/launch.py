@@ -13,6 +13,7 @@ from ..environment import start_cpu_processes
 from ..errors import InputError
 from .checkpoint import check_weights, read_checkpoint, weights_of
 from .config import check_sizes, read_config
+from .pipelines import check_pipelines
 
 
 def add_common_options(parser: ArgumentParser) -> None:
@@ -48,6 +49,9 @@ def load_config(args: Namespace) -> Config:
         except (KeyError, TypeError, AssertionError, ValueError, AttributeError) as error:
             raise InputError(f'--cfg-options {option} does not fit {args.config}: {error}.') from error
     check_sizes(cfg)
+    check_pipelines(cfg)
+    if not isinstance(cfg.get('compile'), (bool, dict, type(None))):
+        raise InputError(f'compile is {cfg.compile!r}; give True, False or arguments of torch.compile, such as dict(mode=\'max-autotune\').')
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir
@@ -122,7 +126,9 @@ def build_runner(cfg: Config, config: str, checkpoint: Optional[str], resume: bo
                          f'--cfg-options load_from={checkpoint} instead of --resume.')
     try:
         runner = Runner.from_cfg(cfg)
-    except (KeyError, TypeError, AttributeError, AssertionError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, AssertionError, ValueError) as error:
         raise InputError(f'{config} builds no model or runner: {type(error).__name__}: {error}; correct it or --cfg-options.') from error
     if state:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model

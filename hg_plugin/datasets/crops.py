@@ -22,7 +22,7 @@ from ..apis.progress import Progress
 from ..errors import InputError
 from ..evaluation.predictions import replacing
 from .mpii import CENTER_SHIFT, PIXELS_A_SCALE
-from .transforms import DECODE_FLAGS, JPEG, LoadReducedImage, picture_from_reduced
+from .transforms import LoadReducedImage, decode, picture_from_reduced
 
 NUM_TRIALS = 32  # crops made to foretell disk and time
 MARGIN = 2  # pixels that interpolation and rounding may want beyond the farthest
@@ -107,11 +107,9 @@ class Crop:
 def plan_crop(image: str, path: str, bbox: np.ndarray, reach: Reach, lossless: bool) -> Crop:
     """The crop of the person in ``bbox`` (4,), just large enough for ``reach``."""
     center, side = (bbox[:2] + bbox[2:]) / 2., float(bbox[2] - bbox[0])
-    with open(image, 'rb') as file:
-        jpeg = file.read(2) == JPEG
     region = reach.region(side)
     # as the pipeline decodes the full picture
-    reduction = LoadReducedImage(reach.input_size, reach.min_scale).reduction(region) if jpeg and reach.min_scale else 1
+    reduction = LoadReducedImage(reach.input_size, reach.min_scale).reduction(region) if reach.min_scale else 1
     # no sample magnifies the crop more than it would the picture
     smallest = region[0] * reach.scales[0] / reduction
     factor = 1. if lossless else min(1., reach.input_size[0] / smallest)
@@ -124,13 +122,12 @@ def plan_crop(image: str, path: str, bbox: np.ndarray, reach: Reach, lossless: b
 
 def write_crop(crop: Crop, quality: int) -> int:
     """Writes the picture, whole or not at all; gives its bytes. Raises an :class:`InputError` for a damaged picture."""
-    picture = cv2.imread(crop.image, DECODE_FLAGS[crop.reduction])
-    if picture is None:
-        raise InputError(f'{crop.image} is no picture or was cut off')
+    with open(crop.image, 'rb') as file:
+        picture = decode(file.read(), crop.reduction, crop.image)
     (left, top), (right, bottom) = crop.start, crop.end
     window = picture[top:bottom, left:right]
-    if not window.size:
-        raise InputError(f'{crop.image}: the person is outside the picture')
+    if not window.size:  # a person outside the picture, of whom the full picture shows as little
+        window = np.zeros((1, 1, 3), np.uint8)
     if crop.factor < 1:
         window = cv2.resize(window, None, fx=crop.factor, fy=crop.factor, interpolation=cv2.INTER_AREA)
     _, data = cv2.imencode(osp.splitext(crop.path)[1], window, [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -180,8 +177,9 @@ def make_crops(cfg: Config, out: str, *, lossless: bool = False, quality: int = 
         reaches = [Reach.of(cfg[loader].dataset.pipeline) for loader in ('train_dataloader', 'val_dataloader')]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f'The config builds no training and validation set: {type(error).__name__}: {error}; correct it.') from error
-    settings = dict(
-        reach=[reach.__dict__ for reach in reaches], lossless=lossless, quality=quality, annotations={_name(dataset): _digest(dataset.ann_file) for dataset in sets})
+    settings = dict(lossless=lossless, quality=quality)
+    for dataset, reach in zip(sets, reaches):
+        settings.update({f'{_name(dataset)}.{key}': value for key, value in {**reach.__dict__, 'sha256': _digest(dataset.ann_file)}.items()})
     _check_settings(out, json.loads(json.dumps(settings)))
 
     train, val = sets
@@ -217,8 +215,11 @@ def _digest(path: str) -> str:
 def _check_settings(out: str, settings: dict) -> None:
     path = osp.join(out, SETTINGS_FILE)
     if osp.isfile(path):
-        with open(path) as file:
-            found = json.load(file)
+        try:
+            with open(path) as file:
+                found = json.load(file)
+        except ValueError as error:
+            raise InputError(f'{path} was damaged; remove {out}, and make the crops again.') from error
         other = [f'{key} {found.get(key)} instead of {value}' for key, value in settings.items() if found.get(key) != value]
         if other:
             raise InputError(f'{out} has crops that were made with {other[0]}; give another folder, or remove this one.')

@@ -127,6 +127,9 @@ class MultiStageHeatmapHead(BaseHead):
         all_heatmaps = self.forward(feats)
         if isinstance(batch_data_samples, Mapping):
             targets, weights = batch_data_samples['heatmaps'], batch_data_samples['keypoint_weights']
+        elif 'gt_fields' not in batch_data_samples[0]:
+            raise InputError('MultiStageHeatmapHead: the samples have no target heatmaps; end the training pipeline with PackKeypoints, or with '
+                             'GenerateTarget and PackPoseInputs.')
         else:
             targets = torch.stack([sample.gt_fields.heatmaps for sample in batch_data_samples])
             weights = torch.cat([sample.gt_instance_labels.keypoint_weights for sample in batch_data_samples])

@@ -16,8 +16,8 @@ from .heatmap_targets import check_codec, draw_heatmaps
 class HeatmapDataPreprocessor(ImgDataPreprocessor):
     """Moves a batch to the device as a few tensors, normalises it there, and draws its target heatmaps there.
 
-    Pictures come stacked, (N, 3, H, W) uint8 from ``default_collate``, or as a list of N from ``pseudo_collate``. Keypoints come stacked from
-    :class:`hg_plugin.datasets.PackKeypoints`; samples of MMPose's ``PackPoseInputs``, for tests or with targets of their own,
+    Pictures and the keypoints of :class:`hg_plugin.datasets.PackKeypoints` come stacked from ``default_collate``, or as lists of N from
+    ``pseudo_collate``, which is slower; samples of MMPose's ``PackPoseInputs``, for tests or with targets of their own,
     pass through. With ``PoseDataPreprocessor`` in its place, every picture, heatmap and weight is a copy and a kernel of its own.
 
     Args:
@@ -28,7 +28,7 @@ class HeatmapDataPreprocessor(ImgDataPreprocessor):
         non_blocking: Go on while pinned memory is copied. Defaults to True.
 
     Raises:
-        InputError: for a codec whose targets are not drawn here; at a call, for pictures of different sizes, and for keypoints without
+        InputError: for a codec whose targets are not drawn here, and means and deviations that are none; at a call, for pictures of different sizes, and for keypoints without
             an ``encoder``.
     """
 
@@ -38,6 +38,8 @@ class HeatmapDataPreprocessor(ImgDataPreprocessor):
                  std: Optional[Sequence[float]] = None,
                  bgr_to_rgb: bool = False,
                  non_blocking: bool = True):
+        if (mean is None) != (std is None) or any(values is not None and len(values) != 3 for values in (mean, std)) or 0 in (std or ()):
+            raise InputError(f'model.data_preprocessor: mean is {mean} and std {std}; give three numbers each, no std of which is 0, or neither.')
         # MMEngine keeps whole numbers as integers, by which a picture cannot be divided in place
         mean, std = (values and [float(value) for value in values] for values in (mean, std))
         super().__init__(mean=mean, std=std, bgr_to_rgb=bgr_to_rgb, non_blocking=non_blocking)
@@ -55,8 +57,11 @@ class HeatmapDataPreprocessor(ImgDataPreprocessor):
         Returns:
             ``inputs`` (N, 3, H, W) float32, and ``data_samples``: ``heatmaps`` (N, K, h, w) and ``keypoint_weights`` (N, K), or the samples.
         """
-        data = self.cast_data({**data, 'inputs': _stack(data['inputs'])})
-        images, samples = data['inputs'], data.get('data_samples')
+        samples = data.get('data_samples')
+        if isinstance(samples, Mapping):
+            samples = {key: values if isinstance(values, Tensor) else torch.stack(values) for key, values in samples.items()}
+        data = self.cast_data(dict(inputs=_stack(data['inputs']), data_samples=samples))
+        images, samples = data['inputs'], data['data_samples']
         if self._channel_conversion:
             images = images.flip(1)
         images = (images - self.mean).div_(self.std) if self._enable_normalize else images.float()

@@ -93,7 +93,7 @@ def test_validation_pictures_are_the_same(config, sample_set, tmp_path):
     full, cropped = (MPIIPoseDataset(VAL, data_root=str(root), **load) for root in (sample_set, tmp_path / 'crops'))
     for a, b in zip(full, cropped):
         # but for pixels that lie on the edge between two of the 1/32 pixel to which OpenCV rounds
-        assert (a['inputs'] != b['inputs']).float().mean() < 1e-3
+        assert (a['inputs'] != b['inputs']).float().mean() < 0.01 and (a['inputs'].float() - b['inputs'].float()).abs().mean() < 0.02
 
 
 def test_it_goes_on_where_it_was_interrupted(config, sample_set, tmp_path, capsys):
@@ -129,7 +129,7 @@ def test_mistakes(config, sample_set, tmp_path):
     assert not (tmp_path / 'crops').exists()
     picture = next((sample_set / 'images').iterdir())
     whole = picture.read_bytes()
-    picture.write_bytes(b'')
+    picture.write_bytes(whole[:len(whole) // 2])  # OpenCV would fill it up with gray
     with pytest.raises(InputError, match='2 of 10 crops could not be made'):
         make_crops(cfg, crops)
     assert not (tmp_path / 'crops' / TRAIN).exists()
@@ -137,9 +137,30 @@ def test_mistakes(config, sample_set, tmp_path):
     with pytest.raises(InputError, match='were made with quality 90 instead of 80'):
         make_crops(cfg, crops, quality=80)
     make_crops(cfg, crops)
+    turned = config(sample_set)
+    turned.train_dataloader.dataset.pipeline[2].rotate_factor = 40
+    with pytest.raises(InputError, match='made with mpii_train.rotation 30.0 instead of 40.0; give'):
+        make_crops(turned, crops)
+    settings = tmp_path / 'crops/crops.json'
+    kept = settings.read_text()
+    settings.write_text(kept[:20])
+    with pytest.raises(InputError, match='crops.json was damaged'):
+        make_crops(cfg, crops)
+    settings.write_text(kept)
     picture.unlink()
     with pytest.raises(InputError, match='does not exist, but annotation'):
         make_crops(cfg, crops)
+
+
+def test_a_person_outside_the_picture_stops_nobody(config, sample_set, tmp_path):
+    path = sample_set / TRAIN
+    annotations = json.loads(path.read_text())
+    annotations[0]['center'], annotations[1]['center'] = [5000, 100], [-2000, -2000]
+    path.write_text(json.dumps(annotations))
+    cfg = config(sample_set)
+    make_crops(cfg, str(tmp_path / 'crops'))
+    pictures, keypoints = differences(cfg, tmp_path / 'crops', 2)
+    assert pictures.max() < 5 and keypoints.max() < 0.01 and (pictures == 0).sum() >= 4
 
 
 def test_the_farthest_corner_is_within_reach():

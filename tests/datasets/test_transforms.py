@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from mmpose.datasets.transforms import RandomBBoxTransform
 
-from hg_plugin.datasets import MPIIPoseDataset, RandomPersonTransform
-from hg_plugin.datasets.transforms import LoadReducedImage, picture_from_reduced
+from hg_plugin.datasets import LoadReducedImage, MPIIPoseDataset, PackKeypoints, RandomMirror, RandomPersonTransform
+from hg_plugin.datasets.transforms import decode, picture_from_reduced
+from hg_plugin.errors import InputError
 
 SIZE = dict(input_size=(256, 256))
 PACK = dict(type='PackPoseInputs', pack_transformed=True)
@@ -81,22 +82,47 @@ def test_reduced_pixels_lie_where_opencv_puts_them(tmp_path):
         assert (picture_from_reduced(reduction) @ [edge, 0, 1])[0] == 23.5
 
 
-def test_png_and_pictures_in_memory_are_not_reduced(tmp_path):
-    image = np.random.default_rng(0).integers(0, 255, (700, 800, 3), np.uint8)
+@pytest.mark.parametrize('reduction', [2, 4, 8])
+def test_other_formats_and_pictures_in_memory_are_averaged_as_a_jpeg_is(real_data, tmp_path, reduction):
+    path = sorted((real_data('mpii_sample') / 'images').iterdir())[0]
+    image = cv2.imread(str(path))
     cv2.imwrite(str(tmp_path / 'a.png'), image)
-    load, box = LoadReducedImage(input_size=(64, 64)), np.full((1, 2), 600.)
+    load, box = LoadReducedImage(input_size=(64, 64)), np.full((1, 2), 64. * reduction)
+    jpeg = load(dict(img_path=str(path), bbox_scale=box))
     for results in (dict(img_path=str(tmp_path / 'a.png'), bbox_scale=box), dict(img=image, bbox_scale=box)):
         results = load(results)
-        assert results['img_reduction'] == 1 and results['ori_shape'] == (700, 800)
-        assert np.array_equal(results['reduced_img'], image) and 'img' not in results
+        assert results['img_reduction'] == jpeg['img_reduction'] == reduction and results['ori_shape'] == jpeg['ori_shape'] and 'img' not in results
+        assert np.abs(results['reduced_img'].astype(int) - jpeg['reduced_img']).mean() < 1.5
+
+
+def test_a_picture_that_was_cut_off_is_refused(real_data, tmp_path):
+    data = sorted((real_data('mpii_test_pictures')).glob('*.jpg'))[0].read_bytes()
+    assert decode(data + b'x' * 2000, 2, 'a.jpg').shape == decode(data, 2, 'a.jpg').shape  # cameras append what they like
+    for content in (data[:len(data) // 2], b'', b'no picture'):
+        with pytest.raises(InputError, match='a.jpg is no picture or was cut off'):
+            decode(content, 2, 'a.jpg')
+
+
+def test_values_that_mean_nothing_are_refused():
+    for build in (lambda: LoadReducedImage((64, 64), min_scale=0), lambda: RandomMirror(prob=7)):
+        with pytest.raises(InputError, match='min_scale is 0|prob is 7'):
+            build()
+    with pytest.raises(InputError, match='put TopdownWarp before'):
+        PackKeypoints()(dict(img=np.zeros((4, 4, 3), np.uint8), transformed_keypoints=np.zeros((1, 2, 2)), mirror_axis=3.))
 
 
 def test_random_numbers_have_mmposes_distribution():
     np.random.seed(0)
-    ours = RandomPersonTransform._truncnorm(size=(40_000, ))
-    theirs = RandomBBoxTransform._truncnorm(size=(40_000, ))
-    assert np.abs(ours).max() <= 1 and ours.dtype == theirs.dtype
-    assert np.allclose(np.quantile(ours, np.linspace(0, 1, 21)), np.quantile(theirs, np.linspace(0, 1, 21)), atol=0.02)
+    settings = dict(shift_prob=0.5, shift_factor=0.2, scale_prob=0.7, scale_factor=(0.75, 1.25), rotate_prob=0.6, rotate_factor=30)
+    box = dict(bbox_center=np.zeros((1, 2), np.float32), bbox_scale=np.ones((1, 2), np.float32))
+    values = []
+    for transform in (RandomPersonTransform(**settings), RandomBBoxTransform(**settings)):
+        drawn = [transform(dict(box)) for _ in range(6000)]
+        assert {results[key].dtype for results in drawn for key in box} <= {np.dtype('float32'), np.dtype('float64')}
+        values.append(np.array([[*r['bbox_center'][0], r['bbox_scale'][0, 0], r['bbox_rotation'][0]] for r in drawn]))
+        assert np.abs(values[-1][:, :2]).max() <= 0.2 and np.abs(values[-1][:, 3]).max() <= 30
+    ours, theirs = (np.quantile(v / [0.2, 0.2, 0.25, 30], np.linspace(0, 1, 21), axis=0) for v in values)
+    assert np.allclose(ours, theirs, atol=0.06)
 
 
 def test_persons_are_packed_as_three_tensors(real_data):

@@ -73,11 +73,12 @@ def test_whole_numbers_normalise_too():
 
 def test_targets_come_with_the_pictures():
     codec = CODECS[0]
-    data = MODELS.build(dict(type='HeatmapDataPreprocessor', encoder=codec, **NORM))(default_collate(batch()), training=True)
+    preprocessor = MODELS.build(dict(type='HeatmapDataPreprocessor', encoder=codec, **NORM))
     keypoints, visible = map(torch.from_numpy, persons(4))
     heatmaps, weights = draw_heatmaps(keypoints, visible, KEYPOINT_CODECS.build(codec))
-    assert torch.equal(data['data_samples']['heatmaps'], heatmaps)
-    assert torch.equal(data['data_samples']['keypoint_weights'], weights)
+    for collate in (default_collate, pseudo_collate):
+        targets = preprocessor(collate(batch()), training=True)['data_samples']
+        assert torch.equal(targets['heatmaps'], heatmaps) and torch.equal(targets['keypoint_weights'], weights)
 
 
 def test_what_cannot_be_drawn_is_refused():
@@ -87,5 +88,8 @@ def test_what_cannot_be_drawn_is_refused():
         MODELS.build(dict(type='HeatmapDataPreprocessor', encoder=dict(type='UDPHeatmap', heatmap_type='combined', **SIZES)))
     with pytest.raises(InputError, match='no encoder'):
         MODELS.build(dict(type='HeatmapDataPreprocessor'))(default_collate(batch()))
+    for wrong in (dict(mean=[0, 0, 0]), dict(mean=[0], std=[1]), dict(mean=[0, 0, 0], std=[1, 0, 1])):
+        with pytest.raises(InputError, match='three numbers each'):
+            MODELS.build(dict(type='HeatmapDataPreprocessor', **wrong))
     with pytest.raises(InputError, match='2 sizes'):
         MODELS.build(dict(type='HeatmapDataPreprocessor'))(dict(inputs=[torch.zeros(3, 8, 8), torch.zeros(3, 8, 16)]))
