@@ -54,7 +54,8 @@ class PoseEstimator:
         keypoints, scores = estimator('picture.jpg', boxes=[[50, 20, 220, 480]])
 
     Pictures go through the pipeline of the config's ``test_dataloader`` and keypoints through its codec, so that
-    results are those of MMPose's own inferencer.
+    results are those of MMPose's own inferencer for a picture in memory, and of tools/test.py but for the decoding of large JPEGs,
+    which are averaged here and there decoded at a smaller size.
 
     Args:
         config: The config file, as for tools/test.py.
