@@ -17,11 +17,12 @@ train_dataloader = dict(batch_size=5, num_workers=0, persistent_workers=False, d
 val_dataloader = dict(batch_size=5, num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
 model = dict(backbone=dict(channels_last=True), test_cfg=dict(flip_test=False))
-train_cfg = dict(max_epochs=100, val_interval=25)
+train_cfg = dict(max_epochs=150, val_interval=25)
 param_scheduler = [dict(type='LinearLR', begin=0, end=10, start_factor=0.1, by_epoch=False)]
 default_hooks = dict(logger=dict(interval=5), checkpoint=dict(interval=50))
 log_processor = dict(window_size=5)
 custom_hooks = []
+randomness = dict(seed=0)
 '''
 
 
