@@ -101,8 +101,12 @@ def decode(data: bytes, reduction: int, path: str) -> np.ndarray:
 
 
 def average(img: np.ndarray, reduction: int) -> np.ndarray:
-    """The picture at 1 / ``reduction`` of its size, each pixel the mean of a square."""
-    return img if reduction == 1 else cv2.resize(img, None, fx=1 / reduction, fy=1 / reduction, interpolation=cv2.INTER_AREA)
+    """The picture at 1 / ``reduction`` of its size, rounded up, each pixel the mean of a square; a JPEG's decoder repeats edges too."""
+    if reduction == 1:
+        return img
+    bottom, right = (-side % reduction for side in img.shape[:2])
+    img = cv2.copyMakeBorder(img, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+    return cv2.resize(img, (img.shape[1] // reduction, img.shape[0] // reduction), interpolation=cv2.INTER_AREA)
 
 
 @TRANSFORMS.register_module()

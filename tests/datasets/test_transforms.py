@@ -4,7 +4,7 @@ import pytest
 from mmpose.datasets.transforms import RandomBBoxTransform
 
 from hg_plugin.datasets import LoadReducedImage, MPIIPoseDataset, PackKeypoints, RandomMirror, RandomPersonTransform
-from hg_plugin.datasets.transforms import decode, picture_from_reduced
+from hg_plugin.datasets.transforms import average, decode, picture_from_reduced
 from hg_plugin.errors import InputError
 
 SIZE = dict(input_size=(256, 256))
@@ -93,6 +93,15 @@ def test_other_formats_and_pictures_in_memory_are_averaged_as_a_jpeg_is(real_dat
         results = load(results)
         assert results['img_reduction'] == jpeg['img_reduction'] == reduction and results['ori_shape'] == jpeg['ori_shape'] and 'img' not in results
         assert np.abs(results['reduced_img'].astype(int) - jpeg['reduced_img']).mean() < 1.5
+
+
+@pytest.mark.parametrize('width, height', [(1, 1), (13, 22), (32, 40)])
+def test_any_size_shrinks_to_a_jpegs(width, height):
+    image = np.full((height, width, 3), 90, np.uint8)
+    data = cv2.imencode('.jpg', image)[1].tobytes()
+    for reduction in (2, 4, 8):
+        shrunk = average(image, reduction)
+        assert shrunk.shape == decode(data, reduction, 'a.jpg').shape and (shrunk == 90).all()
 
 
 def test_a_picture_that_was_cut_off_is_refused(real_data, tmp_path):
