@@ -2,8 +2,8 @@
 
     python benchmarks/data.py --data-root data/mpii
 
-MMPose's hourglass52 config with its own data set, and configs/hg_2stack_mpii.py on full pictures and on crops (made for the occasion), take turns in
-one process with one thread. The pictures come from the disk cache.
+MMPose's hourglass52 config with its own data set, and configs/hg_2stack_mpii.py on full pictures and on crops, JPEG and lossless (made for the
+occasion), take turns in one process with one thread. The pictures come from the disk cache.
 """
 import argparse
 import contextlib
@@ -92,16 +92,18 @@ def main():
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     init_default_scope('mmpose')
-    with tempfile.TemporaryDirectory() as crops:
+    with tempfile.TemporaryDirectory() as crops, tempfile.TemporaryDirectory() as lossless:
         cfg = Config.fromfile(OURS)
         for loader in ('train_dataloader', 'val_dataloader'):
             cfg[loader].dataset.data_root = args.data_root
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             make_crops(cfg, crops)
+            make_crops(cfg, lossless, lossless=True)
         pipelines = {
             "MMPose's": Pipeline(STOCK, args.data_root, args.ann_file),
             'ours, full pictures': Pipeline(OURS, args.data_root, args.ann_file),
-            'ours, crops': Pipeline(OURS, crops, args.ann_file)
+            'ours, crops': Pipeline(OURS, crops, args.ann_file),
+            'ours, lossless crops': Pipeline(OURS, lossless, args.ann_file)
         }
         rounds = {name: [] for name in pipelines}
         batches = {name: [] for name in pipelines}

@@ -8,6 +8,7 @@ random, which changes no time. With a data set, int8 is calibrated on photograph
 of int8 is measured on its first validation persons. Where torch finds a GPU, the ways to run the network there are measured instead.
 """
 import argparse
+import contextlib
 import copy
 import itertools
 import os
@@ -32,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hg_plugin.apis.export import export, need_packages
 from hg_plugin.apis.quantize import export_int8
 from hg_plugin.errors import InputError
+from hg_plugin.hooks.keep_memory_hook import keep_freed_memory
 from hg_plugin.models.reparameterize import reparameterize
 from tables import device_name, write_tables
 
@@ -91,6 +93,30 @@ def reparameterized(networks):
     return lambda image: network(image)[0]
 
 
+def memory_kept(networks):
+    """As tools/infer.py runs it, with the memory of :func:`keep_freed_memory`, which a process of its own does not share with the others."""
+    context = torch.multiprocessing.get_context('spawn')
+    connection, other_end = context.Pipe()
+    context.Process(target=serve, args=(other_end, networks.config, networks.checkpoint, networks.threads), daemon=True).start()
+
+    def run(image):
+        connection.send(image)
+        return connection.recv()
+
+    return run
+
+
+@torch.no_grad()
+def serve(connection, config, checkpoint, threads):
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    init_default_scope('mmpose')
+    run = reparameterized(Networks(config, checkpoint, [], '', threads))
+    with contextlib.suppress(EOFError):  # the other end was closed
+        while True:
+            connection.send(run(connection.recv()))
+
+
 def compiled(networks):
     compiler = os.environ.get('CXX', 'g++')
     if not shutil.which(compiler):
@@ -148,6 +174,7 @@ CPU_WAYS = {
     'eager': eager,
     'eager, channels_last': eager_channels_last,
     'reparameterized': reparameterized,
+    'reparameterized, freed memory kept': memory_kept,
     'reparameterized, torch.compile': compiled,
     'ONNX Runtime': onnx_runtime,
     'OpenVINO': openvino,

@@ -21,7 +21,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import default_collate, pseudo_collate
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData, PixelData
 from mmpose.structures import PoseDataSample
@@ -33,7 +33,7 @@ ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 STOCK = osp.join(osp.dirname(mmpose.__file__), '.mim/configs/body_2d_keypoint/topdown_heatmap/mpii/td-hm_hourglass52_8xb64-210e_mpii-256x256.py')
 OURS = osp.join(ROOT, 'configs/hg_{}stack_mpii.py')
 EAGER = dict(optim_wrapper=dict(dtype=None, optimizer=dict(fused=False)), model=dict(backbone=dict(channels_last=False)),
-             default_hooks=dict(tf32=dict(enable=False)))
+             default_hooks=dict(tf32=dict(enable=False), keep_memory=dict(enable=False)))
 # name: config, changes, operations of a picture and step in GFLOP (forward, and twice that backward)
 NETWORKS = {
     'hourglass52': ("MMPose's hourglass52, its config", STOCK, {}, None),
@@ -73,8 +73,9 @@ def measure(args: argparse.Namespace) -> dict:
     cuda = torch.device(args.device).type == 'cuda'
     torch.set_num_threads(args.threads)
     torch.backends.cudnn.benchmark = cfg.env_cfg.cudnn_benchmark
-    if 'tf32' in cfg.default_hooks:
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = cfg.default_hooks.tf32.enable
+    for name in ('tf32', 'keep_memory'):
+        if name in cfg.default_hooks:
+            HOOKS.build(cfg.default_hooks[name]).before_run(None)
     model = MODELS.build(cfg.model).to(args.device).train()
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and not cuda:
         return {}

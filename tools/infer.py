@@ -12,6 +12,7 @@ from hg_plugin.apis.inference_files import InferenceFiles
 from hg_plugin.apis.inference_inputs import find_inputs, output_names, read_boxes
 from hg_plugin.apis.pose_estimator import PoseEstimator
 from hg_plugin.errors import InputError, command
+from hg_plugin.hooks.keep_memory_hook import keep_freed_memory
 
 
 @command
@@ -37,6 +38,7 @@ def main():
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if torch can use one)')
     args = parser.parse_args()
 
+    keep_freed_memory()
     inputs = find_inputs(args.inputs)
     boxes = read_boxes(args.boxes, inputs) if args.boxes else None
     estimator = PoseEstimator(args.config, args.checkpoint, device=args.device, batch_size=args.batch_size)

@@ -18,7 +18,7 @@ def main():
     parser.add_argument('config', help='config file, whose augmentation tells how large crops must be')
     parser.add_argument('out', help='the new data root')
     parser.add_argument('--data-root', help="folder of the full pictures, instead of the config's")
-    parser.add_argument('--lossless', action='store_true', help='PNG windows of the decoded pictures as they are, several times larger')
+    parser.add_argument('--lossless', action='store_true', help='BMP windows of the decoded pictures as they are: twenty times larger, faster still to read')
     parser.add_argument('--quality', type=int, default=90, help='of the JPEG files, 1 to 100 (default: %(default)s)')
     parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, metavar='W',
                         help='processes (default: one a CPU core, here %(default)s)')

@@ -6,6 +6,8 @@ default_hooks = dict(
     # losses stay on the GPU until they are logged
     runtime_info=dict(type='LazyRuntimeInfoHook'),
     tf32=dict(type='TF32Hook', enable=True),
+    # on CPUs
+    keep_memory=dict(type='KeepMemoryHook', enable=True),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),

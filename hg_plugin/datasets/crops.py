@@ -160,8 +160,8 @@ def make_crops(cfg: Config, out: str, *, lossless: bool = False, quality: int = 
     Args:
         cfg: A config with two :class:`MPIIPoseDataset` loaders.
         out: The new data root.
-        lossless: Store windows of the decoded training pictures as they are, as PNG, several times larger. Defaults to False:
-            JPEG, and persons who are larger than the network's input are made smaller.
+        lossless: Store windows of the decoded training pictures as they are, as BMP: twenty times larger, and faster still to read.
+            Defaults to False: JPEG, and persons who are larger than the network's input are made smaller.
         quality: Of the JPEG files, 1 to 100. Defaults to 90.
         num_workers: Processes. Defaults to 1.
 
@@ -229,7 +229,7 @@ def _check_settings(out: str, settings: dict) -> None:
 
 
 def _plan(dataset, out: str, reach: Reach, lossless: bool) -> List[Crop]:
-    extension = '.png' if lossless else '.jpg'
+    extension = '.bmp' if lossless else '.jpg'  # a PNG takes longer to decode than the whole JPEG that it was cut from
     planned = []
     for index in range(len(dataset)):
         person = dataset.get_data_info(index)

@@ -100,7 +100,7 @@ def test_it_goes_on_where_it_was_interrupted(config, sample_set, tmp_path, capsy
     crops = tmp_path / 'crops'
     cfg = config(sample_set)
     make_crops(cfg, str(crops))
-    first, *others = sorted((crops / 'images').rglob('*_*.*g'))
+    first, *others = sorted((crops / 'images').rglob('*_*.*p*'))
     before = {path: path.stat().st_mtime_ns for path in others}
     content = first.read_bytes()
     first.unlink()

@@ -1,0 +1,26 @@
+import platform
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import numpy as np
+from resource import RUSAGE_SELF, getrusage
+from hg_plugin.hooks import KeepMemoryHook
+for enable in (False, True):
+    KeepMemoryHook(enable).before_run(None)
+    faults = []
+    for _ in range(5):
+        np.ones(10_000_000)  # 80 MB: more than the library keeps by itself
+        faults.append(getrusage(RUSAGE_SELF).ru_minflt)
+    print(faults[-1] - faults[-2])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='only the GNU C library can be told')
+def test_freed_memory_is_used_again(request):
+    # in a process of its own, because it cannot be taken back
+    process = subprocess.run([sys.executable, '-c', CODE], cwd=request.config.rootpath, check=True, capture_output=True, text=True)
+    given_back, kept = map(int, process.stdout.split())
+    assert kept < 10 < given_back
