@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hg_plugin.apis.export import export, need_packages
 from hg_plugin.apis.quantize import export_int8
 from hg_plugin.errors import InputError
-from hg_plugin.hooks.keep_memory_hook import keep_freed_memory
+from hg_plugin.hooks import keep_freed_memory
 from hg_plugin.models.reparameterize import reparameterize
 from tables import device_name, write_tables
 

@@ -14,24 +14,28 @@ class AutocastOptimWrapper(OptimWrapper):
     """MMEngine's ``OptimWrapper`` whose forward passes run under autocast on GPUs.
 
     bfloat16 has float32's range, so that no loss has to be scaled. MMEngine's ``AmpOptimWrapper`` always has a scaler, for float16, whose
-    look for infinities makes the host wait for the GPU in every step, and it refuses machines without a GPU. Here these train in float32.
+    look for infinities makes the host wait for the GPU in every step, and it refuses machines without a GPU. Here these train in float32 unless told otherwise.
 
     Args:
         dtype: 'bfloat16', or None for float32. Defaults to 'bfloat16'.
+        on_cpu: Autocast on machines without a GPU too, where it is slower unless the CPU has instructions for bfloat16, such as
+            AMX. Defaults to False.
         **kwargs: As for ``OptimWrapper``: optimizer, clip_grad, accumulative_counts.
 
     Raises:
         InputError: for another dtype.
     """
 
-    def __init__(self, dtype: Optional[str] = 'bfloat16', **kwargs):
+    def __init__(self, dtype: Optional[str] = 'bfloat16', on_cpu: bool = False, **kwargs):
         if dtype not in ('bfloat16', None):
             raise InputError(f"optim_wrapper.dtype is {dtype!r}; give 'bfloat16' or None, or for float16 the type AmpOptimWrapper.")
         super().__init__(**kwargs)
         self.dtype = dtype
+        self.on_cpu = on_cpu
 
     @contextmanager
     def optim_context(self, model: torch.nn.Module):
-        enabled = self.dtype is not None and torch.cuda.is_available()
-        with super().optim_context(model), torch.autocast('cuda', torch.bfloat16, enabled=enabled):
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        enabled = self.dtype is not None and (device == 'cuda' or self.on_cpu)
+        with super().optim_context(model), torch.autocast(device, torch.bfloat16, enabled=enabled):
             yield

@@ -19,10 +19,23 @@ def test_autocast_is_on_where_there_is_a_gpu(monkeypatch, gpu, dtype, expected):
     monkeypatch.setattr(torch, 'autocast', lambda *args, enabled: entered.append((*args, enabled)) or real('cpu', enabled=False))
     with wrapper.optim_context(model):
         loss = model(torch.ones(1, 2)).square().sum()
-    assert entered == [('cuda', torch.bfloat16, expected)]
+    assert entered == [('cuda' if gpu else 'cpu', torch.bfloat16, expected)]
     before = model.weight.clone()
     wrapper.update_params(loss)
     assert not torch.equal(before, model.weight)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='the model is on the CPU, and autocast would be on the GPU')
+@pytest.mark.parametrize('dtype', ['bfloat16', None])
+def test_a_cpu_trains_in_bfloat16_when_told(dtype):
+    model = torch.nn.Linear(2, 2)
+    wrapper = build(model, dtype=dtype, on_cpu=True)
+    with wrapper.optim_context(model):
+        out = model(torch.ones(1, 2))
+    assert out.dtype == (torch.bfloat16 if dtype else torch.float32)
+    before = model.weight.clone()
+    wrapper.update_params(out.float().square().sum())
+    assert model.weight.dtype == torch.float32 and not torch.equal(before, model.weight)
 
 
 def test_another_dtype_is_refused():

@@ -12,7 +12,7 @@ from hg_plugin.apis.inference_files import InferenceFiles
 from hg_plugin.apis.inference_inputs import find_inputs, output_names, read_boxes
 from hg_plugin.apis.pose_estimator import PoseEstimator
 from hg_plugin.errors import InputError, command
-from hg_plugin.hooks.keep_memory_hook import keep_freed_memory
+from hg_plugin.hooks import keep_freed_memory
 
 
 @command

@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     """Keeps what this process and its later children free, for the next allocation, instead of handing it back to the system.
 
     By default, the GNU C library hands every large buffer back, and the system zeroes it page by page when it is next wanted:
-    a third of the time of a training step on a CPU. The most memory that is in use grows by about a tenth.
+    a third of the time of a training step on a CPU. The memory that is in use at most grows by a tenth to a third.
 
     Returns:
         Whether it could be set: on Linux with the GNU C library.
