@@ -16,6 +16,7 @@ def rows(text):
     return {first: others for first, *others in lines}
 
 
+@pytest.mark.slow
 def test_the_ways_stand_side_by_side_with_the_pckh_that_testing_finds(run, tmp_path):
     for package in ('onnxruntime', 'onnxscript', 'onnx'):
         pytest.importorskip(package)
