@@ -39,7 +39,7 @@ NETWORKS = {
     'hourglass52': ("MMPose's hourglass52, its config", STOCK, {}, None),
     'hourglass52-amp': ("MMPose's hourglass52, --amp", STOCK, dict(optim_wrapper=dict(type='AmpOptimWrapper', loss_scale='dynamic')), None),
     '1-fast': ('1 stack, config as it is', OURS.format(1), {}, 5.15 * 6),
-    '2-eager': ('2 stacks, float32 without TF32, not fused', OURS.format(2), EAGER, 8.33 * 6),
+    '2-eager': ("2 stacks, all of the config's switches off", OURS.format(2), EAGER, 8.33 * 6),
     '2-fast': ('2 stacks, config as it is', OURS.format(2), {}, 8.33 * 6),
     '2-given-back': ('2 stacks, freed memory given back', OURS.format(2), dict(default_hooks=dict(keep_memory=dict(enable=False))), 8.33 * 6),
     '2-compiled': ('2 stacks, compiled', OURS.format(2), dict(compile=dict()), 8.33 * 6),
