@@ -14,7 +14,8 @@ class AutocastOptimWrapper(OptimWrapper):
     """MMEngine's ``OptimWrapper`` whose forward passes run under autocast on GPUs.
 
     bfloat16 has float32's range, so that no loss has to be scaled. MMEngine's ``AmpOptimWrapper`` always has a scaler, for float16, whose
-    look for infinities makes the host wait for the GPU in every step, and it refuses machines without a GPU. Here these train in float32 unless told otherwise.
+    look for infinities makes the host wait for the GPU in every step, and it refuses machines without a GPU. Here these train in
+    float32 unless told otherwise.
 
     Args:
         dtype: 'bfloat16', or None for float32. Defaults to 'bfloat16'.

@@ -6,7 +6,7 @@ default_hooks = dict(
     # losses stay on the GPU until they are logged
     runtime_info=dict(type='LazyRuntimeInfoHook'),
     tf32=dict(type='TF32Hook', enable=True),
-    # on CPUs
+    # on CPUs, the system otherwise takes all activations back and zeroes them again in every step
     keep_memory=dict(type='KeepMemoryHook', enable=True),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),

@@ -28,8 +28,8 @@ class HeatmapDataPreprocessor(ImgDataPreprocessor):
         non_blocking: Go on while pinned memory is copied. Defaults to True.
 
     Raises:
-        InputError: for a codec whose targets are not drawn here, and means and deviations that are none; at a call, for pictures of different sizes, and for keypoints without
-            an ``encoder``.
+        InputError: for a codec whose targets are not drawn here, and means and deviations that are none; at a call, for pictures of
+            different sizes, and for keypoints without an ``encoder``.
     """
 
     def __init__(self,

@@ -6,10 +6,13 @@ import pytest
 
 CODE = """
 import numpy as np
+import hg_plugin
+from mmengine.config import Config
+from mmengine.registry import HOOKS
 from resource import RUSAGE_SELF, getrusage
-from hg_plugin.hooks import KeepMemoryHook
-for enable in (False, True):
-    KeepMemoryHook(enable).before_run(None)
+hook = Config.fromfile('configs/hg_2stack_mpii.py').default_hooks.keep_memory
+for changes in (dict(enable=False), {}):
+    HOOKS.build({**hook, **changes}).before_run(None)
     faults = []
     for _ in range(5):
         np.ones(10_000_000)  # 80 MB: more than the library keeps by itself
