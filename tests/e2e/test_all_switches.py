@@ -18,7 +18,7 @@ compile = dict(backend='aot_eager') if {compiled} else None
 train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)
 val_dataloader = dict(num_workers=0, persistent_workers=False)
 train_cfg = dict(max_epochs=2)
-custom_hooks = [dict(type='SyncBuffersHook'), dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.01)]
+custom_hooks = [dict(type='SyncBuffersHook'), dict(type='EMAHook', ema_type='{ema}', momentum=0.01, gamma=2000)]
 default_hooks = dict(logger=dict(interval=1))
 log_processor = dict(window_size=1)
 '''
@@ -35,7 +35,7 @@ def persons(tmp_path_factory):
 def train(persons, tmp_path, request):
 
     def train(name, on, *arguments, compiled=False, port):
-        (tmp_path / f'{name}.py').write_text(CONFIG.format(root=request.config.rootpath, on=on, compiled=compiled))
+        (tmp_path / f'{name}.py').write_text(CONFIG.format(root=request.config.rootpath, on=on, ema='ForeachEMA' if on else 'ExpMomentumEMA', compiled=compiled))
         result = subprocess.run(
             ['bash', 'tools/dist_train.sh', str(tmp_path / f'{name}.py'), '2', '--data-root', str(persons), '--work-dir', str(tmp_path / name),
              *arguments],

@@ -1,0 +1,53 @@
+import pytest
+import torch
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from hg_plugin.errors import InputError
+from hg_plugin.models import ForeachEMA
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+
+
+@torch.no_grad()
+def step(model):
+    """What a training step does to weights, running statistics and their counter."""
+    for parameter in model.parameters():
+        parameter += torch.randn_like(parameter)
+    model(torch.randn(2, 3, 5, 5))
+
+
+@pytest.mark.parametrize('stock, settings', [
+    ('ExponentialMovingAverage', dict(momentum=0.3)),
+    ('ExponentialMovingAverage', dict(momentum=0.3, update_buffers=True)),
+    ('ExponentialMovingAverage', dict(momentum=0.3, interval=3)),
+    ('ExpMomentumEMA', dict(momentum=0.1, gamma=4)),
+    ('ExpMomentumEMA', dict(momentum=0.1, gamma=4, interval=2, update_buffers=True)),
+])
+def test_averages_are_those_of_mmengine_and_mmpose_also_after_a_resume(stock, settings):
+    init_default_scope('mmpose')
+    model = network()
+    theirs = MODELS.build(dict(type=stock, **settings), default_args=dict(model=model))
+    ours = MODELS.build(dict(type='ForeachEMA', **settings), default_args=dict(model=model))
+    for index in range(12):
+        step(model)
+        if index == 5:  # either one's checkpoint fits the other
+            state = theirs.state_dict()
+            ours = MODELS.build(dict(type='ForeachEMA', **settings), default_args=dict(model=model))
+            ours.load_state_dict(state)
+        theirs.update_parameters(model)
+        ours.update_parameters(model)
+        expected = theirs.state_dict()
+        assert ours.state_dict().keys() == expected.keys()
+        for key, value in ours.state_dict().items():
+            assert torch.allclose(value, expected[key], rtol=1e-5, atol=1e-6), (index, key)
+    assert ours.steps == ours.steps_on_host == 12
+
+
+@pytest.mark.parametrize('gamma', [0, -1])
+def test_a_gamma_that_is_no_number_of_iterations(gamma):
+    with pytest.raises(InputError, match=f'gamma is {gamma}; give a number of iterations'):
+        ForeachEMA(network(), gamma=gamma)
