@@ -30,7 +30,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hg_plugin.apis.export import export, need_packages
+from hg_plugin.apis.export import export, ncnn_runner, need_packages
 from hg_plugin.apis.quantize import export_int8
 from hg_plugin.errors import InputError
 from hg_plugin.hooks import keep_freed_memory
@@ -64,13 +64,13 @@ class Networks:
         self.files = {}
 
     def file(self, kind):
-        """The exported network: 'float32' or 'int8', made when first asked for."""
+        """The exported network: 'float32', 'int8' or 'ncnn', made when first asked for."""
         if kind not in self.files:
-            out = osp.join(self.folder, f'{kind}.onnx')
+            out = osp.join(self.folder, f'{kind}.{"param" if kind == "ncnn" else "onnx"}')
             if kind == 'int8':
                 export_int8(self.config, self.checkpoint, out, self.pictures)
             else:
-                export(self.config, self.checkpoint, out)
+                export(self.config, self.checkpoint, out, format='ncnn' if kind == 'ncnn' else 'onnx')
             self.files[kind] = out
         return self.files[kind]
 
@@ -144,6 +144,10 @@ def openvino(networks, kind='float32'):
     return lambda image: torch.from_numpy(request.infer({'image': image.numpy()}).to_tuple()[0].copy())
 
 
+def ncnn(networks):
+    return ncnn_runner(osp.splitext(networks.file('ncnn'))[0], networks.threads)
+
+
 def hourglass52(networks):
     return lambda image: networks.stock.head(networks.stock.backbone(image))[-1]
 
@@ -178,6 +182,7 @@ CPU_WAYS = {
     'reparameterized, torch.compile': compiled,
     'ONNX Runtime': onnx_runtime,
     'OpenVINO': openvino,
+    'ncnn': ncnn,
     'int8, ONNX Runtime': partial(onnx_runtime, kind='int8'),
     'int8, OpenVINO': partial(openvino, kind='int8'),
     "MMPose's hourglass52, eager": hourglass52,

@@ -24,12 +24,14 @@ def main():
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('out', help='file to write: .onnx, .pt with --torchscript, .xml with --openvino')
+    parser.add_argument('out', help='file to write: .onnx, .pt with --torchscript, .xml with --openvino, .param with --ncnn')
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument('--torchscript', dest='format', action='store_const', const='torchscript', default='onnx',
                       help='TorchScript instead of ONNX')
     kind.add_argument('--openvino', dest='format', action='store_const', const='openvino',
                       help='OpenVINO instead of ONNX: also writes a .bin beside OUT.xml')
+    kind.add_argument('--ncnn', dest='format', action='store_const', const='ncnn',
+                      help='ncnn instead of ONNX, the fastest in float32 on CPUs: also writes a .bin and a .json beside OUT.param')
     kind.add_argument('--int8', nargs='+', metavar='PICTURE', help='ONNX in 8 bits, calibrated on these photographs')
     parser.add_argument('--decode', action='store_true',
                         help='append the decoding: keypoints in input pixels and scores come out')

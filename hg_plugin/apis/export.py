@@ -1,10 +1,12 @@
-"""Networks as ONNX, TorchScript or OpenVINO files, for programs that have neither MMPose nor this package."""
+"""Networks as ONNX, TorchScript, OpenVINO or ncnn files, for programs that have neither MMPose nor this package."""
 import contextlib
 import importlib.util
 import io
 import json
 import logging
 import os.path as osp
+import re
+import subprocess
 import tempfile
 import warnings
 from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
@@ -216,8 +218,62 @@ def to_openvino(network: nn.Module, image: Tensor, outputs: Sequence[str], metad
     return Exported(files, run)
 
 
+def ncnn_runner(stem: str, threads: int = 0) -> Callable[[Tensor], Tensor]:
+    """A function that runs STEM.param and STEM.bin in float32: pictures (N, 3, H, W), one after the other, to heatmaps (N, K, H/4, W/4).
+
+    Args:
+        stem: Path without the suffix.
+        threads: At most so many. Defaults to 0: ncnn's choice.
+    """
+    import ncnn
+    net = ncnn.Net()
+    for option in ('use_fp16_packed', 'use_fp16_storage', 'use_fp16_arithmetic', 'use_bf16_storage'):
+        setattr(net.opt, option, False)
+    net.opt.num_threads = threads or net.opt.num_threads
+    net.load_param(f'{stem}.param')
+    net.load_model(f'{stem}.bin')
+
+    def heatmaps(picture: Tensor) -> Tensor:
+        extractor = net.create_extractor()
+        extractor.input('image', ncnn.Mat(picture.contiguous().numpy()))
+        return torch.from_numpy(np.array(extractor.extract('heatmaps')[1]))
+
+    return lambda image: torch.stack([heatmaps(picture) for picture in image])
+
+
+def to_ncnn(network: nn.Module, image: Tensor, outputs: Sequence[str], metadata: Dict[str, str]) -> Exported:
+    """ncnn's pair of files, by way of ONNX and pnnx, and ``metadata`` as JSON, for which they have no room. They take one picture at a time.
+
+    ncnn computes 3x3 convolutions by Winograd's algorithm, with fewer multiplications than the others make.
+    """
+    need_packages('The export to ncnn', 'ncnn', 'pnnx')
+    import pnnx
+    with tempfile.TemporaryDirectory() as folder:
+        with open(osp.join(folder, 'model.onnx'), 'wb') as file:
+            file.write(to_onnx(network, image, outputs, {}).files['.onnx'])
+        height, width = image.shape[2:]
+        subprocess.run([pnnx.EXEC_PATH, 'model.onnx', f'inputshape=[1,3,{height},{width}]', 'fp16=0'], cwd=folder,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        stem = osp.join(folder, 'model.ncnn')
+        if not osp.exists(f'{stem}.param'):
+            raise InputError('pnnx did not convert the network; try another version of it.')
+        with open(f'{stem}.param') as file:
+            graph = file.read()
+        for name, pnnx_name in (('image', 'in0'), *((output, f'out{index}') for index, output in enumerate(outputs))):
+            graph = re.sub(rf'\b{pnnx_name}\b', name, graph)
+        with open(f'{stem}.param', 'w') as file:
+            file.write(graph)
+        with open(f'{stem}.bin', 'rb') as file:
+            weights = file.read()
+        heatmaps = ncnn_runner(stem)
+    values = {key: json.loads(value) for key, value in metadata.items()}
+    files = {'.bin': weights, '.json': json.dumps(values, indent=2).encode(), '.param': graph.encode()}
+    return Exported(files, lambda image: [heatmaps(image)])
+
+
 # by format: the function, and the suffixes of what it makes, the first of which a user names
-EXPORTERS = dict(onnx=(to_onnx, '.onnx'), torchscript=(to_torchscript, '.pt'), openvino=(to_openvino, '.xml', '.bin'))
+EXPORTERS = dict(onnx=(to_onnx, '.onnx'), torchscript=(to_torchscript, '.pt'), openvino=(to_openvino, '.xml', '.bin'),
+                 ncnn=(to_ncnn, '.param', '.bin', '.json'))
 
 
 def describe(cfg: Config, meta: dict, pictures: PictureFormat) -> Dict[str, str]:
@@ -267,10 +323,11 @@ def export(config: str,
     Args:
         config: Config file with a :class:`StackedHourglass`.
         checkpoint: Its trained weights.
-        out: The file to write: .onnx, .pt for TorchScript, or .xml for OpenVINO, which gets a .bin beside it.
-        format: 'onnx', 'torchscript' or 'openvino'. Defaults to 'onnx'.
+        out: The file to write: .onnx, .pt for TorchScript, .xml for OpenVINO, which gets a .bin beside it, or .param for
+            ncnn, which gets a .bin and, with what the others carry, a .json.
+        format: 'onnx', 'torchscript', 'openvino' or 'ncnn'. Defaults to 'onnx'.
         decode: Append the decoding: the outputs are ``keypoints`` (N, K, 2) in input pixels and ``scores`` (N, K). Only
-            for the codec MSRAHeatmap without ``unbiased``. Defaults to False.
+            for the codec MSRAHeatmap without ``unbiased``, and not for ncnn. Defaults to False.
         rtmlib: Fit rtmlib's ViTPose with its default arguments, which hands over pictures as OpenCV reads them, BGR,
             but normalised as if they were RGB, and decodes heatmaps of another kind: the file swaps the channels
             itself, and its heatmaps are drawn from the decoded keypoints, see :class:`Redraw`. Only for the codec of
@@ -288,10 +345,14 @@ def export(config: str,
     if suffix != suffixes[0]:
         raise InputError(f'{out}: the name of a file for {format} must end in {suffixes[0]}.')
     for path in (f'{stem}{suffix}' for suffix in suffixes):
-        if osp.realpath(path) == osp.realpath(checkpoint):
-            raise InputError(f'{path} is the checkpoint, whose place the export would take; choose another name.')
+        for what, source in (('config', config), ('checkpoint', checkpoint)):
+            if osp.realpath(path) == osp.realpath(source):
+                raise InputError(f'{path} is the {what}, whose place the export would take; choose another name.')
     if decode and rtmlib:
         raise InputError('--decode and --rtmlib exclude each other, because rtmlib decodes itself; leave one out.')
+    if (decode or rtmlib) and format == 'ncnn':
+        raise InputError(f'--{"decode" if decode else "rtmlib"} needs operators that ncnn does not have; leave it out, and '
+                         'decode the heatmaps.')
     estimator = PoseEstimator(config, checkpoint, device='cpu')
     model, codec, cfg = estimator.model, estimator.model.head.decoder, Config.fromfile(config)
     if (decode or rtmlib) and not (isinstance(codec, MSRAHeatmap) and not codec.unbiased):

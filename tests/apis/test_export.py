@@ -196,6 +196,35 @@ def test_torchscript(trained, tmp_path, decode):
         assert np.abs(a.numpy() - b).max() < 1e-3 * np.abs(b).max()
 
 
+def test_ncnn(trained, onnx, tmp_path):
+    ncnn = pytest.importorskip('ncnn')
+    pytest.importorskip('pnnx')
+    assert export(*trained, str(tmp_path / 'small.param'), format='ncnn')['heatmaps'] < 1e-4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['small.bin', 'small.json', 'small.param']
+    check_metadata({key: json.dumps(value) for key, value in json.loads((tmp_path / 'small.json').read_text()).items()})
+    net = ncnn.Net()
+    net.load_param(str(tmp_path / 'small.param'))
+    net.load_model(str(tmp_path / 'small.bin'))
+    for image in images(3):
+        extractor = net.create_extractor()
+        extractor.input('image', ncnn.Mat(image))
+        status, found = extractor.extract('heatmaps')
+        expected = heatmaps_of_torch(trained, image[None])[0]
+        assert status == 0 and np.abs(np.array(found) - expected).max() < 1e-4 * expected.std()
+
+
+def test_ncnn_without_a_decoding_and_when_pnnx_fails(trained, onnx, tmp_path, monkeypatch):
+    pytest.importorskip('ncnn')
+    pnnx = pytest.importorskip('pnnx')
+    for option in ('decode', 'rtmlib'):
+        with pytest.raises(InputError, match=f'--{option} needs operators that ncnn does not have'):
+            export(*trained, str(tmp_path / 'small.param'), format='ncnn', **{option: True})
+    monkeypatch.setattr(pnnx, 'EXEC_PATH', 'false')
+    with pytest.raises(InputError, match='pnnx did not convert the network'):
+        export(*trained, str(tmp_path / 'small.param'), format='ncnn')
+    assert not list(tmp_path.iterdir())
+
+
 def test_openvino(trained, onnx, tmp_path):
     openvino = pytest.importorskip('openvino')
     export(*trained, str(tmp_path / 'small.xml'), format='openvino')
@@ -286,7 +315,8 @@ def test_arguments_that_contradict_each_other(trained, tmp_path):
     with pytest.raises(InputError, match='exclude each other'):
         export(*trained, str(tmp_path / 'small.onnx'), decode=True, rtmlib=True)
     for format, name, suffix in (
-        ('onnx', 'small.pth', '.onnx'), ('torchscript', 'small.onnx', '.pt'), ('openvino', 'small', '.xml')):
+        ('onnx', 'small.pth', '.onnx'), ('torchscript', 'small.onnx', '.pt'), ('openvino', 'small', '.xml'),
+            ('ncnn', 'small.bin', '.param')):
         with pytest.raises(InputError, match=f'{name}: .* must end in {suffix}'):
             export(*trained, str(tmp_path / name), format=format)
     assert not list(tmp_path.iterdir())
@@ -299,6 +329,15 @@ def test_a_checkpoint_is_not_written_over(trained, tmp_path, format, checkpoint,
     with pytest.raises(InputError, match=f'{checkpoint} is the checkpoint, whose place'):
         export(trained[0], str(source), str(tmp_path / out), format=format)
     assert source.read_bytes() == Path(trained[1]).read_bytes()
+
+
+def test_a_config_is_not_written_over(trained, tmp_path):
+    config = tmp_path / 'small.json'
+    Config.fromfile(trained[0]).dump(config)
+    before = config.read_bytes()
+    with pytest.raises(InputError, match='small.json is the config, whose place'):
+        export(str(config), trained[1], str(tmp_path / 'small.param'), format='ncnn')
+    assert config.read_bytes() == before
 
 
 def test_a_file_that_differs_from_torch_is_not_written(trained, tmp_path, monkeypatch):
