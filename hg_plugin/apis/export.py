@@ -1,5 +1,6 @@
 """Networks as ONNX, TorchScript, OpenVINO or ncnn files, for programs that have neither MMPose nor this package."""
 import contextlib
+import copy
 import importlib.util
 import io
 import json
@@ -17,6 +18,8 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmpose.codecs import MSRAHeatmap
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .. import __version__
 from ..errors import InputError
@@ -241,6 +244,18 @@ def ncnn_runner(stem: str, threads: int = 0) -> Callable[[Tensor], Tensor]:
     return lambda image: torch.stack([heatmaps(picture) for picture in image])
 
 
+def norms_as_convolutions(network: nn.Module) -> nn.Module:
+    """A copy whose batch norms are 1x1 convolutions of a channel each: those ncnn computes together with the ReLU behind them."""
+    network = copy.deepcopy(network)
+    for parent in list(network.modules()):
+        for name, norm in parent.named_children():
+            if isinstance(norm, _BatchNorm) and norm.running_var is not None:
+                identity = nn.Conv2d(norm.num_features, norm.num_features, 1, groups=norm.num_features, bias=False)
+                nn.init.ones_(identity.weight)
+                setattr(parent, name, fuse_conv_bn_eval(identity.eval(), norm))
+    return network
+
+
 def to_ncnn(network: nn.Module, image: Tensor, outputs: Sequence[str], metadata: Dict[str, str]) -> Exported:
     """ncnn's pair of files, by way of ONNX and pnnx, and ``metadata`` as JSON, for which they have no room. They take one picture at a time.
 
@@ -250,7 +265,7 @@ def to_ncnn(network: nn.Module, image: Tensor, outputs: Sequence[str], metadata:
     import pnnx
     with tempfile.TemporaryDirectory() as folder:
         with open(osp.join(folder, 'model.onnx'), 'wb') as file:
-            file.write(to_onnx(network, image, outputs, {}).files['.onnx'])
+            file.write(to_onnx(norms_as_convolutions(network), image, outputs, {}).files['.onnx'])
         height, width = image.shape[2:]
         subprocess.run([pnnx.EXEC_PATH, 'model.onnx', f'inputshape=[1,3,{height},{width}]', 'fp16=0'], cwd=folder,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

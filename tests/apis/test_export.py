@@ -202,6 +202,7 @@ def test_ncnn(trained, onnx, tmp_path):
     assert export(*trained, str(tmp_path / 'small.param'), format='ncnn')['heatmaps'] < 1e-4
     assert sorted(path.name for path in tmp_path.iterdir()) == ['small.bin', 'small.json', 'small.param']
     check_metadata({key: json.dumps(value) for key, value in json.loads((tmp_path / 'small.json').read_text()).items()})
+    assert {'BatchNorm', 'ReLU'}.isdisjoint((tmp_path / 'small.param').read_text().split())  # all in convolutions
     net = ncnn.Net()
     net.load_param(str(tmp_path / 'small.param'))
     net.load_model(str(tmp_path / 'small.bin'))
