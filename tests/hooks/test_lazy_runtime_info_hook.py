@@ -58,8 +58,7 @@ class Reads(TorchDispatchMode):
 
 
 @pytest.mark.parametrize('hook, ema_type, expected', [
-    ('LazyRuntimeInfoHook', None, 0), ('RuntimeInfoHook', None, 5),
-    ('LazyRuntimeInfoHook', 'ForeachEMA', 0), ('LazyRuntimeInfoHook', 'ExponentialMovingAverage', 2),
+    ('LazyRuntimeInfoHook', 'ForeachEMA', 0), ('LazyRuntimeInfoHook', 'ExponentialMovingAverage', 2), ('RuntimeInfoHook', None, 5),
 ])
 def test_no_value_is_read_from_the_device_between_two_logs(runner, hook, ema_type, expected):
     run = runner('reads', ema_type, runtime_info=dict(type=hook))
