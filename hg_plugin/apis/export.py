@@ -227,19 +227,26 @@ def ncnn_runner(stem: str, threads: int = 0) -> Callable[[Tensor], Tensor]:
     Args:
         stem: Path without the suffix.
         threads: At most so many. Defaults to 0: ncnn's choice.
+
+    Raises:
+        InputError: for files that ncnn cannot read.
     """
     import ncnn
     net = ncnn.Net()
     for option in ('use_fp16_packed', 'use_fp16_storage', 'use_fp16_arithmetic', 'use_bf16_storage'):
         setattr(net.opt, option, False)
     net.opt.num_threads = threads or net.opt.num_threads
-    net.load_param(f'{stem}.param')
-    net.load_model(f'{stem}.bin')
+    if net.load_param(f'{stem}.param') or net.load_model(f'{stem}.bin'):
+        raise InputError(f'ncnn cannot read {stem}.param with its .bin; export them again, with versions of pnnx and ncnn that fit each other.')
 
     def heatmaps(picture: Tensor) -> Tensor:
+        array = np.ascontiguousarray(picture.numpy(), np.float32)  # kept until the end: ncnn.Mat does not own its pixels
         extractor = net.create_extractor()
-        extractor.input('image', ncnn.Mat(picture.contiguous().numpy()))
-        return torch.from_numpy(np.array(extractor.extract('heatmaps')[1]))
+        extractor.input('image', ncnn.Mat(array))
+        status, found = extractor.extract('heatmaps')
+        if status:
+            raise InputError(f'ncnn cannot run {stem}.param with its .bin; export them again.')
+        return torch.from_numpy(np.array(found))
 
     return lambda image: torch.stack([heatmaps(picture) for picture in image])
 
@@ -263,24 +270,28 @@ def to_ncnn(network: nn.Module, image: Tensor, outputs: Sequence[str], metadata:
     """
     need_packages('The export to ncnn', 'ncnn', 'pnnx')
     import pnnx
-    with tempfile.TemporaryDirectory() as folder:
-        with open(osp.join(folder, 'model.onnx'), 'wb') as file:
-            file.write(to_onnx(norms_as_convolutions(network), image, outputs, {}).files['.onnx'])
-        height, width = image.shape[2:]
-        subprocess.run([pnnx.EXEC_PATH, 'model.onnx', f'inputshape=[1,3,{height},{width}]', 'fp16=0'], cwd=folder,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        stem = osp.join(folder, 'model.ncnn')
-        if not osp.exists(f'{stem}.param'):
-            raise InputError('pnnx did not convert the network; try another version of it.')
-        with open(f'{stem}.param') as file:
-            graph = file.read()
-        for name, pnnx_name in (('image', 'in0'), *((output, f'out{index}') for index, output in enumerate(outputs))):
-            graph = re.sub(rf'\b{pnnx_name}\b', name, graph)
-        with open(f'{stem}.param', 'w') as file:
-            file.write(graph)
-        with open(f'{stem}.bin', 'rb') as file:
-            weights = file.read()
-        heatmaps = ncnn_runner(stem)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            with open(osp.join(folder, 'model.onnx'), 'wb') as file:
+                file.write(to_onnx(norms_as_convolutions(network), image, outputs, {}).files['.onnx'])
+            height, width = image.shape[2:]
+            pnnx_run = subprocess.run([pnnx.EXEC_PATH, 'model.onnx', f'inputshape=[1,3,{height},{width}]', 'fp16=0'], cwd=folder,
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stem = osp.join(folder, 'model.ncnn')
+            if pnnx_run.returncode or not (osp.exists(f'{stem}.param') and osp.exists(f'{stem}.bin')):
+                raise InputError('pnnx did not convert the network; try another version of it.')
+            with open(f'{stem}.param') as file:
+                graph = file.read()
+            for name, pnnx_name in (('image', 'in0'), *((output, f'out{index}') for index, output in enumerate(outputs))):
+                graph = re.sub(rf'\b{pnnx_name}\b', name, graph)
+            with open(f'{stem}.param', 'w') as file:
+                file.write(graph)
+            with open(f'{stem}.bin', 'rb') as file:
+                weights = file.read()
+            heatmaps = ncnn_runner(stem)
+    except OSError as error:  # or it would be taken for one of the files to write
+        raise InputError(f'pnnx did not run in the temporary folder {tempfile.gettempdir()}: {error.strerror}; install pnnx again, or '
+                         'make room there.') from error
     values = {key: json.loads(value) for key, value in metadata.items()}
     files = {'.bin': weights, '.json': json.dumps(values, indent=2).encode(), '.param': graph.encode()}
     return Exported(files, lambda image: [heatmaps(image)])
@@ -330,7 +341,7 @@ def export(config: str,
            rtmlib: bool = False) -> Dict[str, float]:
     """Writes a trained network to a file, folded for inference, after comparing what the file computes with torch.
 
-    The file's input ``image`` is float32 (N, 3, H, W) of any N; its output ``heatmaps`` (N, K, H/4, W/4) are the last
+    The file's input ``image`` is float32 (N, 3, H, W) of any N, for ncnn (3, H, W); its output ``heatmaps`` (N, K, H/4, W/4) are the last
     stack's, of one pass: the flip test is left to the program. It carries, each as JSON, ``input_size`` [W, H],
     ``color`` ('RGB' or 'BGR'), ``mean`` and ``std`` (the input is (pixels 0..255 - mean) / std), ``keypoint_names``,
     ``skeleton`` (pairs of indices), ``codec`` and ``hg_plugin``, the version.
@@ -359,10 +370,16 @@ def export(config: str,
     stem, suffix = osp.splitext(out)
     if suffix != suffixes[0]:
         raise InputError(f'{out}: the name of a file for {format} must end in {suffixes[0]}.')
-    for path in (f'{stem}{suffix}' for suffix in suffixes):
+    paths = [f'{stem}{suffix}' for suffix in suffixes]
+    for path in paths:
+        if osp.isdir(path):
+            raise InputError(f'{path} cannot be written: it is a folder; choose another name.')
         for what, source in (('config', config), ('checkpoint', checkpoint)):
             if osp.realpath(path) == osp.realpath(source):
                 raise InputError(f'{path} is the {what}, whose place the export would take; choose another name.')
+    for path in paths[1:]:
+        if osp.exists(path) and not osp.exists(out):
+            raise InputError(f'{path}, which goes with {out}, exists and belongs to something else; choose another name.')
     if decode and rtmlib:
         raise InputError('--decode and --rtmlib exclude each other, because rtmlib decodes itself; leave one out.')
     if (decode or rtmlib) and format == 'ncnn':

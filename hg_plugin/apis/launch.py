@@ -46,6 +46,8 @@ def load_config(args: Namespace) -> Config:
             raise InputError(f'--cfg-options {option}: give KEY=VALUE, such as train_cfg.max_epochs=10.')
         try:
             cfg.merge_from_dict({key: DictAction._parse_iterable(value)})
+        except RecursionError as error:  # MMEngine's parser does not end on dict(...)
+            raise InputError(f'--cfg-options {option} is more than numbers, words and lists of them; write it into the config.') from error
         except (KeyError, TypeError, AssertionError, ValueError, AttributeError) as error:
             raise InputError(f'--cfg-options {option} does not fit {args.config}: {error}.') from error
     check_sizes(cfg)
@@ -107,14 +109,14 @@ def train_runner(args: Namespace) -> Runner:
         cfg.load_from = None if args.resume == 'auto' else args.resume
         latest = find_latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
         return build_runner(cfg, args.config, latest, resume=True)
-    return build_runner(cfg, args.config, cfg.get('load_from'))
+    return build_runner(cfg, args.config, cfg.get('load_from'), partly=True)
 
 
-def build_runner(cfg: Config, config: str, checkpoint: Optional[str], resume: bool = False) -> Runner:
+def build_runner(cfg: Config, config: str, checkpoint: Optional[str], resume: bool = False, partly: bool = False) -> Runner:
     """MMEngine's runner, after a look at the checkpoint that it will start from.
 
     MMEngine leaves what does not fit at its random values. Where training goes on, and to test, all must fit; where it starts from
-    other weights (``load_from``), some may be new, as a head for other keypoints.
+    other weights (``load_from``), some may be new, as a head for other keypoints: ``partly``.
 
     Raises:
         InputError: for a config that builds no runner, and a checkpoint that cannot be read or does not fit.
@@ -133,7 +135,7 @@ def build_runner(cfg: Config, config: str, checkpoint: Optional[str], resume: bo
     if state:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         weights = weights_of(state, checkpoint)
-        if resume or checkpoint != cfg.get('load_from'):
+        if not partly:
             check_weights(model, weights, checkpoint)
         elif not any(weights.get(name) is not None and weights[name].shape == tensor.shape
                      for name, tensor in model.state_dict().items()):
@@ -142,7 +144,7 @@ def build_runner(cfg: Config, config: str, checkpoint: Optional[str], resume: bo
 
 
 def test_runner(args: Namespace) -> Runner:
-    """The runner of tools/test.py, with the checkpoint's weights loaded: all of them, or an :class:`InputError`."""
+    """The runner of tools/test.py, which loads all of the checkpoint's weights; an :class:`InputError` where they do not fit."""
     if args.dump and not args.dump.endswith(('.pkl', '.pickle')):
         raise InputError(f'--dump {args.dump}: the file must end in .pkl or .pickle.')
     if args.out and not args.out.endswith(('.json', '.yml', '.yaml', '.pkl')):
@@ -154,6 +156,6 @@ def test_runner(args: Namespace) -> Runner:
     if args.dump:
         evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
         cfg.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=args.dump)]
-    runner = build_runner(cfg, args.config, args.checkpoint)
-    runner.load_checkpoint(args.checkpoint)
-    return runner
+    # the runner loads it itself, after EMAHook has made the model that it would load it into
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    return build_runner(cfg, args.config, args.checkpoint)

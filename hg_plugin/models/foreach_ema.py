@@ -16,23 +16,28 @@ class ForeachEMA(ExponentialMovingAverage):
 
     Those two compute a weight at a time and ask the GPU for their step counter, in every iteration or, MMPose's, once for every
     weight in every iteration. Here it is counted on the host too. Checkpoints are theirs and fit all three. In a config:
-    ``custom_hooks = [dict(type='EMAHook', ema_type='ForeachEMA')]``.
+    ``custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', ema_type='ForeachEMA')]``.
 
     Args:
         model: Whose weights are averaged.
         momentum: average = (1 - momentum) * average + momentum * weight. Defaults to 0.0002.
         gamma: As of ``ExpMomentumEMA``: momentum falls from 1 with exp(-steps / gamma), so that the average forgets the random weights of
             the start; MMPose's default is 2000. Defaults to None: as of ``ExponentialMovingAverage``, momentum is constant.
-        **kwargs: interval, device and update_buffers, as for ``ExponentialMovingAverage``.
+        interval: Iterations from one average to the next. Defaults to 1.
+        **kwargs: device and update_buffers, as for ``ExponentialMovingAverage``.
 
     Raises:
-        InputError: for a ``gamma`` that is not positive.
+        InputError: for a ``momentum``, ``gamma`` or ``interval`` out of range.
     """
 
-    def __init__(self, model: nn.Module, momentum: float = 0.0002, gamma: Optional[float] = None, **kwargs):
-        if gamma is not None and not gamma > 0:
-            raise InputError(f'ForeachEMA: gamma is {gamma}; give a number of iterations, or None for a constant momentum.')
-        super().__init__(model, momentum, **kwargs)
+    def __init__(self, model: nn.Module, momentum: float = 0.0002, gamma: Optional[float] = None, interval: int = 1, **kwargs):
+        if not (isinstance(momentum, float) and 0 < momentum < 1):
+            raise InputError(f'ForeachEMA: momentum is {momentum!r}; give the share of the new weights, such as 0.0002.')
+        if gamma is not None and not (isinstance(gamma, (int, float)) and gamma > 0):
+            raise InputError(f'ForeachEMA: gamma is {gamma!r}; give a number of iterations, or None for a constant momentum.')
+        if not (isinstance(interval, int) and interval > 0):
+            raise InputError(f'ForeachEMA: interval is {interval!r}; give a number of iterations.')
+        super().__init__(model, momentum, interval, **kwargs)
         self.gamma = gamma
         self.steps_on_host = 0
 

@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmpose.codecs import MSRAHeatmap
 from torch import nn
 
-from hg_plugin.apis.export import EXPORTERS, RTMLIB, Exported, MSRADecoder, PictureFormat, Translate, export
+from hg_plugin.apis.export import EXPORTERS, RTMLIB, Exported, MSRADecoder, PictureFormat, Translate, export, ncnn_runner
 from hg_plugin.apis.pose_estimator import PoseEstimator
 from hg_plugin.errors import InputError
 from hg_plugin.models.reparameterize import reparameterize
@@ -203,6 +203,9 @@ def test_ncnn(trained, onnx, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ['small.bin', 'small.json', 'small.param']
     check_metadata({key: json.dumps(value) for key, value in json.loads((tmp_path / 'small.json').read_text()).items()})
     assert {'BatchNorm', 'ReLU'}.isdisjoint((tmp_path / 'small.param').read_text().split())  # all in convolutions
+    picture = torch.from_numpy(images(1)).to(memory_format=torch.channels_last)
+    found = ncnn_runner(str(tmp_path / 'small'), threads=1)(picture)
+    assert np.abs(found.numpy() - heatmaps_of_torch(trained, images(1))).max() < 1e-4 * found.std()
     net = ncnn.Net()
     net.load_param(str(tmp_path / 'small.param'))
     net.load_model(str(tmp_path / 'small.bin'))
@@ -224,6 +227,30 @@ def test_ncnn_without_a_decoding_and_when_pnnx_fails(trained, tmp_path, monkeypa
     with pytest.raises(InputError, match='pnnx did not convert the network'):
         export(*trained, str(tmp_path / 'small.param'), format='ncnn')
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('made', ['printf junk > model.ncnn.param; touch model.ncnn.bin', 'touch model.ncnn.param', 'exit 1'])
+def test_what_pnnx_makes_wrong_is_one_sentence(trained, tmp_path, monkeypatch, made):
+    pytest.importorskip('ncnn')
+    pnnx = pytest.importorskip('pnnx')
+    (tmp_path / 'pnnx').write_text(f'#!/bin/sh\n{made}\n')
+    (tmp_path / 'pnnx').chmod(0o755)
+    monkeypatch.setattr('hg_plugin.apis.export.to_onnx', lambda *args: Exported({'.onnx': b''}, None))
+    for path, message in ((tmp_path / 'pnnx', 'ncnn cannot read|pnnx did not convert'), (tmp_path / 'none', 'pnnx did not run in the temporary folder')):
+        monkeypatch.setattr(pnnx, 'EXEC_PATH', str(path))
+        with pytest.raises(InputError, match=message):
+            export(*trained, str(tmp_path / 'small.param'), format='ncnn')
+        assert [path.name for path in tmp_path.iterdir()] == ['pnnx']
+
+
+def test_files_of_others_are_not_replaced(trained, tmp_path):
+    (tmp_path / 'small.json').write_text('mine')
+    with pytest.raises(InputError, match='small.json, which goes with .*small.param, exists and belongs to something else'):
+        export(*trained, str(tmp_path / 'small.param'), format='ncnn')
+    (tmp_path / 'folder.bin').mkdir()
+    with pytest.raises(InputError, match='folder.bin cannot be written: it is a folder'):
+        export(*trained, str(tmp_path / 'folder.xml'), format='openvino')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['folder.bin', 'small.json']
 
 
 def test_openvino(trained, onnx, tmp_path):

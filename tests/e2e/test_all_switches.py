@@ -18,7 +18,7 @@ compile = dict(backend='aot_eager') if {compiled} else None
 train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)
 val_dataloader = dict(num_workers=0, persistent_workers=False)
 train_cfg = dict(max_epochs=2)
-custom_hooks = [dict(type='SyncBuffersHook'), dict(type='EMAHook', ema_type='{ema}', momentum=0.01, gamma=2000)]
+custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', ema_type='{ema}', momentum=0.01, gamma=2000)]
 default_hooks = dict(logger=dict(interval=1))
 log_processor = dict(window_size=1)
 '''
@@ -47,7 +47,7 @@ def train(persons, tmp_path, request):
 
 
 @pytest.mark.parametrize('compiled', [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_they_train_as_without_and_go_on_after_an_interruption(train, tmp_path, compiled):
+def test_they_train_as_without_go_on_after_an_interruption_and_are_tested(train, run, persons, tmp_path, compiled):
     plain = train('plain', False, port=29621)
     together = train('all', True, compiled=compiled, port=29622)
     assert sorted(plain) == [(1, 1), (1, 2), (2, 1), (2, 2)]
@@ -60,3 +60,5 @@ def test_they_train_as_without_and_go_on_after_an_interruption(train, tmp_path, 
                 assert torch.allclose(value.float(), b[state][key].float(), rtol=1e-2, atol=1e-3), key
     resumed = train('all', True, '--resume', '--cfg-options', 'train_cfg.max_epochs=3', compiled=compiled, port=29623)
     assert sorted(resumed) == [(3, 1), (3, 2)] and (tmp_path / 'all/epoch_3.pth').exists()
+    code, out = run('tools/test.py', tmp_path / 'all.py', tmp_path / 'all/epoch_3.pth', '--data-root', persons, '--work-dir', tmp_path / 'test')
+    assert code == 0 and 'Mean' in out, out

@@ -156,6 +156,7 @@ def test_a_mistake_ends_with_one_sentence_and_exit_code_1(run, tmp_path):
 
 @pytest.mark.parametrize('arguments, message', [
     (('tools/train.py', 'configs/hg_3stack.py'), 'configs/hg_3stack.py does not exist'),
+    (('tools/train.py', CONFIG, '--cfg-options', "custom_hooks=[dict(type='EMAHook',momentum=0.1)]"), 'write it into the config'),
     (('tools/train.py', '{}/wrong.py'), 'wrong.py cannot be read'),
     (('tools/train.py', CONFIG, '--resume', '{}/none.pth', '--work-dir', '{}'), 'none.pth does not exist'),
     (('tools/train.py', CONFIG, '--data-root', '{}', '--work-dir', '{}'), 'mpii_train.json does not exist'),

@@ -47,7 +47,9 @@ def test_averages_are_those_of_mmengine_and_mmpose_also_after_a_resume(stock, se
     assert ours.steps == ours.steps_on_host == 12
 
 
-@pytest.mark.parametrize('gamma', [0, -1])
-def test_a_gamma_that_is_no_number_of_iterations(gamma):
-    with pytest.raises(InputError, match=f'gamma is {gamma}; give a number of iterations'):
-        ForeachEMA(network(), gamma=gamma)
+@pytest.mark.parametrize('settings', [
+    dict(gamma=0), dict(gamma='2000'), dict(momentum=0.), dict(momentum=2), dict(momentum='a'), dict(interval=0), dict(interval=-1)], ids=str)
+def test_settings_out_of_range(settings):
+    (name, value), = settings.items()
+    with pytest.raises(InputError, match=f'{name} is {value!r}; give '):
+        ForeachEMA(network(), **settings)
