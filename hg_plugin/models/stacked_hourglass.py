@@ -81,6 +81,15 @@ class Linear(nn.Sequential):
             nn.Conv2d(in_channels, out_channels, 1), norm_layer(norm_cfg, out_channels), nn.ReLU(inplace=True))
 
 
+def upsample(x: Tensor) -> Tensor:
+    """(N, C, H, W) to (N, C, 2H, 2W) by nearest neighbours, in the precision of ``x``.
+
+    Autocast on GPUs would make float32 of it, and of everything that is added to it.
+    """
+    with torch.autocast('cuda', enabled=False):
+        return F.interpolate(x, scale_factor=2, mode='nearest')
+
+
 class Hourglass(nn.Module):
     """One hourglass of order ``depth`` (Figure 3 of the paper), built recursively from the outside in.
 
@@ -102,7 +111,7 @@ class Hourglass(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         low = self.down(F.max_pool2d(x, 2))
         low = self.up(self.inner(low))
-        return F.interpolate(low, scale_factor=2, mode='nearest').add_(self.skip(x))
+        return upsample(low).add_(self.skip(x))
 
 
 class AddJoin(nn.Module):

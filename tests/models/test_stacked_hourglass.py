@@ -3,6 +3,9 @@ import copy
 import pytest
 import torch
 from mmengine.registry import MODELS
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from hg_plugin.errors import InputError
@@ -143,3 +146,33 @@ def test_other_sizes_name_those_that_would_work():
 def test_arguments_that_build_no_network(kwargs, message):
     with pytest.raises(InputError, match=message):
         StackedHourglass(**kwargs)
+
+
+def test_autocast_on_gpus_leaves_no_activation_in_float32():
+    """On tensors without storage, so that no GPU is needed: autocast's list for GPUs has nearest-neighbour upsampling in float32."""
+    network = MODELS.build(dict(type='StackedHourglass', channels=16, depth=2)).eval().requires_grad_(False)
+    in_float32 = set()
+
+    class Watch(TorchDispatchMode):
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor) and out.dtype == torch.float32 and func is not torch.ops.aten.detach.default:
+                in_float32.add(str(func))
+            return out
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        on_gpu = {key: torch.empty_like(value, device='cuda') for key, value in network.state_dict().items()}
+        image = torch.empty(2, 3, 64, 64, device='cuda')
+        dtype = torch.get_autocast_dtype('cuda')
+        torch.set_autocast_enabled('cuda', True)  # torch.autocast itself does so only where there is a GPU
+        torch.set_autocast_dtype('cuda', torch.bfloat16)
+        try:
+            with Watch():
+                heatmaps = functional_call(network, on_gpu, image)
+        finally:
+            torch.set_autocast_enabled('cuda', False)
+            torch.set_autocast_dtype('cuda', dtype)
+            torch.clear_autocast_cache()
+    assert {(h.device.type, h.dtype) for h in heatmaps} == {('cuda', torch.bfloat16)}
+    assert not in_float32
