@@ -1,8 +1,11 @@
 """Mixed precision for training by one key of the config."""
+import logging
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Optional
 
 import torch
+from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
@@ -15,7 +18,7 @@ class AutocastOptimWrapper(OptimWrapper):
 
     bfloat16 has float32's range, so that no loss has to be scaled. MMEngine's ``AmpOptimWrapper`` always has a scaler, for float16, whose
     look for infinities makes the host wait for the GPU in every step, and it refuses machines without a GPU. Here these train in
-    float32 unless told otherwise.
+    float32 unless told otherwise, as do GPUs before Ampere (such as T4 and V100), for which cuDNN has no convolutions in bfloat16.
 
     Args:
         dtype: 'bfloat16', or None for float32. Defaults to 'bfloat16'.
@@ -37,6 +40,15 @@ class AutocastOptimWrapper(OptimWrapper):
     @contextmanager
     def optim_context(self, model: torch.nn.Module):
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
-        enabled = self.dtype is not None and (device == 'cuda' or self.on_cpu)
+        enabled = self.dtype is not None and (self.gpu_has_bfloat16 if device == 'cuda' else self.on_cpu)
         with super().optim_context(model), torch.autocast(device, torch.bfloat16, enabled=enabled):
             yield
+
+    @cached_property
+    def gpu_has_bfloat16(self) -> bool:
+        # torch.cuda.is_bf16_supported() counts GPUs that merely emulate it
+        if torch.version.hip or torch.cuda.get_device_capability() >= (8, 0):
+            return True
+        print_log(f'{torch.cuda.get_device_name()} does not compute in bfloat16: training goes on in float32. For float16, set '
+                  "optim_wrapper = dict(type='AmpOptimWrapper', loss_scale='dynamic').", 'current', logging.WARNING)
+        return False

@@ -4,6 +4,7 @@ Two set-ups are supported. *Full* is what MMPose's documentation installs: mmcv 
 torchvision; nothing is touched there. *Slim* is mmcv-lite without MMDetection and torchvision: MMPose imports four names
 from them that no hourglass ever calls, so stand-ins are put in their place while MMPose is imported, and removed again.
 """
+import codecs
 import collections
 import contextlib
 import importlib.util
@@ -128,26 +129,86 @@ def _statistics_method(owner: type, name: str):
     return getattr(HistoryBuffer, name)
 
 
-def allow_mmengine_checkpoints() -> None:
-    """Lets ``torch.load(weights_only=True)`` read what MMEngine 0.10 writes beside the weights: its logged scalars.
+def _logged_scalars() -> dict:
+    """What MMEngine 0.10 writes beside the weights, by the names in the pickle: HistoryBuffers of NumPy arrays.
 
-    Those are HistoryBuffers of NumPy arrays, whose pickles name NumPy's dtypes and constructors, and HistoryBuffer's own methods by way
-    of ``getattr``, for which :func:`_statistics_method` stands in. Everything else stays refused. Before torch 2.4 there is
-    no such list, and MMEngine loads there with whatever default torch has.
+    Their pickles name NumPy's dtypes and constructors, and HistoryBuffer's own methods by way of ``getattr``, for which
+    :func:`_statistics_method` stands in. Everything else stays refused.
     """
     import numpy as np
-    import torch
     from mmengine.logging import HistoryBuffer
-    if not hasattr(torch.serialization, 'add_safe_globals'):
-        return
-    dtypes = {type(np.dtype(code)) for code in '?bhilqBHILQefd'}
+    classes = {HistoryBuffer, np.ndarray, np.dtype, *(type(np.dtype(code)) for code in '?bhilqBHILQefd')}
     constructors = (np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0])
-    torch.serialization.add_safe_globals([
-        HistoryBuffer, np.ndarray, np.dtype, *dtypes,
+    return {
+        **{f'{each.__module__}.{each.__qualname__}': each for each in classes},
         # as NumPy 1 and NumPy 2 spell the constructors' module, whichever of them wrote the file
-        *((function, f'numpy.{core}.multiarray.{function.__name__}') for function in constructors for core in ('core', '_core')),
-        *((_statistics_method, f'{builtins}.getattr') for builtins in ('builtins', '__builtin__')),
-    ])
+        **{f'numpy.{core}.multiarray.{function.__name__}': function for function in constructors for core in ('core', '_core')},
+        **{f'{builtins}.getattr': _statistics_method for builtins in ('builtins', '__builtin__')},
+        '_codecs.encode': codecs.encode,  # bytes, as the older pickles spell them
+    }
+
+
+def allow_mmengine_checkpoints() -> None:
+    """Lets ``torch.load(weights_only=True)`` read the logged scalars of MMEngine's checkpoints, which is its default since torch 2.6.
+
+    Before, MMEngine loads without that restriction, and :func:`load_weights_only` has one of its own.
+    """
+    import torch
+    if _has_safe_globals():
+        torch.serialization.add_safe_globals([(value, name) for name, value in _logged_scalars().items()])
+
+
+def torch_before(version: str) -> bool:
+    """Whether torch is older than ``version``, such as '2.6'."""
+    import torch
+    from mmengine.utils import digit_version
+    return digit_version(torch.__version__) < digit_version(version)
+
+
+def _has_safe_globals() -> bool:
+    """Whether torch takes a list of what weights may come with, by names in the pickle."""
+    return not torch_before('2.6')
+
+
+def load_weights_only(path: str) -> object:
+    """``torch.load(weights_only=True)`` to the CPU, of files that may hold MMEngine's logged scalars, with any torch.
+
+    Raises:
+        pickle.UnpicklingError: for a file that holds anything else; it names what, after the word GLOBAL.
+    """
+    import torch
+    if _has_safe_globals():
+        return torch.load(path, map_location='cpu', weights_only=True)
+    allowed = {**torch._weights_only_unpickler._get_allowed_globals(), **_logged_scalars()}
+
+    class Unpickler(pickle.Unpickler):
+
+        def find_class(self, module: str, name: str):
+            if f'{module}.{name}' not in allowed:
+                raise pickle.UnpicklingError(f'GLOBAL {module}.{name} is not allowed')
+            return allowed[f'{module}.{name}']
+
+    restricted = types.ModuleType('restricted_pickle')
+    restricted.Unpickler = Unpickler
+    restricted.load = lambda file, **kwargs: Unpickler(file, **kwargs).load()
+    return torch.load(path, map_location='cpu', pickle_module=restricted, weights_only=False)
+
+
+def is_compiling() -> bool:
+    """Whether ``torch.compile`` is tracing, which ``torch.compiler`` tells since torch 2.3."""
+    import torch
+    if hasattr(torch.compiler, 'is_compiling'):
+        return torch.compiler.is_compiling()
+    import torch._dynamo
+    return torch._dynamo.is_compiling()
+
+
+def fit_optimizer_to_torch(cfg) -> None:
+    """Takes ``fused`` out of a config's optimiser where torch would refuse it: on CPUs, before torch 2.4."""
+    import torch
+    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    if optimizer.get('fused') and not torch.cuda.is_available() and torch_before('2.4'):
+        optimizer.fused = False
 
 
 def start_cpu_processes(cfg) -> None:

@@ -9,7 +9,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.visualization import Visualizer
 
-import hg_plugin  # noqa: F401
+from hg_plugin.environment import torch_before
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get('HG_DATA', ROOT / '../shared/data')).resolve()
@@ -31,6 +31,15 @@ def real_data():
         return DATA / name
 
     return folder
+
+
+@pytest.fixture(scope='session')
+def onnx_export():
+    """Skips where ONNX files cannot be made."""
+    for package in ('onnx', 'onnxscript', 'onnxruntime'):
+        pytest.importorskip(package)
+    if torch_before('2.7'):
+        pytest.skip('torch before 2.7 cannot write these networks as ONNX')
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
@@ -6,20 +8,24 @@ from hg_plugin.errors import InputError
 
 
 def build(model, **kwargs):
-    return build_optim_wrapper(model, dict(type='AutocastOptimWrapper', optimizer=dict(type='Adam', lr=0.1, fused=True), **kwargs))
+    return build_optim_wrapper(model, dict(type='AutocastOptimWrapper', optimizer=dict(type='Adam', lr=0.1), **kwargs))
 
 
-@pytest.mark.parametrize('gpu, dtype, expected', [(True, 'bfloat16', True), (True, None, False), (False, 'bfloat16', False)])
-def test_autocast_is_on_where_there_is_a_gpu(monkeypatch, gpu, dtype, expected):
+@pytest.mark.parametrize('gpu, dtype, expected', [
+    ((8, 0), 'bfloat16', True), ((8, 0), None, False), ((7, 5), 'bfloat16', False), (None, 'bfloat16', False)])
+def test_autocast_is_on_where_there_is_a_gpu_that_has_bfloat16(monkeypatch, gpu, dtype, expected):
     model = torch.nn.Linear(2, 2)
     wrapper = build(model, dtype=dtype)
     entered = []
     real = torch.autocast
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu is not None)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: gpu)
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda: 'Tesla T4')
     monkeypatch.setattr(torch, 'autocast', lambda *args, enabled: entered.append((*args, enabled)) or real('cpu', enabled=False))
     with wrapper.optim_context(model):
         loss = model(torch.ones(1, 2)).square().sum()
     assert entered == [('cuda' if gpu else 'cpu', torch.bfloat16, expected)]
+    monkeypatch.undo()
     before = model.weight.clone()
     wrapper.update_params(loss)
     assert not torch.equal(before, model.weight)
@@ -41,3 +47,25 @@ def test_a_cpu_trains_in_bfloat16_when_told(dtype):
 def test_another_dtype_is_refused():
     with pytest.raises(InputError, match="optim_wrapper.dtype is 'float16'"):
         build(torch.nn.Linear(2, 2), dtype='float16')
+
+
+def test_gradients_that_are_accumulated_are_not_sent_to_other_processes():
+    """MMEngine's wrapper asks DistributedDataParallel for that, by ``no_sync``."""
+    model = torch.nn.Linear(2, 2)
+    synced = []
+
+    @contextlib.contextmanager
+    def no_sync():
+        synced.append(False)
+        yield
+
+    model.no_sync = no_sync
+    wrapper = build(model, accumulative_counts=2)
+    wrapper.initialize_count_status(model, 0, 4)
+    for _ in range(4):
+        before = len(synced)
+        with wrapper.optim_context(model):
+            loss = model(torch.ones(1, 2)).float().sum()
+        synced.append(len(synced) == before)
+        wrapper.update_params(loss)
+    assert [s for s in synced if s] == [True, True] and synced.count(False) == 4

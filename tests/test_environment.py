@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 
 from hg_plugin import environment
@@ -61,11 +62,21 @@ def test_a_stand_in_that_is_used_names_the_package():
         simcc_vis.ToPILImage()
 
 
+@pytest.fixture(params=['safe globals', 'before torch 2.6'])
+def either_list(request, monkeypatch):
+    """Both ways to restrict what a checkpoint may hold; the older works with any torch."""
+    if request.param == 'before torch 2.6':
+        monkeypatch.setattr(environment, '_has_safe_globals', lambda: False)
+    elif not environment._has_safe_globals():
+        pytest.skip('this torch has no such list')
+
+
+@pytest.mark.usefixtures('either_list')
 def test_history_buffers_load_with_weights_only(tmp_path):
     buffer = HistoryBuffer([0.5, 0.25, 1.0], [1, 1, 2])
     content = dict(buffer=buffer, scalar=np.float64(0.1), array=np.arange(3, dtype=np.uint8), state_dict=dict(w=torch.ones(2)))
     torch.save(content, tmp_path / 'a.pth')
-    loaded = torch.load(tmp_path / 'a.pth', weights_only=True)
+    loaded = environment.load_weights_only(str(tmp_path / 'a.pth'))
     assert loaded['buffer'].mean() == buffer.mean() and loaded['buffer'].min(2) == 0.25
     assert loaded['scalar'] == content['scalar'] and (loaded['array'] == content['array']).all()
 
@@ -86,12 +97,23 @@ class ThroughGetattr:
         return getattr, (HistoryBuffer, '__init__')
 
 
+@pytest.mark.usefixtures('either_list')
 @pytest.mark.parametrize('attack', [Touch, lambda path: ThroughGetattr(), lambda path: os.system])
 def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, attack):
     torch.save(dict(state_dict={}, meta=attack(tmp_path / 'touched')), tmp_path / 'evil.pth')
     with pytest.raises(pickle.UnpicklingError):
-        torch.load(tmp_path / 'evil.pth', weights_only=True)
+        environment.load_weights_only(str(tmp_path / 'evil.pth'))
     assert not (tmp_path / 'touched').exists()
+
+
+@pytest.mark.parametrize('old, gpu, fused', [(True, False, False), (True, True, True), (False, False, True)])
+def test_optimisers_are_fused_where_torch_can(monkeypatch, old, gpu, fused):
+    monkeypatch.setattr(environment, 'torch_before', lambda version: old)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    cfg = Config(dict(optim_wrapper=dict(optimizer=dict(type='Adam', fused=True))))
+    environment.fit_optimizer_to_torch(cfg)
+    assert cfg.optim_wrapper.optimizer.fused == fused
+    environment.fit_optimizer_to_torch(Config())
 
 
 def test_the_report_for_a_bug(run):

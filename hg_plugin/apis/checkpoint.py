@@ -9,6 +9,7 @@ from typing import List
 import torch
 from torch import nn
 
+from ..environment import load_weights_only
 from ..errors import InputError
 
 
@@ -29,11 +30,12 @@ def read_checkpoint(path: str, trust: bool = False) -> dict:
     except OSError as error:
         raise InputError(f'The checkpoint {path} cannot be read: {error.strerror}.') from error
     broken = f'{path} is no checkpoint or was cut off; get it again.'
+    torchscript = f'{path} is a TorchScript program, and no checkpoint; give the weights that it was made from.'
     # what torch says runs to several sentences, which advise to do other things than a user of the tools can
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            content = torch.load(path, map_location='cpu', weights_only=not trust)
+            content = torch.load(path, map_location='cpu', weights_only=False) if trust else load_weights_only(path)
     except (ImportError, AttributeError) as error:
         raise InputError(f'{path} was saved together with code that this Python does not have ({error}); '
                          'save its state_dict alone where that code is.') from error
@@ -45,8 +47,10 @@ def read_checkpoint(path: str, trust: bool = False) -> dict:
                          'run code when it is loaded; if you trust where it came from, tools/convert_checkpoint.py --trust reads it.') from error
     except Exception as error:  # torch raises anything on a broken file: an OSError, an EOFError, a KeyError ...
         if 'TorchScript' in str(error):
-            raise InputError(f'{path} is a TorchScript program, and no checkpoint; give the weights that it was made from.') from error
+            raise InputError(torchscript) from error
         raise InputError(broken) from error
+    if isinstance(content, torch.jit.ScriptModule):
+        raise InputError(torchscript)
     if not isinstance(content, dict):
         raise InputError(f'{path} is no checkpoint: it holds a {type(content).__name__} instead of named weights; give another file.')
     return content

@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .. import __version__
+from ..environment import torch_before
 from ..errors import InputError
 from ..evaluation.predictions import replacing
 from ..models.reparameterize import reparameterize
@@ -141,6 +142,10 @@ class Exported(NamedTuple):
     run: Callable[[Tensor], List[Tensor]]
 
 
+# what torch writes ONNX with, and what checks it
+ONNX = ('onnx', 'onnxscript', 'onnxruntime')
+
+
 def need_packages(what: str, *packages: str) -> None:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
@@ -163,7 +168,10 @@ def exporters_quiet():
 
 def to_onnx(network: nn.Module, image: Tensor, outputs: Sequence[str], metadata: Dict[str, str]) -> Exported:
     """ONNX with a dynamic batch, and ``metadata`` as its metadata_props; it runs in onnxruntime."""
-    need_packages('The export to ONNX', 'onnx', 'onnxscript', 'onnxruntime')
+    need_packages('The export to ONNX', *ONNX)
+    if torch_before('2.7'):
+        raise InputError(f'The export to ONNX needs torch 2.7, and this is {torch.__version__}; export where there is a newer one, which reads the same '
+                         'checkpoints.')
     import onnxruntime
     program = torch.onnx.export(
         network, (image, ), input_names=['image'], output_names=list(outputs), opset_version=18, dynamo=True,
@@ -200,7 +208,7 @@ def to_torchscript(network: nn.Module, image: Tensor, outputs: Sequence[str], me
 
 def to_openvino(network: nn.Module, image: Tensor, outputs: Sequence[str], metadata: Dict[str, str]) -> Exported:
     """OpenVINO's pair of files, by way of ONNX, with ``metadata`` in its rt_info under 'hg_plugin'."""
-    need_packages('The export to OpenVINO', 'openvino')
+    need_packages('The export to OpenVINO', *ONNX, 'openvino')
     import openvino
     model = openvino.Core().read_model(to_onnx(network, image, outputs, {}).files['.onnx'])
     for key, value in metadata.items():
@@ -268,7 +276,7 @@ def to_ncnn(network: nn.Module, image: Tensor, outputs: Sequence[str], metadata:
 
     ncnn computes 3x3 convolutions by Winograd's algorithm, with fewer multiplications than the others make.
     """
-    need_packages('The export to ncnn', 'ncnn', 'pnnx')
+    need_packages('The export to ncnn', *ONNX, 'ncnn', 'pnnx')
     import pnnx
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -9,7 +9,7 @@ from mmengine.config import Config, DictAction
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from ..environment import start_cpu_processes
+from ..environment import fit_optimizer_to_torch, start_cpu_processes, torch_before
 from ..errors import InputError
 from .checkpoint import check_weights, read_checkpoint, weights_of
 from .config import check_sizes, read_config
@@ -54,6 +54,9 @@ def load_config(args: Namespace) -> Config:
     check_pipelines(cfg)
     if not isinstance(cfg.get('compile'), (bool, dict, type(None))):
         raise InputError(f'compile is {cfg.compile!r}; give True, False or arguments of torch.compile, such as dict(mode=\'max-autotune\').')
+    if cfg.get('compile') and cfg.model.get('backbone', {}).get('with_cp') and torch_before('2.9'):
+        # 2.7 and older count every batch twice in the running statistics; 2.8 was not tried
+        raise InputError(f'compile and model.backbone.with_cp need torch 2.9 to work together, and this is {torch.__version__}; leave one of them out.')
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir
@@ -81,6 +84,7 @@ def load_config(args: Namespace) -> Config:
         for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             if cfg.get(loader) is not None:
                 cfg[loader].pin_memory = False
+    fit_optimizer_to_torch(cfg)
     return cfg
 
 

@@ -241,6 +241,8 @@ class PoseEstimator:
         return device
 
     def _check(self, flip_test: bool, scales: Sequence[float], heatmaps: bool) -> None:
+        if not isinstance(flip_test, bool):
+            raise InputError(f'flip_test is {flip_test!r}; give True or False.')
         if not isinstance(scales, list) or not scales or not all(
                 isinstance(scale, Real) and 0.1 <= scale <= 10 for scale in scales):
             raise InputError(f'scales are {scales!r}; give a list of at least one, all from 0.1 to 10, such as [0.8, 1, 1.2].')

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..evaluation.predictions import replacing
-from .export import export, need_packages
+from .export import ONNX, export, need_packages
 from .pose_estimator import PoseEstimator
 from .progress import Progress
 
@@ -33,7 +33,6 @@ class Calibration(Progress):
 
 def quantize(float32: str, int8: str, inputs: Sequence[np.ndarray]) -> None:
     """Writes an ONNX file with int8 weights, a scale a channel, and uint8 activations, whose ranges ``inputs`` show."""
-    need_packages('Quantisation', 'onnx', 'onnxruntime')
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     logger = logging.getLogger()
     level = logger.level
@@ -78,7 +77,7 @@ def export_int8(config: str, checkpoint: str, out: str, pictures: Sequence[str])
         raise InputError(f'{out}: quantisation needs pictures to see how large activations become; give some dozens.')
     if osp.splitext(out)[1] != '.onnx':
         raise InputError(f'{out}: the name of a file for int8 must end in .onnx.')
-    need_packages('Quantisation', 'onnx', 'onnxruntime')
+    need_packages('Quantisation', *ONNX)
     import onnxruntime
     estimator = PoseEstimator(config, checkpoint, device='cpu')
     inputs = [estimator.inputs(picture).numpy() for picture in pictures]

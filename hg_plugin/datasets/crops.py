@@ -247,12 +247,13 @@ def _write_crops(crops: List[Crop], quality: int, num_workers: int, out: str) ->
     trials = crops[::max(len(crops) // NUM_TRIALS, 1)]
     rest = sorted(set(crops) - set(trials), key=lambda crop: crop.path)
     wrong: Dict[str, str] = {}
+    free = shutil.disk_usage(out).free
     with multiprocessing.Pool(num_workers, _start_worker) as pool:
         start = time.monotonic()
         results = pool.map(_try_crop, [(crop, quality) for crop in trials], chunksize=1)
         seconds = (time.monotonic() - start) / len(trials) * len(crops)
         written = sum(size for _, size, _ in results)
-        needed, free = written / len(trials) * len(crops), shutil.disk_usage(out).free
+        needed = written / max(sum(not problem for _, _, problem in results), 1) * len(crops)
         print(f'{len(crops):,} crops into {out}: about {_size(needed)} (free: {_size(free)}) and {seconds / 60:.1f} minutes with '
               f'{num_workers} processes.', flush=True)
         if needed > free:
@@ -267,8 +268,8 @@ def _write_crops(crops: List[Crop], quality: int, num_workers: int, out: str) ->
     if wrong:
         for problem in list(wrong.values())[:20]:
             print(problem)
-        raise InputError(f'{len(wrong):,} of {len(crops):,} crops could not be made (the first are listed above); get the pictures again, and '
-                         'run the command again: it goes on from here.')
+        raise InputError(f'{len(wrong):,} of {len(crops):,} crops could not be made, for reasons of which the first are listed above; see to '
+                         'them, and run the command again: it goes on from here.')
 
 
 def _size(num_bytes: float) -> str:

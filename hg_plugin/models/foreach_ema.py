@@ -57,13 +57,22 @@ class ForeachEMA(ExponentialMovingAverage):
             averages, weights = ([tensor for tensor, chosen in zip(tensors, floating) if chosen] for tensors in (averages, weights))
             torch._foreach_lerp_(averages, weights, self.momentum_now())
         if not self.update_buffers:
-            copy([*self.module.buffers()], [*model.buffers()])
+            share_buffers(self.module, model)
         self.steps += 1
         self.steps_on_host += 1
 
     def momentum_now(self) -> float:
         fallen = 0. if self.gamma is None else math.exp(-(1 + self.steps_on_host) / self.gamma)
         return self.momentum + (1 - self.momentum) * fallen
+
+
+def share_buffers(target: nn.Module, source: nn.Module) -> None:
+    """Makes the running statistics of ``source`` those of ``target``, and keeps them so when SyncBuffersHook averages them over processes."""
+    if [b.device for b in target.buffers()] != [b.device for b in source.buffers()]:
+        copy([*target.buffers()], [*source.buffers()])
+        return
+    for mine, theirs in zip(target.modules(), source.modules()):
+        mine._buffers.update(theirs._buffers)
 
 
 def copy(targets: List[Tensor], sources: List[Tensor]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from ..environment import is_compiling
 from ..errors import InputError
 
 
@@ -143,12 +144,12 @@ class ConcatJoin(nn.Module):
 
 
 @contextlib.contextmanager
-def frozen_running_stats(module: nn.Module):
-    """Batch norms of ``module`` normalise by the batch as in training, but leave their running statistics alone.
+def frozen_running_stats(*modules: nn.Module):
+    """Batch norms of ``modules`` normalise by the batch as in training, but leave their running statistics alone.
 
     They still compute them, with a momentum of 0: :func:`checkpoint` compares what both passes save.
     """
-    norms = [(m, m.momentum, m.num_batches_tracked) for m in module.modules()
+    norms = [(m, m.momentum, m.num_batches_tracked) for module in modules for m in module.modules()
              if isinstance(m, _BatchNorm) and m.track_running_stats]
     for norm, _, count in norms:
         norm.momentum, norm.num_batches_tracked = 0., count.clone()
@@ -304,11 +305,15 @@ class StackedHourglass(BaseModule):
 
     def _features(self, stack: int, x: Tensor) -> Tensor:
         """The hourglass and what follows it up to the prediction: (N, in_channels, H/4, W/4) to (N, feature_channels, H/4, W/4)."""
-        branch = nn.Sequential(self.hourglasses[stack], self.features[stack])
+        hourglass, features = self.hourglasses[stack], self.features[stack]
+
+        def branch(x: Tensor) -> Tensor:
+            return features(hourglass(x))
+
         if not (self.with_cp and self.training and torch.is_grad_enabled()):
             return branch(x)
-        if torch.compiler.is_compiling():  # a compiled graph repeats operations, not what they have done to buffers
+        if is_compiling():  # a compiled graph repeats operations, not what they have done to buffers
             return checkpoint(branch, x, use_reentrant=False)
         # The second computation must not count the batch in the running statistics once more.
-        return checkpoint(
-            branch, x, use_reentrant=False, context_fn=lambda: (contextlib.nullcontext(), frozen_running_stats(branch)))
+        return checkpoint(branch, x, use_reentrant=False,
+                          context_fn=lambda: (contextlib.nullcontext(), frozen_running_stats(hourglass, features)))

@@ -25,15 +25,12 @@ CODEC = dict(type='MSRAHeatmap', input_size=SIZE, heatmap_size=(24, 16), sigma=2
 
 
 @pytest.fixture
-def onnx():
-    pytest.importorskip('onnxscript')
-    pytest.importorskip('onnxruntime')
+def onnx(onnx_export):
     return pytest.importorskip('onnx')
 
 
 @pytest.fixture
-def rtmlib():
-    pytest.importorskip('onnxruntime')
+def rtmlib(onnx_export):
     return pytest.importorskip('rtmlib')
 
 
@@ -388,6 +385,13 @@ def test_missing_packages_are_named(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(
         'importlib.util.find_spec', lambda name, *args: None if name == 'onnxscript' else find_spec(name, *args))
     with pytest.raises(InputError, match='pip install .*onnxscript'):
+        export(*trained, str(tmp_path / 'small.onnx'))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_torch_that_cannot_write_onnx(trained, tmp_path, monkeypatch, onnx):
+    monkeypatch.setattr('hg_plugin.apis.export.torch_before', lambda version: True)
+    with pytest.raises(InputError, match='The export to ONNX needs torch 2.7, and this is '):
         export(*trained, str(tmp_path / 'small.onnx'))
     assert not list(tmp_path.iterdir())
 

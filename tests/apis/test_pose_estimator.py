@@ -297,6 +297,12 @@ def test_wrong_scales(mpii, picture, scales):
         mpii(picture, scales=scales)
 
 
+@pytest.mark.parametrize('flip_test', ['no', 1, None])
+def test_a_flip_test_that_is_neither_true_nor_false(mpii, picture, flip_test):
+    with pytest.raises(InputError, match='flip_test is .*; give True or False'):
+        mpii(picture, flip_test=flip_test)
+
+
 def test_what_the_config_does_not_allow(files, picture):
     estimator = PoseEstimator(*files('other_keypoints'), device='cpu')
     assert estimator(picture).keypoints.shape == (1, 14, 2)

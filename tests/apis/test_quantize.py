@@ -19,9 +19,7 @@ CONFIG = Path(__file__).parents[2] / 'configs/hg_2stack_synthetic.py'
 
 
 @pytest.fixture(scope='module')
-def onnx():
-    pytest.importorskip('onnxscript')
-    pytest.importorskip('onnxruntime')
+def onnx(onnx_export):
     return pytest.importorskip('onnx')
 
 

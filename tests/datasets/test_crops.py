@@ -1,5 +1,6 @@
 import json
 import shutil
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -137,6 +138,8 @@ def test_mistakes(config, sample_set, tmp_path):
     picture.write_bytes(whole)
     with pytest.raises(InputError, match='were made with quality 90 instead of 80'):
         make_crops(cfg, crops, quality=80)
+    with pytest.raises(InputError, match='were made with lossless False instead of True'):
+        make_crops(cfg, crops, lossless=True)
     make_crops(cfg, crops)
     turned = config(sample_set)
     turned.train_dataloader.dataset.pipeline[2].rotate_factor = 40
@@ -151,6 +154,15 @@ def test_mistakes(config, sample_set, tmp_path):
     picture.unlink()
     with pytest.raises(InputError, match='does not exist, but annotation'):
         make_crops(cfg, crops)
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_work(config, sample_set, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=1000))
+    picture = next((sample_set / 'images').iterdir())
+    picture.write_bytes(picture.read_bytes()[:500])  # those that fail tell nothing about the size of the others
+    with pytest.raises(InputError, match=r'has 0 MB free, and the crops need about \d+ MB; choose another disk'):
+        make_crops(config(sample_set), str(tmp_path / 'crops'))
+    assert 'free: 0 MB' in capsys.readouterr().out
 
 
 def test_a_person_outside_the_picture_stops_nobody(config, sample_set, tmp_path):

@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmpose.apis import MMPoseInferencer
 
+from hg_plugin import hooks
 from hg_plugin.apis.inference_inputs import output_names
 from hg_plugin.apis.progress import Progress
 from hg_plugin.visualization import heatmap_sheet
@@ -304,3 +305,10 @@ def test_a_checkpoint_that_does_not_fit(mistake, network, inputs, tmp_path):
     out_dir = tmp_path / 'out'
     sentence = mistake('tools/infer.py', 'configs/hg_1stack_mpii.py', network[1], inputs / 'good', '--out-dir', out_dir)
     assert 'does not fit the config' in sentence and not out_dir.exists()
+
+
+def test_freed_memory_is_kept(mistake, network, inputs, tmp_path, monkeypatch):
+    called = []
+    monkeypatch.setattr(hooks, 'keep_freed_memory', lambda: called.append(True))
+    mistake('tools/infer.py', tmp_path / 'no_config.py', network[1], inputs / 'good', '--out-dir', tmp_path / 'out')
+    assert called == [True]

@@ -191,3 +191,10 @@ def test_mistakes(mistake, tmp_path, arguments, message):
     (tmp_path / 'raises.py').write_text('model = foo')
     (tmp_path / 'empty.py').write_text('')
     assert re.search(message, mistake(*(argument.format(tmp_path) for argument in arguments)))
+
+
+def test_a_torch_that_counts_batches_twice_is_refused(mistake, tmp_path, monkeypatch):
+    monkeypatch.setattr('hg_plugin.apis.launch.torch_before', lambda version: True)
+    both = ('--cfg-options', 'compile=True', 'model.backbone.with_cp=True')
+    assert 'need torch 2.9 to work together' in mistake('tools/train.py', CONFIG, '--work-dir', tmp_path / 'work', *both)
+    assert not (tmp_path / 'work').exists()

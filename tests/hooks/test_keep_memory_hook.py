@@ -1,8 +1,11 @@
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+from hg_plugin.hooks import keep_freed_memory, keep_memory_hook
 
 CODE = """
 import numpy as np
@@ -27,3 +30,16 @@ def test_freed_memory_is_used_again(request):
     process = subprocess.run([sys.executable, '-c', CODE], cwd=request.config.rootpath, check=True, capture_output=True, text=True)
     given_back, kept = map(int, process.stdout.split())
     assert kept < 10 < given_back
+
+
+def test_whether_it_could_be_set(monkeypatch):
+    monkeypatch.setattr(keep_memory_hook.ctypes, 'CDLL', lambda name: SimpleNamespace(mallopt=lambda option, value: value == 0))
+    assert keep_freed_memory() is False  # the second setting is refused
+    monkeypatch.setattr(keep_memory_hook.ctypes, 'CDLL', lambda name: SimpleNamespace())
+    assert keep_freed_memory() is False  # another C library
+    calls = []
+    monkeypatch.setattr(keep_memory_hook.ctypes, 'CDLL', lambda name: SimpleNamespace(mallopt=lambda *call: calls.append(call) or 1))
+    monkeypatch.setattr(sys, 'platform', 'darwin')
+    assert keep_freed_memory() is False and not calls
+    monkeypatch.setattr(sys, 'platform', 'linux')
+    assert keep_freed_memory() is True and len(calls) == 2

@@ -5,6 +5,7 @@ from mmengine.runner import Runner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hg_plugin.datasets.synthetic import make_synthetic
+from hg_plugin.environment import fit_optimizer_to_torch, torch_before
 
 
 @pytest.fixture
@@ -22,6 +23,7 @@ def runner(tmp_path, request):
             train_dataloader=dict(batch_size=2, num_workers=0, persistent_workers=False, pin_memory=False),
             default_hooks=dict(logger=dict(interval=3), checkpoint=dict(by_epoch=False, interval=5, max_keep_ckpts=9, save_best=None), **hooks)))
         cfg.train_dataloader.dataset.data_root = str(tmp_path / 'data')
+        fit_optimizer_to_torch(cfg)
         return Runner.from_cfg(cfg)
 
     return build
@@ -57,6 +59,7 @@ class Reads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+@pytest.mark.skipif(torch_before('2.4'), reason="on CPUs, torch 2.1's optimisers read their counters")
 @pytest.mark.parametrize('hook, ema_type, expected', [
     ('LazyRuntimeInfoHook', 'ForeachEMA', 0), ('LazyRuntimeInfoHook', 'ExponentialMovingAverage', 2), ('RuntimeInfoHook', None, 5),
 ])

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 from hg_plugin.datasets.synthetic import make_synthetic
+from hg_plugin.environment import fit_optimizer_to_torch
 from hg_plugin.errors import InputError
 from hg_plugin.models import StackedHourglass
 
@@ -55,6 +56,7 @@ def runner(persons, tmp_path):
             'model.test_cfg.output_heatmaps': True, 'train_cfg.max_epochs': 1, **options})
         cfg.test_evaluator = [dict(type='MPIIPCKh'), dict(type='KeepHeatmaps')]
         cfg.custom_hooks = [dict(type='EMAHook', momentum=0.3)] if ema else []
+        fit_optimizer_to_torch(cfg)
         runner = Runner.from_cfg(cfg)
         for module in runner.model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):

@@ -47,6 +47,22 @@ def test_averages_are_those_of_mmengine_and_mmpose_also_after_a_resume(stock, se
     assert ours.steps == ours.steps_on_host == 12
 
 
+def test_running_statistics_stay_the_models_when_they_are_averaged_over_processes():
+    model = network()
+    ema = ForeachEMA(model)
+    step(model)
+    ema.update_parameters(model)
+    model[1].running_mean += 1  # as MMEngine's SyncBuffersHook does, after the last iteration of an epoch
+    assert torch.equal(ema.module[1].running_mean, model[1].running_mean)
+    assert not torch.equal(ema.module[0].weight, network()[0].weight) and ema.module[0].weight is not model[0].weight
+
+
+def test_the_default_momentum_is_mmengines():
+    init_default_scope('mmpose')
+    model = network()
+    assert ForeachEMA(model).momentum == MODELS.build(dict(type='ExponentialMovingAverage'), default_args=dict(model=model)).momentum
+
+
 @pytest.mark.parametrize('settings', [
     dict(gamma=0), dict(gamma='2000'), dict(momentum=0.), dict(momentum=2), dict(momentum='a'), dict(interval=0), dict(interval=-1)], ids=str)
 def test_settings_out_of_range(settings):
