@@ -24,9 +24,10 @@ class LazyRuntimeInfoHook(RuntimeInfoHook):
         self.interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 1)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: Optional[dict] = None) -> None:
-        self.waiting.append({
-            key: value.detach() if isinstance(value, torch.Tensor) else value for key, value in (outputs or {}).items()
-        })
+        tensors = {key: value.detach().float().reshape(()) for key, value in (outputs or {}).items() if isinstance(value, torch.Tensor)}
+        # a copy, because in CUDA graphs the next iteration writes its losses to the same place
+        stacked = [torch.stack([*tensors.values()])] if tensors else []
+        self.waiting.append(({**(outputs or {}), **dict.fromkeys(tensors)}, stacked))
         if self.every_n_inner_iters(batch_idx, self.interval) or self.end_of_epoch(runner.train_dataloader, batch_idx):
             self.fetch(runner)
 
@@ -37,9 +38,9 @@ class LazyRuntimeInfoHook(RuntimeInfoHook):
 
     def fetch(self, runner: Runner) -> None:
         """Puts all values that wait into the message hub, with one copy from the device."""
-        tensors = [value for outputs in self.waiting for value in outputs.values() if isinstance(value, torch.Tensor)]
-        values = iter(torch.stack([tensor.float().reshape(()) for tensor in tensors]).tolist() if tensors else ())
-        for outputs in self.waiting:
+        stacked = [values for _, stacked in self.waiting for values in stacked]
+        values = iter(torch.cat(stacked).tolist() if stacked else ())
+        for outputs, _ in self.waiting:
             for key, value in outputs.items():
-                runner.message_hub.update_scalar(f'train/{key}', next(values) if isinstance(value, torch.Tensor) else value)
+                runner.message_hub.update_scalar(f'train/{key}', next(values) if value is None else value)
         self.waiting = []

@@ -47,6 +47,20 @@ def test_history_and_checkpoints_are_those_of_mmengines_hook(runner, tmp_path):
         assert values == pytest.approx(hubs['eager'][key], rel=1e-5), key
 
 
+def test_losses_that_the_next_iteration_writes_over_are_kept(runner):
+    """As the outputs of CUDA graphs are, in which torch.compile runs with mode='max-autotune'."""
+    run = runner('overwritten', runtime_info=dict(type='LazyRuntimeInfoHook'))
+    hook = next(hook for hook in run.hooks if type(hook).__name__ == 'LazyRuntimeInfoHook')
+    hook.interval = 3
+    run._train_loop = run.build_train_loop(run._train_loop)  # which has the loader
+    loss = torch.zeros(())
+    for index in range(3):
+        loss.fill_(index)
+        hook.after_train_iter(run, index, outputs=dict(loss=loss, learning=0.5))
+    assert run.message_hub.get_scalar('train/loss').data[0].tolist() == [0, 1, 2]
+    assert run.message_hub.get_scalar('train/learning').data[0].tolist() == [0.5] * 3
+
+
 class Reads(TorchDispatchMode):
     """Counts the values that are read from a tensor, for which a GPU would have to be waited for."""
 
