@@ -54,10 +54,10 @@ def test_they_train_as_without_go_on_after_an_interruption_and_are_tested(train,
     assert together == {step: pytest.approx(loss, rel=1e-3) for step, loss in plain.items()}
     a, b = (torch.load(tmp_path / name / 'epoch_2.pth') for name in ('plain', 'all'))
     assert a['ema_state_dict'].keys() == b['ema_state_dict'].keys()
-    for state in ('state_dict', 'ema_state_dict'):
-        for key, value in a[state].items():
-            if 'running' in key or 'num_batches' in key:
-                assert torch.allclose(value.float(), b[state][key].float(), rtol=1e-2, atol=1e-3), key
+    for key, value in a['ema_state_dict'].items():
+        if 'running' in key or 'num_batches' in key:  # of all processes; with MMPose's EMA, those of the averaged weights are the first process's
+            for statistics in (b['ema_state_dict'][key], b['state_dict'][key[len('module.'):]]):
+                assert torch.allclose(value.float(), statistics.float(), rtol=1e-2, atol=1e-3), key
     resumed = train('all', True, '--resume', '--cfg-options', 'train_cfg.max_epochs=3', compiled=compiled, port=29623)
     assert sorted(resumed) == [(3, 1), (3, 2)] and (tmp_path / 'all/epoch_3.pth').exists()
     code, out = run('tools/test.py', tmp_path / 'all.py', tmp_path / 'all/epoch_3.pth', '--data-root', persons, '--work-dir', tmp_path / 'test')
