@@ -51,6 +51,9 @@ def _absence(module: str):
         if parent not in sys.modules:  # its submodules that did import would be half a package
             for name in [name for name in sys.modules if name.startswith(f'{parent}.')]:
                 del sys.modules[name]
+            if getattr(error, 'name', None) != parent:
+                # installed but broken: MMEngine, which asks for its version, and others take it for not installed from now on
+                sys.modules[parent] = None
         return error
     return None
 
@@ -68,7 +71,7 @@ def _stand_in(module: str, name: str, package: str) -> type:
 @contextlib.contextmanager
 def _optional_packages():
     """Stands in for the absent modules of :data:`OPTIONAL` inside a ``with`` block."""
-    inserted = []
+    before = {}  # whether a module that is stood in for was marked as broken
     for module, (names, package) in OPTIONAL.items():
         error = _absence(module)
         if error is None:
@@ -78,16 +81,18 @@ def _optional_packages():
         for name in names:
             setattr(placeholder, name, _stand_in(module, name, package))
         parent = module.split('.')[0]
-        if parent not in sys.modules:
-            sys.modules[parent] = types.ModuleType(parent)
-            inserted.append(parent)
-        sys.modules[module] = placeholder
-        inserted.append(module)
+        for name, stand_in in {parent: types.ModuleType(parent), module: placeholder}.items():
+            if sys.modules.get(name) is None:
+                before[name] = name in sys.modules
+                sys.modules[name] = stand_in
     try:
         yield
     finally:
-        for module in inserted:
-            del sys.modules[module]
+        for name, broken in before.items():
+            if broken:
+                sys.modules[name] = None
+            else:
+                del sys.modules[name]
 
 
 def import_mmpose() -> None:
