@@ -184,14 +184,28 @@ def load_weights_only(path: str) -> object:
     import torch
     if _has_safe_globals():
         return torch.load(path, map_location='cpu', weights_only=True)
+    with open(path, 'rb') as file:
+        if not torch.serialization._is_zipfile(file):  # formats older than MMEngine, which torch restricts well
+            return torch.load(path, map_location='cpu', weights_only=True)
+    if torch.serialization._is_torchscript_zip(torch._C.PyTorchFileReader(path)):
+        raise RuntimeError(f'{path} is a TorchScript program')  # which torch before 2.6 would run in spite of weights_only
     allowed = {**torch._weights_only_unpickler._get_allowed_globals(), **_logged_scalars()}
 
-    class Unpickler(pickle.Unpickler):
+    class Unpickler(pickle._Unpickler):  # the one in Python, because C's lets nobody look at what it builds
+        dispatch = dict(pickle._Unpickler.dispatch)
 
         def find_class(self, module: str, name: str):
             if f'{module}.{name}' not in allowed:
                 raise pickle.UnpicklingError(f'GLOBAL {module}.{name} is not allowed')
             return allowed[f'{module}.{name}']
+
+        def load_build(self):
+            # attributes of a class or a function would stay when the file has long been read
+            if isinstance(self.stack[-2], (type, types.FunctionType, types.BuiltinFunctionType)):
+                raise pickle.UnpicklingError(f'Unsupported attributes of {self.stack[-2]}')
+            super().load_build()
+
+        dispatch[pickle.BUILD[0]] = load_build
 
     restricted = types.ModuleType('restricted_pickle')
     restricted.Unpickler = Unpickler

@@ -98,13 +98,29 @@ class ThroughGetattr:
         return getattr, (HistoryBuffer, '__init__')
 
 
+class Attribute:
+    """Changes what a later HistoryBuffer does."""
+
+    def __reduce__(self):
+        return getattr, (HistoryBuffer, 'mean'), dict(touched=True)
+
+
 @pytest.mark.usefixtures('either_list')
-@pytest.mark.parametrize('attack', [Touch, lambda path: ThroughGetattr(), lambda path: os.system])
-def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, attack):
-    torch.save(dict(state_dict={}, meta=attack(tmp_path / 'touched')), tmp_path / 'evil.pth')
+@pytest.mark.parametrize('attack', [Touch, lambda path: ThroughGetattr(), lambda path: Attribute(), lambda path: os.system])
+@pytest.mark.parametrize('zipped', [True, False])
+def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, attack, zipped):
+    content = dict(state_dict={}, meta=attack(tmp_path / 'touched'))
+    torch.save(content, tmp_path / 'evil.pth', _use_new_zipfile_serialization=zipped)
     with pytest.raises(pickle.UnpicklingError):
         environment.load_weights_only(str(tmp_path / 'evil.pth'))
-    assert not (tmp_path / 'touched').exists()
+    assert not (tmp_path / 'touched').exists() and not hasattr(HistoryBuffer.mean, 'touched')
+
+
+@pytest.mark.usefixtures('either_list')
+def test_a_torchscript_program_is_not_run(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), tmp_path / 'evil.pth')
+    with pytest.raises(RuntimeError, match='TorchScript'):
+        environment.load_weights_only(str(tmp_path / 'evil.pth'))
 
 
 @pytest.mark.parametrize('old, gpu, fused', [(True, False, False), (True, True, True), (False, False, True)])

@@ -40,7 +40,7 @@ def read_checkpoint(path: str, trust: bool = False) -> dict:
         raise InputError(f'{path} was saved together with code that this Python does not have ({error}); '
                          'save its state_dict alone where that code is.') from error
     except pickle.UnpicklingError as error:
-        forbidden = re.search(r'GLOBAL (\S+)', str(error))
+        forbidden = re.search(r'(?:GLOBAL|Unsupported class) (\S+)', str(error))
         if not forbidden and not zipfile.is_zipfile(path):
             raise InputError(broken) from error
         raise InputError(f'The checkpoint {path} holds more than weights{f", such as {forbidden[1]}," if forbidden else ""} and could '

@@ -68,6 +68,8 @@ class ForeachEMA(ExponentialMovingAverage):
 
 def share_buffers(target: nn.Module, source: nn.Module) -> None:
     """Makes the running statistics of ``source`` those of ``target``, and keeps them so when SyncBuffersHook averages them over processes."""
+    if next(target.buffers(), None) is next(source.buffers(), None):
+        return
     if [b.device for b in target.buffers()] != [b.device for b in source.buffers()]:
         copy([*target.buffers()], [*source.buffers()])
         return
