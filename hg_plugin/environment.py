@@ -48,10 +48,10 @@ def _absence(module: str):
     try:
         import_module(module)
     except Exception as error:  # a broken package raises anything: torchvision without its CUDA libraries a RuntimeError
-        if parent not in sys.modules:  # its submodules that did import would be half a package
-            for name in [name for name in sys.modules if name.startswith(f'{parent}.')]:
+        if not hasattr(sys.modules.get(parent), '__version__'):  # its submodules that did import would be half a package
+            for name in [name for name in sys.modules if name.split('.')[0] == parent]:
                 del sys.modules[name]
-            if getattr(error, 'name', None) != parent:
+            if not (isinstance(error, ModuleNotFoundError) and error.name == parent):
                 # installed but broken: MMEngine, which asks for its version, and others take it for not installed from now on
                 sys.modules[parent] = None
         return error
@@ -148,7 +148,8 @@ def _logged_scalars() -> dict:
         **{f'{each.__module__}.{each.__qualname__}': each for each in classes},
         # as NumPy 1 and NumPy 2 spell the constructors' module, whichever of them wrote the file
         **{f'numpy.{core}.multiarray.{function.__name__}': function for function in constructors for core in ('core', '_core')},
-        **{f'{builtins}.getattr': _statistics_method for builtins in ('builtins', '__builtin__')},
+        **{f'{builtins}.{name}': value for name, value in (('getattr', _statistics_method), ('set', set))
+           for builtins in ('builtins', '__builtin__')},
         '_codecs.encode': codecs.encode,  # bytes, as the older pickles spell them
     }
 

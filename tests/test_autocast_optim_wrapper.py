@@ -1,4 +1,5 @@
 import contextlib
+import logging
 
 import pytest
 import torch
@@ -21,10 +22,15 @@ def test_autocast_is_on_where_there_is_a_gpu_that_has_bfloat16(monkeypatch, gpu,
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu is not None)
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: gpu)
     monkeypatch.setattr(torch.cuda, 'get_device_name', lambda: 'Tesla T4')
+    warnings = []
+    monkeypatch.setattr('hg_plugin.autocast_optim_wrapper.print_log', lambda text, logger, level: warnings.append(level))
     monkeypatch.setattr(torch, 'autocast', lambda *args, enabled: entered.append((*args, enabled)) or real('cpu', enabled=False))
     with wrapper.optim_context(model):
         loss = model(torch.ones(1, 2)).square().sum()
-    assert entered == [('cuda' if gpu else 'cpu', torch.bfloat16, expected)]
+    with wrapper.optim_context(model):
+        pass
+    assert entered == [('cuda' if gpu else 'cpu', torch.bfloat16, expected)] * 2
+    assert warnings == ([logging.WARNING] if gpu == (7, 5) else [])
     monkeypatch.undo()
     before = model.weight.clone()
     wrapper.update_params(loss)

@@ -2,6 +2,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -43,17 +44,23 @@ def test_a_working_package_is_not_hidden(tmp_path):
     assert out.split() == ['True', '9.9', 'False']
 
 
-def test_a_broken_package_is_stood_in_for_and_leaves_no_halves(tmp_path):
+@pytest.mark.parametrize('program, reason', [
+    ("raise RuntimeError('operator torchvision::nms does not exist')", 'RuntimeError: operator torchvision::nms does not exist'),
+    ('from torchvision import gone', "ImportError: cannot import name 'gone' from partially initialized module 'torchvision'"),
+    (None, "ModuleNotFoundError: No module named 'torchvision.transforms'"),  # the folder that an uninstallation left
+])
+def test_a_broken_package_is_stood_in_for_and_leaves_no_halves(tmp_path, program, reason):
     package = tmp_path / 'torchvision'
     package.mkdir()
-    (package / '__init__.py').write_text("from . import part\nraise RuntimeError('operator torchvision::nms does not exist')")
     (package / 'part.py').write_text('')
+    if program:
+        (package / '__init__.py').write_text(f'from . import part\n{program}')
     out = python(
         'import sys, hg_plugin; print(hg_plugin.environment.stood_in["torchvision.transforms"]);'
         'print([m for m in sys.modules if m.startswith("torchvision.")]);'
         'from mmengine.utils.dl_utils import collect_env; print("TorchVision" in collect_env())',  # as every runner does
         PYTHONPATH=os.pathsep.join([str(tmp_path), os.getcwd()]))
-    assert out.splitlines() == ['RuntimeError: operator torchvision::nms does not exist', '[]', 'False']
+    assert out.startswith(reason) and out.splitlines()[1:] == ['[]', 'False']
 
 
 @pytest.mark.skipif('torchvision.transforms' not in environment.stood_in, reason='torchvision is installed')
@@ -75,7 +82,7 @@ def either_list(request, monkeypatch):
 @pytest.mark.usefixtures('either_list')
 def test_history_buffers_load_with_weights_only(tmp_path):
     buffer = HistoryBuffer([0.5, 0.25, 1.0], [1, 1, 2])
-    content = dict(buffer=buffer, scalar=np.float64(0.1), array=np.arange(3, dtype=np.uint8), state_dict=dict(w=torch.ones(2)))
+    content = dict(buffer=buffer, scalar=np.float64(0.1), array=np.arange(3, dtype=np.uint8), seen={1}, state_dict=dict(w=torch.ones(2)))
     torch.save(content, tmp_path / 'a.pth')
     loaded = environment.load_weights_only(str(tmp_path / 'a.pth'))
     assert loaded['buffer'].mean() == buffer.mean() and loaded['buffer'].min(2) == 0.25
@@ -116,11 +123,33 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, attack, zipped):
     assert not (tmp_path / 'touched').exists() and not hasattr(HistoryBuffer.mean, 'touched')
 
 
+def test_attributes_of_a_class_are_refused_before_torch_26(monkeypatch, tmp_path):
+    monkeypatch.setattr(environment, '_has_safe_globals', lambda: False)
+    torch.save({}, tmp_path / 'empty.pth')
+    with zipfile.ZipFile(tmp_path / 'empty.pth') as source, zipfile.ZipFile(tmp_path / 'evil.pth', 'w') as target:
+        for name in source.namelist():
+            # the class, what its attributes shall be, and BUILD
+            attack = b'cmmengine.logging.history_buffer\nHistoryBuffer\n(N}X\x07\x00\x00\x00touchedK\x01stb.'
+            target.writestr(name, attack if name.endswith('data.pkl') else source.read(name))
+    with pytest.raises(pickle.UnpicklingError, match='attributes of'):
+        environment.load_weights_only(str(tmp_path / 'evil.pth'))
+    assert not hasattr(HistoryBuffer, 'touched')
+
+
 @pytest.mark.usefixtures('either_list')
 def test_a_torchscript_program_is_not_run(tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), tmp_path / 'evil.pth')
     with pytest.raises(RuntimeError, match='TorchScript'):
         environment.load_weights_only(str(tmp_path / 'evil.pth'))
+
+
+def test_versions_are_compared_as_numbers(monkeypatch):
+    monkeypatch.setattr(torch, '__version__', '2.13.0+cu130')
+    assert not environment.torch_before('2.6') and not environment.torch_before('2.13') and environment.torch_before('2.14')
+    monkeypatch.setattr(torch, '__version__', '2.5.1')
+    assert not environment._has_safe_globals()
+    monkeypatch.setattr(torch, '__version__', '2.6.0')
+    assert environment._has_safe_globals()
 
 
 @pytest.mark.parametrize('old, gpu, fused', [(True, False, False), (True, True, True), (False, False, True)])

@@ -25,10 +25,24 @@ def read_config(path: str) -> Config:
     return cfg
 
 
+def check_kinds(cfg: Config) -> None:
+    """Raises an :class:`InputError` where a number, a word or a list stands for the settings of something to build."""
+    loaders = [f'{phase}_dataloader' for phase in ('train', 'val', 'test')]
+    for place in ('model', 'model.backbone', 'model.head', 'model.head.decoder', 'model.data_preprocessor', 'optim_wrapper',
+                  'optim_wrapper.optimizer', *loaders, *(f'{loader}.dataset' for loader in loaders), 'default_hooks'):
+        part = cfg
+        for key in place.split('.'):
+            part = part.get(key)
+            if part is None:
+                break
+        if not isinstance(part, (dict, type(None))) or (part is None and place == 'model'):
+            raise InputError(f'{place} is {part!r}; give dict(...), as the configs in configs/ do.')
+
+
 def check_sizes(cfg: Config) -> None:
     """Raises an :class:`InputError` where pictures are cropped or targets drawn for another input size than the head decodes."""
-    decoder = cfg.model.get('head', {}).get('decoder') or {}
-    places = {'model.data_preprocessor.encoder': cfg.model.get('data_preprocessor', {}).get('encoder')}
+    decoder = (cfg.model.get('head') or {}).get('decoder') or {}
+    places = {'model.data_preprocessor.encoder': (cfg.model.get('data_preprocessor') or {}).get('encoder')}
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         for index, transform in enumerate((cfg.get(loader) or {}).get('dataset', {}).get('pipeline', [])):
             places[f'{loader}.dataset.pipeline.{index} ({transform.type})'] = transform.get('encoder', transform)

@@ -12,7 +12,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from ..environment import fit_optimizer_to_torch, start_cpu_processes, torch_before
 from ..errors import InputError
 from .checkpoint import check_weights, read_checkpoint, weights_of
-from .config import check_sizes, read_config
+from .config import check_kinds, check_sizes, read_config
 from .pipelines import check_pipelines
 
 
@@ -50,22 +50,16 @@ def load_config(args: Namespace) -> Config:
             raise InputError(f'--cfg-options {option} is more than numbers, words and lists of them; write it into the config.') from error
         except (KeyError, TypeError, AssertionError, ValueError, AttributeError) as error:
             raise InputError(f'--cfg-options {option} does not fit {args.config}: {error}.') from error
+    check_kinds(cfg)
     check_sizes(cfg)
     check_pipelines(cfg)
     if not isinstance(cfg.get('compile'), (bool, dict, type(None))):
         raise InputError(f'compile is {cfg.compile!r}; give True, False or arguments of torch.compile, such as dict(mode=\'max-autotune\').')
-    if cfg.get('compile') and cfg.model.get('backbone', {}).get('with_cp') and torch_before('2.9'):
-        # 2.7 and older count every batch twice in the running statistics; 2.8 was not tried
-        raise InputError(f'compile and model.backbone.with_cp need torch 2.9 to work together, and this is {torch.__version__}; leave one of them out.')
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
-    try:
-        os.makedirs(cfg.work_dir, exist_ok=True)
-    except OSError as error:
-        raise InputError(f'The work directory {cfg.work_dir} cannot be made: {error.strerror}; choose another --work-dir.') from error
     if args.data_root:
         for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             if cfg.get(loader) is not None:
@@ -91,6 +85,9 @@ def load_config(args: Namespace) -> Config:
 def train_runner(args: Namespace) -> Runner:
     """The runner of tools/train.py: MMPose's options ``--resume --amp --no-validate --auto-scale-lr`` applied to the config."""
     cfg = load_config(args)
+    if cfg.get('compile') and (cfg.model.get('backbone') or {}).get('with_cp') and torch_before('2.9'):
+        # 2.7 and older count every batch twice in the running statistics; 2.8 was not tried
+        raise InputError(f'compile and model.backbone.with_cp need torch 2.9 to work together, and this is {torch.__version__}; leave one of them out.')
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:
@@ -130,6 +127,10 @@ def build_runner(cfg: Config, config: str, checkpoint: Optional[str], resume: bo
     if resume and state and not {'meta', 'optimizer', 'message_hub'} <= state.keys():
         raise InputError(f'{checkpoint} holds weights, but not the state of a training; start from it with '
                          f'--cfg-options load_from={checkpoint} instead of --resume.')
+    try:
+        os.makedirs(cfg.work_dir, exist_ok=True)
+    except OSError as error:
+        raise InputError(f'The work directory {cfg.work_dir} cannot be made: {error.strerror}; choose another --work-dir.') from error
     try:
         runner = Runner.from_cfg(cfg)
     except InputError:

@@ -68,13 +68,15 @@ class ForeachEMA(ExponentialMovingAverage):
 
 def share_buffers(target: nn.Module, source: nn.Module) -> None:
     """Makes the running statistics of ``source`` those of ``target``, and keeps them so when SyncBuffersHook averages them over processes."""
-    if next(target.buffers(), None) is next(source.buffers(), None):
-        return
-    if [b.device for b in target.buffers()] != [b.device for b in source.buffers()]:
-        copy([*target.buffers()], [*source.buffers()])
-        return
     for mine, theirs in zip(target.modules(), source.modules()):
-        mine._buffers.update(theirs._buffers)
+        for name, buffer in theirs._buffers.items():
+            average = mine._buffers[name]
+            if average is buffer:
+                continue
+            if average.device == buffer.device:
+                mine._buffers[name] = buffer
+            else:
+                average.copy_(buffer)
 
 
 def copy(targets: List[Tensor], sources: List[Tensor]) -> None:

@@ -59,6 +59,8 @@ def test_broken_files_do_not_ask_for_trust(refusal, tmp_path):
 def test_torchscript_is_named(refusal, tmp_path):
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / 'traced.pt')
     assert 'is a TorchScript program' in refusal((tmp_path / 'traced.pt').read_bytes())
+    with pytest.raises(InputError, match='is a TorchScript program'):
+        read_checkpoint(str(tmp_path / 'traced.pt'), trust=True)
 
 
 def test_trusted_code_that_is_not_here_is_named(tmp_path):

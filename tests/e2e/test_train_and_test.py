@@ -179,6 +179,10 @@ def test_a_mistake_ends_with_one_sentence_and_exit_code_1(run, tmp_path):
     (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'model.data_preprocessor.encoder.input_size=(256,256)'),
      'model.data_preprocessor.encoder has input_size'),
     (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'model.head.decoder.heatmap_size=(64,64)'), 'has heatmap_size'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'optim_wrapper.optimizer=Adam'), "optim_wrapper.optimizer is 'Adam'; give dict"),
+    (('tools/test.py', CONFIG, '{}/other.pth', '--work-dir', '{}/work', '--cfg-options', 'optim_wrapper=3'), 'optim_wrapper is 3; give dict'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'compile=True', 'model.backbone=3'), 'model.backbone is 3; give dict'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'model=3'), 'model is 3; give dict'),
     (('tools/train.py', '{}/raises.py'), 'raises.py cannot be read: NameError'),
     (('tools/train.py', '{}/empty.py'), 'empty.py has no model'),
 ])
@@ -191,6 +195,7 @@ def test_mistakes(mistake, tmp_path, arguments, message):
     (tmp_path / 'raises.py').write_text('model = foo')
     (tmp_path / 'empty.py').write_text('')
     assert re.search(message, mistake(*(argument.format(tmp_path) for argument in arguments)))
+    assert not (tmp_path / 'work').exists()
 
 
 def test_a_torch_that_counts_batches_twice_is_refused(mistake, tmp_path, monkeypatch):

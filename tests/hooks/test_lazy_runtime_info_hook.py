@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -59,6 +61,15 @@ def test_losses_that_the_next_iteration_writes_over_are_kept(runner):
         hook.after_train_iter(run, index, outputs=dict(loss=loss, learning=0.5))
     assert run.message_hub.get_scalar('train/loss').data[0].tolist() == [0, 1, 2]
     assert run.message_hub.get_scalar('train/learning').data[0].tolist() == [0.5] * 3
+
+
+def test_losses_of_any_type_wait_without_their_graphs(runner):
+    hook = next(hook for hook in runner('types', runtime_info=dict(type='LazyRuntimeInfoHook')).hooks if type(hook).__name__ == 'LazyRuntimeInfoHook')
+    hook.waiting, hook.interval = [], 3
+    loss = torch.ones((), requires_grad=True) * 2
+    hook.after_train_iter(SimpleNamespace(train_dataloader=range(9)), 0, outputs=dict(a=loss, b=loss.bfloat16(), c=torch.tensor(3)))
+    (_, (values, )), = hook.waiting
+    assert values.tolist() == [2, 2, 3] and not values.requires_grad
 
 
 class Reads(TorchDispatchMode):

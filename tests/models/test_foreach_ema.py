@@ -57,6 +57,25 @@ def test_running_statistics_stay_the_models_when_they_are_averaged_over_processe
     assert not torch.equal(ema.module[0].weight, network()[0].weight) and ema.module[0].weight is not model[0].weight
 
 
+def test_statistics_that_a_hook_replaces_are_replaced():
+    model = network()
+    ema = ForeachEMA(model)
+    ema.update_parameters(model)
+    model[1].running_mean = torch.full((4, ), 7.)
+    ema.update_parameters(model)
+    assert torch.equal(ema.module[1].running_mean, model[1].running_mean)
+
+
+@pytest.mark.parametrize('settings', [{}, dict(update_buffers=True)], ids=str)
+def test_an_average_elsewhere_stays_there(settings):
+    model = network()
+    ema = ForeachEMA(model, device='meta', **settings)
+    for _ in range(2):
+        ema.update_parameters(model)
+    assert {tensor.device.type for tensor in ema.module.state_dict().values()} == {'meta'}
+    assert {tensor.device.type for tensor in model.state_dict().values()} == {'cpu'}
+
+
 def test_the_default_momentum_is_mmengines():
     init_default_scope('mmpose')
     model = network()
