@@ -50,6 +50,8 @@ def test_a_working_package_is_not_hidden(tmp_path):
     (None, "ModuleNotFoundError: No module named 'torchvision.transforms'"),  # the folder that an uninstallation left
 ])
 def test_a_broken_package_is_stood_in_for_and_leaves_no_halves(tmp_path, program, reason):
+    if not program and 'torchvision.transforms' not in environment.stood_in:
+        pytest.skip('torchvision is installed, and comes before an empty folder')
     package = tmp_path / 'torchvision'
     package.mkdir()
     (package / 'part.py').write_text('')
