@@ -44,11 +44,19 @@ class AutocastOptimWrapper(OptimWrapper):
         with super().optim_context(model), torch.autocast(device, torch.bfloat16, enabled=enabled):
             yield
 
+    def load_state_dict(self, state_dict: dict) -> None:
+        # whether the optimiser is fused is this machine's and this torch's affair, not that of those which wrote the checkpoint
+        saved = state_dict['param_groups']
+        if len(saved) == len(self.param_groups):  # or else torch says it
+            groups = [{**group, 'fused': own['fused']} if 'fused' in own else group for group, own in zip(saved, self.param_groups)]
+            state_dict = {**state_dict, 'param_groups': groups}
+        super().load_state_dict(state_dict)
+
     @cached_property
     def gpu_has_bfloat16(self) -> bool:
         # torch.cuda.is_bf16_supported() counts GPUs that merely emulate it
         if torch.version.hip or torch.cuda.get_device_capability() >= (8, 0):
             return True
         print_log(f'{torch.cuda.get_device_name()} does not compute in bfloat16: training goes on in float32. For float16, set '
-                  "optim_wrapper = dict(type='AmpOptimWrapper', loss_scale='dynamic').", 'current', logging.WARNING)
+                  "optim_wrapper = dict(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic').", 'current', logging.WARNING)
         return False

@@ -8,8 +8,10 @@ import codecs
 import collections
 import contextlib
 import importlib.util
+import inspect
 import pickle
 import sys
+import tarfile
 import types
 import warnings
 from importlib import import_module
@@ -165,10 +167,10 @@ def allow_mmengine_checkpoints() -> None:
 
 
 def torch_before(version: str) -> bool:
-    """Whether torch is older than ``version``, such as '2.6'."""
+    """Whether torch is older than ``version``, such as '2.6'. Builds ahead of a release, as NVIDIA's containers have, count as it."""
     import torch
     from mmengine.utils import digit_version
-    return digit_version(torch.__version__) < digit_version(version)
+    return digit_version(torch.__version__)[:2] < digit_version(version)[:2]
 
 
 def _has_safe_globals() -> bool:
@@ -186,11 +188,19 @@ def load_weights_only(path: str) -> object:
     if _has_safe_globals():
         return torch.load(path, map_location='cpu', weights_only=True)
     with open(path, 'rb') as file:
-        if not torch.serialization._is_zipfile(file):  # formats older than MMEngine, which torch restricts well
+        if not torch.serialization._is_zipfile(file):  # formats older than MMEngine; torch restricts them well, but for the oldest
+            if tarfile.is_tarfile(path):
+                raise RuntimeError(f'{path} is a tar archive')
             return torch.load(path, map_location='cpu', weights_only=True)
     if torch.serialization._is_torchscript_zip(torch._C.PyTorchFileReader(path)):
         raise RuntimeError(f'{path} is a TorchScript program')  # which torch before 2.6 would run in spite of weights_only
-    allowed = {**torch._weights_only_unpickler._get_allowed_globals(), **_logged_scalars()}
+    allowed = {
+        **torch._weights_only_unpickler._get_allowed_globals(),
+        **_logged_scalars(),
+        **{str(dtype): dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)},
+        'torch.device': torch.device,
+        'collections.Counter': collections.Counter,
+    }
 
     class Unpickler(pickle._Unpickler):  # the one in Python, because C's lets nobody look at what it builds
         dispatch = dict(pickle._Unpickler.dispatch)
@@ -224,10 +234,13 @@ def is_compiling() -> bool:
 
 
 def fit_optimizer_to_torch(cfg) -> None:
-    """Takes ``fused`` out of a config's optimiser where torch would refuse it: on CPUs, before torch 2.4."""
+    """Takes ``fused`` from a config's optimiser where torch would refuse it: of RMSprop, or on CPUs, before torch 2.4."""
     import torch
     optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
-    if optimizer.get('fused') and not torch.cuda.is_available() and torch_before('2.4'):
+    kind = getattr(torch.optim, str(optimizer.get('type')), None)
+    if kind and 'fused' not in inspect.signature(kind).parameters:
+        optimizer.pop('fused', None)
+    elif optimizer.get('fused') and not torch.cuda.is_available() and torch_before('2.4'):
         optimizer.fused = False
 
 

@@ -75,3 +75,16 @@ def test_gradients_that_are_accumulated_are_not_sent_to_other_processes():
         synced.append(len(synced) == before)
         wrapper.update_params(loss)
     assert [s for s in synced if s] == [True, True] and synced.count(False) == 4
+
+
+def test_a_checkpoint_does_not_say_whether_the_optimiser_is_fused():
+    """One of a GPU goes on on a CPU, where torch before 2.4 has no fused optimisers."""
+    model = torch.nn.Linear(2, 2)
+    wrappers = [build_optim_wrapper(model, dict(type='AutocastOptimWrapper', optimizer=dict(type='Adam', lr=0.1, fused=fused)))
+                for fused in (None, False)]
+    wrappers[0].update_params(model(torch.ones(1, 2)).square().sum())
+    state = wrappers[0].state_dict()
+    state['param_groups'][0]['fused'] = True
+    wrappers[1].load_state_dict(state)
+    assert wrappers[1].param_groups[0]['fused'] is False and len(wrappers[1].optimizer.state) == 2
+    wrappers[1].update_params(model(torch.ones(1, 2)).square().sum())

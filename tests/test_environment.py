@@ -1,7 +1,9 @@
+import collections
 import os
 import pickle
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import numpy as np
@@ -84,11 +86,12 @@ def either_list(request, monkeypatch):
 @pytest.mark.usefixtures('either_list')
 def test_history_buffers_load_with_weights_only(tmp_path):
     buffer = HistoryBuffer([0.5, 0.25, 1.0], [1, 1, 2])
-    content = dict(buffer=buffer, scalar=np.float64(0.1), array=np.arange(3, dtype=np.uint8), seen={1}, state_dict=dict(w=torch.ones(2)))
+    content = dict(buffer=buffer, scalar=np.float64(0.1), array=np.arange(3, dtype=np.uint8), state_dict=dict(w=torch.ones(2)),
+                   others=({1}, torch.uint8, torch.device('cpu'), collections.Counter('a')))
     torch.save(content, tmp_path / 'a.pth')
     loaded = environment.load_weights_only(str(tmp_path / 'a.pth'))
     assert loaded['buffer'].mean() == buffer.mean() and loaded['buffer'].min(2) == 0.25
-    assert loaded['scalar'] == content['scalar'] and (loaded['array'] == content['array']).all()
+    assert loaded['others'] == content['others'] and loaded['scalar'] == content['scalar'] and (loaded['array'] == content['array']).all()
 
 
 class Touch:
@@ -145,9 +148,19 @@ def test_a_torchscript_program_is_not_run(tmp_path):
         environment.load_weights_only(str(tmp_path / 'evil.pth'))
 
 
+@pytest.mark.usefixtures('either_list')
+def test_a_tar_archive_is_not_unpacked(tmp_path):
+    with tarfile.open(tmp_path / 'evil.pth', 'w') as archive:
+        archive.add(__file__, 'storages')
+    with pytest.raises((RuntimeError, pickle.UnpicklingError)):
+        environment.load_weights_only(str(tmp_path / 'evil.pth'))
+
+
 def test_versions_are_compared_as_numbers(monkeypatch):
     monkeypatch.setattr(torch, '__version__', '2.13.0+cu130')
     assert not environment.torch_before('2.6') and not environment.torch_before('2.13') and environment.torch_before('2.14')
+    monkeypatch.setattr(torch, '__version__', '2.6.0a0+df5bbc09d1.nv24.12')  # as NVIDIA's containers have
+    assert not environment.torch_before('2.6') and environment.torch_before('2.7')
     monkeypatch.setattr(torch, '__version__', '2.5.1')
     assert not environment._has_safe_globals()
     monkeypatch.setattr(torch, '__version__', '2.6.0')
@@ -162,6 +175,12 @@ def test_optimisers_are_fused_where_torch_can(monkeypatch, old, gpu, fused):
     environment.fit_optimizer_to_torch(cfg)
     assert cfg.optim_wrapper.optimizer.fused == fused
     environment.fit_optimizer_to_torch(Config())
+
+
+def test_optimisers_that_are_never_fused_are_not_told_to_be():
+    cfg = Config(dict(optim_wrapper=dict(optimizer=dict(type='RMSprop', fused=True))))
+    environment.fit_optimizer_to_torch(cfg)
+    assert 'fused' not in cfg.optim_wrapper.optimizer
 
 
 def test_the_report_for_a_bug(run):

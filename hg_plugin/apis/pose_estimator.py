@@ -241,7 +241,7 @@ class PoseEstimator:
         return device
 
     def _check(self, flip_test: bool, scales: Sequence[float], heatmaps: bool) -> None:
-        if not isinstance(flip_test, bool):
+        if not isinstance(flip_test, (bool, np.bool_)):
             raise InputError(f'flip_test is {flip_test!r}; give True or False.')
         if not isinstance(scales, list) or not scales or not all(
                 isinstance(scale, Real) and 0.1 <= scale <= 10 for scale in scales):

@@ -7,6 +7,10 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 
+# stands for a value that is not fetched yet
+ON_DEVICE = object()
+
+
 @HOOKS.register_module()
 class LazyRuntimeInfoHook(RuntimeInfoHook):
     """MMEngine's ``RuntimeInfoHook`` without its reading of every loss in every iteration, for which the GPU has to come to rest.
@@ -27,7 +31,7 @@ class LazyRuntimeInfoHook(RuntimeInfoHook):
         tensors = {key: value.detach().float().reshape(()) for key, value in (outputs or {}).items() if isinstance(value, torch.Tensor)}
         # a copy, because in CUDA graphs the next iteration writes its losses to the same place
         stacked = [torch.stack([*tensors.values()])] if tensors else []
-        self.waiting.append(({**(outputs or {}), **dict.fromkeys(tensors)}, stacked))
+        self.waiting.append(({**(outputs or {}), **dict.fromkeys(tensors, ON_DEVICE)}, stacked))
         if self.every_n_inner_iters(batch_idx, self.interval) or self.end_of_epoch(runner.train_dataloader, batch_idx):
             self.fetch(runner)
 
@@ -42,5 +46,5 @@ class LazyRuntimeInfoHook(RuntimeInfoHook):
         values = iter(torch.cat(stacked).tolist() if stacked else ())
         for outputs, _ in self.waiting:
             for key, value in outputs.items():
-                runner.message_hub.update_scalar(f'train/{key}', next(values) if value is None else value)
+                runner.message_hub.update_scalar(f'train/{key}', next(values) if value is ON_DEVICE else value)
         self.waiting = []

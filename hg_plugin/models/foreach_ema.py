@@ -15,7 +15,8 @@ class ForeachEMA(ExponentialMovingAverage):
     """MMEngine's ``ExponentialMovingAverage`` or MMPose's ``ExpMomentumEMA``, the same but for rounding, with all weights in one go.
 
     Those two compute a weight at a time and ask the GPU for their step counter, in every iteration or, MMPose's, once for every
-    weight in every iteration. Here it is counted on the host too. Checkpoints are theirs and fit all three. In a config:
+    weight in every iteration. Here it is counted on the host too. Without ``update_buffers``, running statistics are the model's own
+    tensors, where both are on one device. Checkpoints are theirs and fit all three. In a config:
     ``custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', ema_type='ForeachEMA')]``.
 
     Args:
