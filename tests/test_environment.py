@@ -94,6 +94,23 @@ def test_history_buffers_load_with_weights_only(tmp_path):
     assert loaded['others'] == content['others'] and loaded['scalar'] == content['scalar'] and (loaded['array'] == content['array']).all()
 
 
+def rewrite_pickle(source, target, rewrite):
+    """Copies a checkpoint with another pickle in it."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, 'w') as new:
+        for name in old.namelist():
+            new.writestr(name, rewrite(old.read(name)) if name.endswith('data.pkl') else old.read(name))
+
+
+@pytest.mark.usefixtures('either_list')
+@pytest.mark.parametrize('core', [b'core', b'_core'])
+def test_checkpoints_of_either_numpy_are_read(tmp_path, core):
+    torch.save(np.float64(0.1), tmp_path / 'here.pth')
+    own = b'_core' if b'_core' in zipfile.ZipFile(tmp_path / 'here.pth').read('here/data.pkl') else b'core'
+    rewrite_pickle(tmp_path / 'here.pth', tmp_path / 'there.pth',
+                   lambda pickled: pickled.replace(b'numpy.%s.multiarray' % own, b'numpy.%s.multiarray' % core))
+    assert environment.load_weights_only(str(tmp_path / 'there.pth')) == 0.1
+
+
 class Touch:
 
     def __init__(self, path):
@@ -131,11 +148,9 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, attack, zipped):
 def test_attributes_of_a_class_are_refused_before_torch_26(monkeypatch, tmp_path):
     monkeypatch.setattr(environment, '_has_safe_globals', lambda: False)
     torch.save({}, tmp_path / 'empty.pth')
-    with zipfile.ZipFile(tmp_path / 'empty.pth') as source, zipfile.ZipFile(tmp_path / 'evil.pth', 'w') as target:
-        for name in source.namelist():
-            # the class, what its attributes shall be, and BUILD
-            attack = b'cmmengine.logging.history_buffer\nHistoryBuffer\n(N}X\x07\x00\x00\x00touchedK\x01stb.'
-            target.writestr(name, attack if name.endswith('data.pkl') else source.read(name))
+    # the class, what its attributes shall be, and BUILD
+    attack = b'cmmengine.logging.history_buffer\nHistoryBuffer\n(N}X\x07\x00\x00\x00touchedK\x01stb.'
+    rewrite_pickle(tmp_path / 'empty.pth', tmp_path / 'evil.pth', lambda pickled: attack)
     with pytest.raises(pickle.UnpicklingError, match='attributes of'):
         environment.load_weights_only(str(tmp_path / 'evil.pth'))
     assert not hasattr(HistoryBuffer, 'touched')

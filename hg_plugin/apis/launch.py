@@ -1,6 +1,7 @@
 """From a config file and command-line options to a stock MMEngine runner; what tools/train.py and tools/test.py share."""
 import os
 import os.path as osp
+import traceback
 from argparse import ArgumentParser, Namespace
 from typing import Optional
 
@@ -136,7 +137,8 @@ def build_runner(cfg: Config, config: str, checkpoint: Optional[str], resume: bo
     except InputError:
         raise
     except (KeyError, TypeError, AttributeError, AssertionError, ValueError) as error:
-        raise InputError(f'{config} builds no model or runner: {type(error).__name__}: {error}; correct it or --cfg-options.') from error
+        reason = str(error) or traceback.extract_tb(error.__traceback__)[-1].line  # MMEngine asserts without a word
+        raise InputError(f'{config} builds no model or runner: {type(error).__name__}: {reason}; correct it or --cfg-options.') from error
     if state:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         weights = weights_of(state, checkpoint)

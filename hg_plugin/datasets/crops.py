@@ -273,7 +273,10 @@ def _write_crops(crops: List[Crop], quality: int, num_workers: int, out: str) ->
 
 
 def _size(num_bytes: float) -> str:
-    return f'{num_bytes / 1e9:,.1f} GB' if num_bytes >= 1e9 else f'{num_bytes / 1e6:,.0f} MB'
+    for unit, factor in (('GB', 1e9), ('MB', 1e6)):
+        if num_bytes >= factor:
+            return f'{num_bytes / factor:,.1f} {unit}'
+    return f'{num_bytes / 1e3:,.0f} kB'
 
 
 def _write_annotations(dataset, crops: List[Crop], out: str) -> None:

@@ -380,12 +380,14 @@ def test_a_file_that_differs_from_torch_is_not_written(trained, tmp_path, monkey
     assert list(tmp_path.iterdir()) == [out] and out.read_text() == 'from before'
 
 
-def test_missing_packages_are_named(trained, tmp_path, monkeypatch):
+@pytest.mark.parametrize('format, name, package', [
+    ('onnx', 'small.onnx', 'onnxscript'), ('openvino', 'small.xml', 'openvino'), ('ncnn', 'small.param', 'pnnx'), ('ncnn', 'small.param', 'ncnn')])
+def test_missing_packages_are_named(trained, tmp_path, monkeypatch, format, name, package):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        'importlib.util.find_spec', lambda name, *args: None if name == 'onnxscript' else find_spec(name, *args))
-    with pytest.raises(InputError, match='pip install .*onnxscript'):
-        export(*trained, str(tmp_path / 'small.onnx'))
+        'importlib.util.find_spec', lambda name, *args: None if name == package else find_spec(name, *args))
+    with pytest.raises(InputError, match=f'pip install .*{package}'):
+        export(*trained, str(tmp_path / name), format=format)
     assert not list(tmp_path.iterdir())
 
 

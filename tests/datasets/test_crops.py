@@ -159,10 +159,18 @@ def test_mistakes(config, sample_set, tmp_path):
 def test_a_disk_that_is_too_small_is_told_before_the_work(config, sample_set, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=1000))
     picture = next((sample_set / 'images').iterdir())
-    picture.write_bytes(picture.read_bytes()[:500])  # those that fail tell nothing about the size of the others
-    with pytest.raises(InputError, match=r'has 0 MB free, and the crops need about \d+ MB; choose another disk'):
-        make_crops(config(sample_set), str(tmp_path / 'crops'))
-    assert 'free: 0 MB' in capsys.readouterr().out
+    picture.write_bytes(picture.read_bytes()[:500])
+    crops = tmp_path / 'crops'
+    with pytest.raises(InputError, match=r'has 1 kB free, and the crops need about [\d.]+ MB; choose another disk'):
+        make_crops(config(sample_set), str(crops))
+    assert 'free: 1 kB' in capsys.readouterr().out
+    # those that fail tell nothing about the size of the others
+    sizes = [path.stat().st_size for path in (crops / 'images').rglob('*.*')]
+    assert len(sizes) == 8
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=sum(sizes) * 1.1))
+    shutil.rmtree(crops)
+    with pytest.raises(InputError, match='choose another disk'):
+        make_crops(config(sample_set), str(crops))
 
 
 def test_a_person_outside_the_picture_stops_nobody(config, sample_set, tmp_path):

@@ -174,6 +174,7 @@ def test_a_mistake_ends_with_one_sentence_and_exit_code_1(run, tmp_path):
     (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'load_from={}/other.pth'), 'No weight in .*other.pth'),
     (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'epochs'), '--cfg-options epochs: give KEY=VALUE'),
     (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'model.backbone.num_stack=3'), 'builds no model or runner.*num_stack'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'default_hooks.tf32=None'), 'builds no model or runner.*assert hook is not None'),
     (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'train_dataloader.dataset.pipeline.3.input_size=(256,256)'),
      'pipeline.3 .TopdownWarp. has input_size'),
     (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'model.data_preprocessor.encoder.input_size=(256,256)'),
