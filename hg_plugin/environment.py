@@ -7,6 +7,7 @@ from them that no hourglass ever calls, so stand-ins are put in their place whil
 import codecs
 import collections
 import contextlib
+import functools
 import importlib.util
 import inspect
 import pickle
@@ -108,6 +109,18 @@ def import_mmpose() -> None:
                 import_module(module)
         # Afterwards, because it looks for MMDetection in a `try` block and must not find a stand-in.
         import_module('mmpose.apis')
+
+
+def draw_circles_with_new_numpy() -> None:
+    """Lets MMPose 1.3's visualiser draw keypoints: it hands their radius over as an array of one, of which NumPy 2.5 makes no number."""
+    from mmpose.visualization.opencv_backend_visualizer import OpencvBackendVisualizer
+    stock = OpencvBackendVisualizer.draw_circles
+
+    @functools.wraps(stock)
+    def draw_circles(self, center, radius, *args, **kwargs):
+        return stock(self, center, radius.squeeze() if self.backend == 'opencv' else radius, *args, **kwargs)
+
+    OpencvBackendVisualizer.draw_circles = draw_circles
 
 
 def find_plugin_configs() -> None:

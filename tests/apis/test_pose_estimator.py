@@ -85,7 +85,7 @@ def assert_agree(poses, keypoints, scores):
     """A codec may turn rounding into a pixel where a random network's heatmap is flat, but not often."""
     np.testing.assert_allclose(poses.scores, scores, atol=1e-5)
     distances = np.linalg.norm(poses.keypoints - keypoints, axis=-1)
-    assert np.mean(distances < 1e-2) > 0.95, distances
+    assert np.mean(distances < 1e-2) > 0.9, distances
 
 
 @pytest.mark.parametrize('flip_test', [False, True])

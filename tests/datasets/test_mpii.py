@@ -1,5 +1,6 @@
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -94,7 +95,9 @@ def test_mmposes_visualiser_draws_it(sample_set, tmp_path):
     visualizer = VISUALIZERS.build(dict(type='PoseLocalVisualizer', name='mpii', save_dir=str(tmp_path)))
     visualizer.set_dataset_meta(dataset.metainfo)
     blank = np.zeros((720, 1280, 3), np.uint8)
-    drawn = visualizer.add_datasample('a', blank, dataset[0]['data_samples'], draw_pred=False, draw_bbox=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', DeprecationWarning)  # what NumPy 1.26 warns of, NumPy 2.5 refuses
+        drawn = visualizer.add_datasample('a', blank, dataset[0]['data_samples'], draw_pred=False, draw_bbox=False)
     x, y = dataset.get_data_info(0)['keypoints'][0, 9].astype(int)
     assert drawn[y - 2:y + 3, x - 2:x + 3].any()
 
