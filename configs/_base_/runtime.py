@@ -29,8 +29,8 @@ env_cfg = dict(
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='PoseLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True, num_digits=6)
-# MMEngine compiles the training step where a config says compile = True, or dict(mode='max-autotune') and other arguments of torch.compile:
-# faster steps, after minutes of compilation. There is no False here, because a dict could not replace it.
+# MMEngine compiles the training step, for minutes, where a config says compile = True, or dict(mode='max-autotune') and other arguments of
+# torch.compile. There is no False here, because a dict could not replace it.
 log_level = 'INFO'
 load_from = None
 resume = False
