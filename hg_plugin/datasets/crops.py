@@ -130,7 +130,8 @@ def write_crop(crop: Crop, quality: int) -> int:
         window = np.zeros((1, 1, 3), np.uint8)
     if crop.factor < 1:
         window = cv2.resize(window, None, fx=crop.factor, fy=crop.factor, interpolation=cv2.INTER_AREA)
-    _, data = cv2.imencode(osp.splitext(crop.path)[1], window, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    extension = osp.splitext(crop.path)[1]
+    _, data = cv2.imencode(extension, window, [cv2.IMWRITE_JPEG_QUALITY, quality] if extension == '.jpg' else [])
     with replacing(crop.path) as file:
         file.write(data)
     return len(data)

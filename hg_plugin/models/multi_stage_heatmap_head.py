@@ -65,9 +65,10 @@ class MultiStageHeatmapHead(BaseHead):
         stage_weights: S factors of the stages' losses. Defaults to None: 1 each, as in the paper.
         decoder: MMPose's codec that turns heatmaps into keypoints. Defaults to None, which suffices for training.
         init_cfg: MMEngine's initialisation config. Defaults to a normal distribution of deviation 0.001, as in ``CPMHead``.
+        deconv_out_channels: Of ``CPMHead``, whose deconvolutions this head does not have. Defaults to None, as in the hourglass's configs.
 
     Raises:
-        InputError: where stages, keypoints or heatmap sizes of head, backbone and targets differ.
+        InputError: for ``deconv_out_channels``, and where stages, keypoints or heatmap sizes of head, backbone and targets differ.
     """
 
     _version = 2
@@ -80,8 +81,12 @@ class MultiStageHeatmapHead(BaseHead):
                  loss: Union[ConfigType, List[ConfigType]] = dict(type='KeypointMSELoss', use_target_weight=True),
                  stage_weights: Optional[Sequence[float]] = None,
                  decoder: OptConfigType = None,
-                 init_cfg: OptConfigType = dict(type='Normal', layer='Conv2d', std=0.001)):
+                 init_cfg: OptConfigType = dict(type='Normal', layer='Conv2d', std=0.001),
+                 deconv_out_channels: Optional[Sequence[int]] = None):
         super().__init__(init_cfg)
+        if deconv_out_channels:
+            raise InputError(f'MultiStageHeatmapHead: deconv_out_channels is {deconv_out_channels}, but it has no deconvolutions; leave it out, or '
+                             'keep CPMHead.')
         self.num_stages = num_stages
         self.out_channels = out_channels
         self.stage_weights = tuple(stage_weights or [1.] * num_stages)

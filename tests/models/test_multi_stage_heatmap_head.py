@@ -1,6 +1,10 @@
+from pathlib import Path
+
+import mmpose
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData, PixelData
 from mmpose.evaluation.functional import pose_pck_accuracy
@@ -85,14 +89,18 @@ def test_it_takes_the_place_of_cpm_head():
     torch.manual_seed(0)
     backbone = POSE_MODELS.build(dict(type='HourglassNet', num_stacks=2, downsample_times=2, stage_channels=(256, ) * 3,
                                       stage_blocks=(1, ) * 3))
-    config = dict(in_channels=256, out_channels=16, num_stages=2, loss=dict(type='KeypointMSELoss', use_target_weight=True))
-    theirs = POSE_MODELS.build(dict(type='CPMHead', deconv_out_channels=None, **config))
-    ours = POSE_MODELS.build(dict(type='MultiStageHeatmapHead', **config))
+    stock = Config.fromfile(Path(mmpose.__file__).parent /
+                            '.mim/configs/body_2d_keypoint/topdown_heatmap/mpii/td-hm_hourglass52_8xb64-210e_mpii-256x256.py').model.head
+    config = dict(stock, num_stages=2, decoder=None)
+    theirs = POSE_MODELS.build(config)
+    ours = POSE_MODELS.build(dict(config, type='MultiStageHeatmapHead'))
     ours.load_state_dict(theirs.state_dict())
     with torch.no_grad():
         features = backbone(torch.randn(2, 3, 96, 64))
         expected, got = theirs.loss(features, samples(2)), ours.loss(features, samples(2))
     assert (got['loss_stage0'] + got['loss_stage1']).item() == pytest.approx(expected['loss_kpt'].item(), abs=1e-6)
+    with pytest.raises(InputError, match='it has no deconvolutions'):
+        POSE_MODELS.build(dict(config, type='MultiStageHeatmapHead', deconv_out_channels=(256, )))
 
 
 @pytest.mark.parametrize('codec', CODECS)
