@@ -1,6 +1,6 @@
 """A heatmap head with a loss on every stage: intermediate supervision, Section 3.2 of the stacked hourglass paper."""
 from collections.abc import Mapping
-from typing import Dict, List, Optional, Sequence, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmcv.cnn import build_conv_layer
@@ -16,30 +16,41 @@ from torch import Tensor, nn
 from ..errors import InputError
 
 
-def heatmap_pck(pred: Tensor, target: Tensor, weights: Tensor, thr: float = 0.05) -> Tensor:
-    """Share of keypoints whose heatmaps peak at the right place, averaged over keypoints; computed where the heatmaps are.
-
-    The same figure as ``mmpose.evaluation.functional.pose_pck_accuracy``, which copies all heatmaps to the host.
+def heatmap_peaks(heatmaps: Tensor) -> Tuple[Tensor, Tensor]:
+    """Maximum of every heatmap and where it lies, found once, where the heatmaps are.
 
     Args:
-        pred: (N, K, H, W) predicted heatmaps.
-        target: (N, K, H, W) target heatmaps.
+        heatmaps: (N, K, H, W).
+
+    Returns:
+        Maxima (N, K) in float32, and places (N, K, 2), x and y as shares of width and height. Heatmaps without a positive value
+        peak at pixel (-1, -1), as in ``mmpose.codecs.utils.get_heatmap_maximum``.
+    """
+    height, width = heatmaps.shape[-2:]
+    values, index = heatmaps.flatten(2).max(dim=2)
+    values = values.float()
+    # in shares of the size; a tensor of the two sizes would have to come from the host
+    xy = torch.stack([index % width / width, index.div(width, rounding_mode='floor') / height], dim=2)
+    empty = torch.stack([torch.full_like(values, -1 / width), torch.full_like(values, -1 / height)], dim=2)
+    return values, torch.where(values.unsqueeze(2) > 0, xy, empty)
+
+
+def peak_pck(pred: Tensor, target: Tensor, weights: Tensor, thr: float = 0.05) -> Tensor:
+    """Share of heatmaps that peak at the right place, averaged over keypoints.
+
+    With :func:`heatmap_peaks` the same figure as ``mmpose.evaluation.functional.pose_pck_accuracy``, which copies all heatmaps to
+    the host.
+
+    Args:
+        pred: (N, K, 2) places of the predicted peaks, see :func:`heatmap_peaks`.
+        target: (N, K, 2) places of the right ones.
         weights: (N, K); keypoints of weight 0 do not count.
         thr: Largest distance of a right peak, as a share of the heatmap's width and height. Defaults to 0.05.
 
     Returns:
         A scalar tensor in [0, 1]; 0 where no keypoint counts.
     """
-    height, width = pred.shape[-2:]
-
-    def peaks(heatmaps: Tensor) -> Tensor:
-        values, index = heatmaps.flatten(2).max(dim=2)
-        # in shares of the size; a tensor of the two sizes would have to come from the host
-        xy = torch.stack([index % width / width, index.div(width, rounding_mode='floor') / height], dim=2)
-        empty = torch.stack([torch.full_like(values, -1 / width), torch.full_like(values, -1 / height)], dim=2)
-        return torch.where(values.unsqueeze(2) > 0, xy, empty)
-
-    distance = (peaks(pred) - peaks(target)).norm(dim=2)
+    distance = (pred - target).norm(dim=2)
     counted = weights > 0
     right = ((distance < thr) & counted).sum(dim=0)
     total = counted.sum(dim=0)
@@ -127,7 +138,7 @@ class MultiStageHeatmapHead(BaseHead):
 
         Returns:
             ``loss_stage0`` .. ``loss_stage{S-1}``; ``heatmap_peak``, the mean maximum of the last stage's heatmaps of annotated
-            keypoints, which stays near 0 when a training has collapsed to empty heatmaps; and ``acc_pose``, see :func:`heatmap_pck`.
+            keypoints, which stays near 0 when a training has collapsed to empty heatmaps; and ``acc_pose``, see :func:`peak_pck`.
         """
         all_heatmaps = self.forward(feats)
         if isinstance(batch_data_samples, Mapping):
@@ -148,10 +159,10 @@ class MultiStageHeatmapHead(BaseHead):
         }
         if train_cfg.get('compute_acc', True):
             with torch.no_grad():
-                last, counted = all_heatmaps[-1].detach(), weights > 0
-                peaks = last.flatten(2).amax(dim=2).float()
-                losses['heatmap_peak'] = (peaks * counted).sum() / counted.sum().clamp(min=1)
-                losses['acc_pose'] = heatmap_pck(last, targets, weights)
+                maxima, places = heatmap_peaks(all_heatmaps[-1].detach())
+                counted = weights > 0
+                losses['heatmap_peak'] = (maxima * counted).sum() / counted.sum().clamp(min=1)
+                losses['acc_pose'] = peak_pck(places, heatmap_peaks(targets)[1], weights)
         return losses
 
     def predict(self, feats: Features, batch_data_samples: OptSampleList, test_cfg: OptConfigType = {}) -> Predictions:
