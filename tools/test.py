@@ -2,7 +2,7 @@
 """Tests a checkpoint and prints its PCKh: python tools/test.py CONFIG CHECKPOINT [options], with MMPose's options."""
 from argparse import ArgumentParser
 
-from hg_plugin.apis.launch import add_common_options, test_runner
+from hg_plugin.apis.launch import add_common_options, test
 from hg_plugin.errors import command
 from mmengine import dump
 
@@ -15,7 +15,7 @@ def main():
     parser.add_argument('--dump', help='write all predictions to this .pkl file')
     parser.add_argument('--out', help='write the figures to this .json, .yml or .pkl file')
     args = parser.parse_args()
-    metrics = test_runner(args).test()
+    metrics = test(args)
     if args.out:
         dump(metrics, args.out)
 

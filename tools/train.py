@@ -2,7 +2,7 @@
 """Trains a model: python tools/train.py CONFIG [options], with MMPose's options."""
 from argparse import ArgumentParser
 
-from hg_plugin.apis.launch import add_common_options, train_runner
+from hg_plugin.apis.launch import add_common_options, train
 from hg_plugin.errors import command
 
 
@@ -14,7 +14,7 @@ def main():
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument('--no-validate', action='store_true', help='do not validate while training')
     parser.add_argument('--auto-scale-lr', action='store_true', help="scale the learning rate to this run's batch size")
-    train_runner(parser.parse_args()).train()
+    train(parser.parse_args())
 
 
 if __name__ == '__main__':

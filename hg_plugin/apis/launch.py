@@ -1,9 +1,11 @@
 """From a config file and command-line options to a stock MMEngine runner; what tools/train.py and tools/test.py share."""
+import contextlib
+import inspect
 import os
 import os.path as osp
 import traceback
 from argparse import ArgumentParser, Namespace
-from typing import Optional
+from typing import Dict, Optional
 
 import torch
 from mmengine.config import Config, DictAction
@@ -13,7 +15,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from ..environment import fit_optimizer_to_torch, start_cpu_processes, torch_before
 from ..errors import InputError
 from .checkpoint import check_weights, read_checkpoint, weights_of
-from .config import check_kinds, check_sizes, read_config
+from .config import CONFIG_ERRORS, building, check_kinds, check_sizes, check_training, config_mistake, read_config
 from .pipelines import check_pipelines
 
 
@@ -83,14 +85,26 @@ def load_config(args: Namespace) -> Config:
     return cfg
 
 
+def train(args: Namespace) -> None:
+    """What tools/train.py does: MMPose's options ``--resume --amp --no-validate --auto-scale-lr`` applied to the config, and a training.
+
+    Raises:
+        InputError: for options, a config or a checkpoint that nothing can be trained with.
+    """
+    runner = train_runner(args)
+    with building_late(args.config):
+        runner.train()
+
+
 def train_runner(args: Namespace) -> Runner:
-    """The runner of tools/train.py: MMPose's options ``--resume --amp --no-validate --auto-scale-lr`` applied to the config."""
+    """The runner of :func:`train`; an :class:`InputError` where the config builds none."""
     cfg = load_config(args)
     if cfg.get('compile') and (cfg.model.get('backbone') or {}).get('with_cp') and torch_before('2.9'):
         # 2.7 and older count every batch twice in the running statistics; 2.8 was not tried
         raise InputError(f'compile and model.backbone.with_cp need torch 2.9 to work together, and this is {torch.__version__}; leave one of them out.')
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    check_training(cfg)
     if args.amp:
         if not torch.cuda.is_available():
             raise InputError('--amp needs a GPU, and torch finds none; leave it out.')
@@ -132,13 +146,8 @@ def build_runner(cfg: Config, config: str, checkpoint: Optional[str], resume: bo
         os.makedirs(cfg.work_dir, exist_ok=True)
     except OSError as error:
         raise InputError(f'The work directory {cfg.work_dir} cannot be made: {error.strerror}; choose another --work-dir.') from error
-    try:
+    with building(config, 'model or runner'):
         runner = Runner.from_cfg(cfg)
-    except InputError:
-        raise
-    except (KeyError, TypeError, AttributeError, AssertionError, ValueError) as error:
-        reason = str(error) or traceback.extract_tb(error.__traceback__)[-1].line  # MMEngine asserts without a word
-        raise InputError(f'{config} builds no model or runner: {type(error).__name__}: {reason}; correct it or --cfg-options.') from error
     if state:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         weights = weights_of(state, checkpoint)
@@ -150,8 +159,32 @@ def build_runner(cfg: Config, config: str, checkpoint: Optional[str], resume: bo
     return runner
 
 
+@contextlib.contextmanager
+def building_late(config: str):
+    """As :func:`building`, for a runner's start: MMEngine builds data sets, loops, optimisers and metrics only then. Other errors pass."""
+    try:
+        yield
+    except (*CONFIG_ERRORS, RuntimeError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        builds = any(frame.filename == inspect.getfile(Runner) and frame.name.startswith('build_') for frame in frames)
+        if not builds or isinstance(error, InputError):
+            raise
+        raise config_mistake(config, 'training or test', error) from error
+
+
+def test(args: Namespace) -> Dict[str, float]:
+    """What tools/test.py does: a test with all of the checkpoint's weights. Returns the figures by name.
+
+    Raises:
+        InputError: for options, a config or a checkpoint that nothing can be tested with.
+    """
+    runner = test_runner(args)
+    with building_late(args.config):
+        return runner.test()
+
+
 def test_runner(args: Namespace) -> Runner:
-    """The runner of tools/test.py, which loads all of the checkpoint's weights; an :class:`InputError` where they do not fit."""
+    """The runner of :func:`test`; an :class:`InputError` where the config builds none, and where the weights do not fit."""
     if args.dump and not args.dump.endswith(('.pkl', '.pickle')):
         raise InputError(f'--dump {args.dump}: the file must end in .pkl or .pickle.')
     if args.out and not args.out.endswith(('.json', '.yml', '.yaml', '.pkl')):

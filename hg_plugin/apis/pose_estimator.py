@@ -23,7 +23,7 @@ from ..errors import InputError
 from ..models.reparameterize import reparameterize
 from ..models.stacked_hourglass import StackedHourglass
 from .checkpoint import check_weights, read_checkpoint, weights_of
-from .config import read_config
+from .config import building, read_config
 from .pictures import PictureError, as_bgr, read_picture
 
 Picture = Union[str, PathLike, np.ndarray]
@@ -91,7 +91,8 @@ class PoseEstimator:
         # where a codec also predicts offsets, a keypoint has three channels
         self._channels = 3 if getattr(decoder, 'heatmap_type', None) == 'combined' else 1
         self.num_keypoints = self.model.head.out_channels // self._channels
-        self.pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
+        with building(self.config, 'test pipeline'):
+            self.pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
         self._use_udp = any(getattr(transform, 'use_udp', False) for transform in self.pipeline.transforms)
         meta = self._load(str(checkpoint))
         self._dataset_meta = meta or self._describe(cfg)
@@ -198,7 +199,8 @@ class PoseEstimator:
         for key in ('model', 'test_dataloader'):
             if cfg.get(key) is None:
                 raise InputError(f'The config file {self.config} has no {key}, which inference needs; set it.')
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        with building(self.config, 'model'):
+            model = revert_sync_batchnorm(MODELS.build(cfg.model))
         if not isinstance(model, TopdownPoseEstimator):
             raise InputError(f'{self.config} is of a {type(model).__name__}; give a config of a TopdownPoseEstimator.')
         decoder = getattr(model.head, 'decoder', None) if model.with_head else None

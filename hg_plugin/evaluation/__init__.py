@@ -1,11 +1,11 @@
 """PCKh as the stacked hourglass paper reports it: the arithmetic, the metric, prediction files and the plot."""
 from .mpii_pckh import MPIIPCKh
 from .mpii_submission import MPIISubmission
-from .pckh import THRESHOLDS, pckh, pckh_curves, pckh_figures, pckh_table
+from .pckh import FIGURES, THRESHOLDS, pckh, pckh_curves, pckh_figures, pckh_table
 from .plot import check_plot_file, plot_pckh
 from .predictions import load_ground_truth, load_predictions, save_predictions
 
 __all__ = [
-    'MPIIPCKh', 'MPIISubmission', 'THRESHOLDS', 'check_plot_file', 'load_ground_truth', 'load_predictions', 'pckh', 'pckh_curves',
+    'FIGURES', 'MPIIPCKh', 'MPIISubmission', 'THRESHOLDS', 'check_plot_file', 'load_ground_truth', 'load_predictions', 'pckh', 'pckh_curves',
     'pckh_figures', 'pckh_table', 'plot_pckh', 'save_predictions'
 ]

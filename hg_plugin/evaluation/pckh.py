@@ -21,6 +21,7 @@ COLUMNS = {
     'Knee': [1, 4],
     'Ankle': [0, 5],
 }
+FIGURES = (*COLUMNS, 'Mean', 'Mean@0.1', 'AUC')
 SCORED_JOINTS = [0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15]
 MEAN_WEIGHTS = dict(annotations='Mean weighted by annotations', equal='Mean of the joints with equal weights')
 # A division, because steps of 0.01 that are added up miss 0.1 and 0.5 by a rounding error, and `<=` would see it.

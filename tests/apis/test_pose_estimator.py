@@ -321,6 +321,8 @@ def test_wrong_files_and_devices(files, tmp_path):
     (tmp_path / 'cut.pth').write_bytes(Path(checkpoint).read_bytes()[:5000])
     (tmp_path / 'wrong.py').write_text('model = dict(')
     (tmp_path / 'nothing.py').write_text('x = 1')
+    (tmp_path / 'stack.py').write_text(f'_base_ = ["{config}"]\nmodel = dict(backbone=dict(num_stack=3))')
+    (tmp_path / 'warp.py').write_text(f'_base_ = ["{config}"]\ntest_dataloader = dict(dataset=dict(pipeline=[dict(type="Warp")]))')
     (tmp_path / 'regression.py').write_text(
         f'_base_ = ["{config}"]\n'
         'model = dict(head=dict(_delete_=True, type="RegressionHead", in_channels=16, num_joints=16,\n'
@@ -333,6 +335,8 @@ def test_wrong_files_and_devices(files, tmp_path):
         ((tmp_path / 'none.py', checkpoint), 'does not exist'),
         ((tmp_path / 'wrong.py', checkpoint), 'cannot be read'),
         ((tmp_path / 'nothing.py', checkpoint), 'has no model'),
+        ((tmp_path / 'stack.py', checkpoint), "stack.py builds no model: TypeError: .*'num_stack'"),
+        ((tmp_path / 'warp.py', checkpoint), "warp.py builds no test pipeline: KeyError: 'Warp is not in"),
         ((tmp_path / 'regression.py', checkpoint), 'decoder is RegressionLabel'),
         ((None, checkpoint), 'config file None does not exist'),
         ((config, None), 'checkpoint None does not exist'),

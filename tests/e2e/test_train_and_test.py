@@ -175,6 +175,17 @@ def test_a_mistake_ends_with_one_sentence_and_exit_code_1(run, tmp_path):
     (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'epochs'), '--cfg-options epochs: give KEY=VALUE'),
     (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'model.backbone.num_stack=3'), 'builds no model or runner.*num_stack'),
     (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'default_hooks.tf32=None'), 'builds no model or runner.*assert hook is not None'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'train_cfg.max_epoch=3'), r"training or test: TypeError: .*'max_epoch' \(runner.py, line \d+\)"),
+    (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'train_cfg.type=IterBasedTrainLoop'), 'training or test: RuntimeError: Only one of `type`'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'train_cfg.max_epochs=0'), r'train_cfg.max_epochs is 0; give at least 1\.'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'train_cfg.val_interval=0'), 'train_cfg.val_interval is 0; give at least 1, or --no-validate'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'optim_wrapper.optimizer.type=Adamm'), "type is 'Adamm', which no optimiser"),
+    (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'default_hooks.checkpoint.save_best=PCK'), "save_best is 'PCK', .* Ankle, Mean"),
+    (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'val_dataloader.dataset.headbox_file='), 'no headbox_file, .* mpii_gt_'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}', '--data-root', '{}/persons', '--no-validate', '--cfg-options', 'train_cfg.val_interval=0',
+      'default_hooks.checkpoint.save_best=PCK', 'optim_wrapper.optimizer.lr=-1'), 'training or test: ValueError: Invalid learning rate: -1'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}', '--data-root', '{}/persons', '--cfg-options', 'train_dataloader.batch_size=0'), 'batch_size=0'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}', '--data-root', '{}/persons', '--cfg-options', 'val_evaluator.type=PCK'), "training or test: KeyError: 'PCK is not in"),
     (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'train_dataloader.dataset.pipeline.3.input_size=(256,256)'),
      'pipeline.3 .TopdownWarp. has input_size'),
     (('tools/train.py', CONFIG, '--work-dir', '{}', '--cfg-options', 'model.data_preprocessor.encoder.input_size=(256,256)'),
@@ -187,7 +198,8 @@ def test_a_mistake_ends_with_one_sentence_and_exit_code_1(run, tmp_path):
     (('tools/train.py', '{}/raises.py'), 'raises.py cannot be read: NameError'),
     (('tools/train.py', '{}/empty.py'), 'empty.py has no model'),
 ])
-def test_mistakes(mistake, tmp_path, arguments, message):
+def test_mistakes(mistake, persons, tmp_path, arguments, message):
+    (tmp_path / 'persons').symlink_to(persons)
     torch.save(dict(state_dict={'backbone.x': torch.ones(1)}), tmp_path / 'other.pth')
     torch.save(dict(state_dict={}, meta=os.system), tmp_path / 'evil.pth')
     (tmp_path / 'cut.pth').write_bytes((tmp_path / 'other.pth').read_bytes()[:200])
