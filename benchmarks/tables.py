@@ -1,5 +1,6 @@
 """What the benchmarks share: the device's name, and tables."""
 import platform
+import shlex
 import sys
 from typing import Optional, Sequence
 
@@ -14,13 +15,16 @@ def device_name(device: str) -> str:
         name = platform.processor() or platform.machine()
         if sys.platform == 'linux':
             with open('/proc/cpuinfo') as file:
-                name = next((line.split(':')[1].strip() for line in file if line.startswith('model name')), name)
+                facts = dict(map(str.strip, line.split(':', 1)) for line in file.read().split('\n\n')[0].splitlines())
+            name = facts.get('model name', name)
+            if 'cpu family' in facts:  # a cloud's CPUs are often called by their maker's name alone
+                name += f' (family {facts["cpu family"]}, model {facts["model"]})'
     return f'{name}, torch {torch.__version__}'
 
 
 def write_tables(path: Optional[str], heading: str, *tables: Sequence[Sequence[str]]) -> None:
     """Prints Markdown tables, whose first rows are their heads, and writes them to ``path``, with the command that made them."""
-    parts = [f'`python {" ".join(sys.argv)}`', heading]
+    parts = [f'`python {shlex.join(sys.argv)}`', heading]
     for head, *rows in tables:
         widths = [max(map(len, column)) for column in zip(head, *rows)]
         lines = [head, ['-' * width for width in widths], *rows]

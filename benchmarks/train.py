@@ -21,13 +21,13 @@ import mmpose
 import torch
 from mmengine.config import Config
 from mmengine.dataset import default_collate, pseudo_collate
-from mmengine.optim import build_optim_wrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData, PixelData
 from mmpose.structures import PoseDataSample
 
-import hg_plugin  # noqa: F401
+from hg_plugin.autocast_optim_wrapper import cpu_has_bfloat16
 from tables import device_name, write_tables
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
@@ -43,6 +43,7 @@ NETWORKS = {
     '2-eager': ("2 stacks, all of the config's switches off", OURS.format(2), EAGER, 8.33 * 6),
     '2-fast': ('2 stacks, config as it is', OURS.format(2), {}, 8.33 * 6),
     '2-given-back': ('2 stacks, freed memory given back', OURS.format(2), dict(default_hooks=dict(keep_memory=dict(enable=False))), 8.33 * 6),
+    '2-float32': ('2 stacks, in float32', OURS.format(2), dict(optim_wrapper=dict(dtype=None)), 8.33 * 6),
     '2-compiled': ('2 stacks, compiled', OURS.format(2), dict(compile=dict()), 8.33 * 6),
     '2-cp': ('2 stacks, with_cp', OURS.format(2), dict(model=dict(backbone=dict(with_cp=True))), 8.33 * 6),
     '8-fast': ('8 stacks, config as it is', OURS.format(8), {}, 27.44 * 6),
@@ -122,11 +123,11 @@ def measure(args: argparse.Namespace) -> dict:
         wait()
         rates.append(args.batch * args.steps / (time.perf_counter() - begin))
     assert torch.isfinite(losses['loss'])
-    memory = torch.cuda.max_memory_allocated() if cuda else kept_for_backward(model, next(batches))
+    memory = torch.cuda.max_memory_allocated() if cuda else kept_for_backward(model, optim_wrapper, next(batches))
     return dict(rate=median(rates), memory=memory / args.batch / 1e6, first=first)
 
 
-def kept_for_backward(model: torch.nn.Module, batch: dict) -> int:
+def kept_for_backward(model: torch.nn.Module, optim_wrapper: OptimWrapper, batch: dict) -> int:
     """Bytes of activations that autograd keeps between forward and backward: what grows with the batch, on any device."""
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     kept = {}
@@ -138,7 +139,7 @@ def kept_for_backward(model: torch.nn.Module, batch: dict) -> int:
         return tensor
 
     data = model.data_preprocessor(batch, True)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with optim_wrapper.optim_context(model), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         losses = model(**data, mode='loss')
     del losses
     return sum(kept.values())
@@ -178,7 +179,7 @@ def main():
         return
 
     cuda = torch.device(args.device).type == 'cuda'
-    dtype = torch.bfloat16 if cuda else torch.float32
+    dtype = torch.bfloat16 if cuda or cpu_has_bfloat16() else torch.float32
     floor = matrix_rate(args.device, dtype, args.threads)
     results = {}
     for network in args.networks.split(','):
@@ -201,7 +202,7 @@ def main():
         args.out, f'{device_name(args.device)}; {args.threads} CPU threads, batch {args.batch}, '
         f'{"the pipeline on " + osp.basename(osp.normpath(args.data_root)) if args.data_root else "synthetic input"}. '
         f'Matrix rate, {str(dtype)[6:]}: {floor:.2f} TFLOP/s; the arithmetic of 2 stacks is 50 GFLOP a picture and step, which is {50 / floor:.2f} ms. '
-        f'Memory is {"the most that was allocated on the GPU" if cuda else "what is kept for the backward pass, in float32"}.'
+        f'Memory is {"the most that was allocated on the GPU" if cuda else "what is kept for the backward pass"}.'
         + ('' if cuda else ' **GPU: not measured.**'), rows)
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 
+from hg_plugin.autocast_optim_wrapper import cpu_has_bfloat16
 from hg_plugin.errors import InputError
 
 
@@ -12,29 +13,37 @@ def build(model, **kwargs):
     return build_optim_wrapper(model, dict(type='AutocastOptimWrapper', optimizer=dict(type='Adam', lr=0.1), **kwargs))
 
 
-@pytest.mark.parametrize('gpu, dtype, expected', [
-    ((8, 0), 'bfloat16', True), ((8, 0), None, False), ((7, 5), 'bfloat16', False), (None, 'bfloat16', False)])
-def test_autocast_is_on_where_there_is_a_gpu_that_has_bfloat16(monkeypatch, gpu, dtype, expected):
+@pytest.mark.parametrize('gpu, cpu, options, expected', [
+    ((8, 0), False, {}, True), ((8, 0), True, dict(dtype=None), False), ((7, 5), True, {}, False),
+    (None, False, {}, False), (None, True, {}, True), (None, True, dict(dtype=None), False), (None, True, dict(on_cpu=False), False),
+    (None, False, dict(on_cpu=True), True)])
+def test_autocast_is_on_where_the_machine_has_bfloat16(monkeypatch, gpu, cpu, options, expected):
     model = torch.nn.Linear(2, 2)
-    wrapper = build(model, dtype=dtype)
+    wrapper = build(model, **options)
     entered = []
     real = torch.autocast
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu is not None)
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: gpu)
     monkeypatch.setattr(torch.cuda, 'get_device_name', lambda: 'Tesla T4')
-    warnings = []
-    monkeypatch.setattr('hg_plugin.autocast_optim_wrapper.print_log', lambda text, logger, level: warnings.append(level))
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(avx512_bf16=cpu), raising=False)
+    told = []
+    monkeypatch.setattr('hg_plugin.autocast_optim_wrapper.print_log', lambda text, logger, level=logging.INFO: told.append(level))
     monkeypatch.setattr(torch, 'autocast', lambda *args, enabled: entered.append((*args, enabled)) or real('cpu', enabled=False))
     with wrapper.optim_context(model):
         loss = model(torch.ones(1, 2)).square().sum()
     with wrapper.optim_context(model):
         pass
     assert entered == [('cuda' if gpu else 'cpu', torch.bfloat16, expected)] * 2
-    assert warnings == ([logging.WARNING] if gpu == (7, 5) else [])
+    assert told == ([logging.WARNING] if gpu == (7, 5) else [logging.INFO] if gpu is None and cpu and not options else [])
     monkeypatch.undo()
     before = model.weight.clone()
     wrapper.update_params(loss)
     assert not torch.equal(before, model.weight)
+
+
+def test_a_torch_that_cannot_tell_leaves_cpus_at_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, 'get_capabilities', raising=False)
+    assert cpu_has_bfloat16() is False
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='the model is on the CPU, and autocast would be on the GPU')

@@ -3,7 +3,7 @@ train_cfg = dict(by_epoch=True, max_epochs=210, val_interval=5)
 val_cfg = dict()
 test_cfg = dict()
 
-# dtype=None is float32, which machines without a GPU train in anyway
+# dtype=None is float32, which GPUs and CPUs without instructions for bfloat16 train in anyway
 optim_wrapper = dict(type='AutocastOptimWrapper', dtype='bfloat16', optimizer=dict(type='Adam', lr=5e-4, fused=True))
 param_scheduler = [
     dict(type='LinearLR', begin=0, end=500, start_factor=0.001, by_epoch=False),
