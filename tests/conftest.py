@@ -1,5 +1,6 @@
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,18 @@ def run():
         return result.returncode, result.stdout
 
     return run
+
+
+@pytest.fixture
+def free_port():
+    """Gives a port, as a text, that nothing on this machine listens on, another run of these tests included."""
+
+    def free_port():
+        with socket.socket() as listener:
+            listener.bind(('127.0.0.1', 0))
+            return str(listener.getsockname()[1])
+
+    return free_port
 
 
 @pytest.fixture

@@ -32,15 +32,15 @@ def persons(tmp_path_factory):
 
 
 @pytest.fixture
-def train(persons, tmp_path, request):
+def train(persons, tmp_path, free_port, request):
 
-    def train(name, on, *arguments, bfloat16, compiled=False, port):
+    def train(name, on, *arguments, bfloat16, compiled=False):
         ema = 'ForeachEMA' if on else 'ExpMomentumEMA'
         (tmp_path / f'{name}.py').write_text(CONFIG.format(root=request.config.rootpath, on=on, ema=ema, bfloat16=bfloat16, compiled=compiled))
         result = subprocess.run(
             ['bash', 'tools/dist_train.sh', str(tmp_path / f'{name}.py'), '2', '--data-root', str(persons), '--work-dir', str(tmp_path / name),
              *arguments],
-            env={**os.environ, 'PORT': str(port), 'PYTHON': sys.executable}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=400)
+            env={**os.environ, 'PORT': free_port(), 'PYTHON': sys.executable}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=400)
         assert result.returncode == 0, result.stdout
         return {(int(epoch), int(step)): float(loss) for epoch, step, loss in re.findall(r'Epoch\(train\) +\[(\d)\]\[(\d)/2\].* loss: ([\d.]+)', result.stdout)}
 
@@ -50,8 +50,8 @@ def train(persons, tmp_path, request):
 @pytest.mark.parametrize('compiled, bfloat16, tolerance', [
     (False, False, 1e-3), pytest.param(True, False, 1e-3, marks=pytest.mark.slow), pytest.param(True, True, 1e-2, marks=pytest.mark.slow)])
 def test_they_train_as_without_go_on_after_an_interruption_and_are_tested(train, run, persons, tmp_path, compiled, bfloat16, tolerance):
-    plain = train('plain', False, bfloat16=bfloat16, port=29621)
-    together = train('all', True, bfloat16=bfloat16, compiled=compiled, port=29622)
+    plain = train('plain', False, bfloat16=bfloat16)
+    together = train('all', True, bfloat16=bfloat16, compiled=compiled)
     assert sorted(plain) == [(1, 1), (1, 2), (2, 1), (2, 2)]
     assert together == {step: pytest.approx(loss, rel=tolerance) for step, loss in plain.items()}
     a, b = (torch.load(tmp_path / name / 'epoch_2.pth') for name in ('plain', 'all'))
@@ -60,7 +60,7 @@ def test_they_train_as_without_go_on_after_an_interruption_and_are_tested(train,
         if 'running' in key or 'num_batches' in key:  # of all processes; with MMPose's EMA, those of the averaged weights are the first process's
             for statistics in (b['ema_state_dict'][key], b['state_dict'][key[len('module.'):]]):
                 assert torch.allclose(value.float(), statistics.float(), rtol=1e-2, atol=1e-3), key
-    resumed = train('all', True, '--resume', '--cfg-options', 'train_cfg.max_epochs=3', bfloat16=bfloat16, compiled=compiled, port=29623)
+    resumed = train('all', True, '--resume', '--cfg-options', 'train_cfg.max_epochs=3', bfloat16=bfloat16, compiled=compiled)
     assert sorted(resumed) == [(3, 1), (3, 2)] and (tmp_path / 'all/epoch_3.pth').exists()
     code, out = run('tools/test.py', tmp_path / 'all.py', tmp_path / 'all/epoch_3.pth', '--data-root', persons, '--work-dir', tmp_path / 'test')
     assert code == 0 and 'Mean' in out, out

@@ -82,7 +82,7 @@ def test_testing_draws_dumps_and_saves_what_the_offline_tool_scores_alike(traine
 
 
 @pytest.mark.parametrize('reparameterize', [False, True])
-def test_two_processes_and_one_give_the_same_figures(trained, persons, run, tmp_path, reparameterize):
+def test_two_processes_and_one_give_the_same_figures(trained, persons, run, tmp_path, free_port, reparameterize):
     work_dir, _, _ = trained
     checkpoint = next(work_dir.glob('best_Mean_*.pth'))
     arguments = ['--data-root', str(persons), *SMALL, 'test_dataloader.batch_size=2']
@@ -91,26 +91,26 @@ def test_two_processes_and_one_give_the_same_figures(trained, persons, run, tmp_
     two = subprocess.run(
         ['bash', 'tools/dist_test.sh', CONFIG, str(checkpoint), '2', '--work-dir', str(tmp_path / 'two'), *arguments,
          f'default_hooks.reparameterize.enable={reparameterize}'],
-        env={**os.environ, 'PORT': '29611', 'PYTHON': sys.executable}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+        env={**os.environ, 'PORT': free_port(), 'PYTHON': sys.executable}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
     assert two.returncode == 0, two.stdout
     assert table(one) == table(two.stdout)
     assert ('The test runs the reparameterized network.' in two.stdout) == reparameterize
 
 
-def test_two_processes_train(persons, tmp_path):
+def test_two_processes_train(persons, tmp_path, free_port):
     result = subprocess.run(
         ['bash', 'tools/dist_train.sh', CONFIG, '2', '--data-root', str(persons), '--work-dir', str(tmp_path), *SMALL,
          'train_cfg.max_epochs=1', 'train_cfg.val_interval=1'],
-        env={**os.environ, 'PORT': '29612', 'PYTHON': sys.executable}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+        env={**os.environ, 'PORT': free_port(), 'PYTHON': sys.executable}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
     assert result.returncode == 0, result.stdout
     assert '[1][2/2]' in result.stdout  # 24 persons, 2 processes, 8 persons a step
     assert (tmp_path / 'epoch_1.pth').exists() and table(result.stdout)
 
 
-def test_a_mistake_of_two_processes_is_one_sentence_too(tmp_path):
+def test_a_mistake_of_two_processes_is_one_sentence_too(tmp_path, free_port):
     result = subprocess.run(
         ['bash', 'tools/dist_train.sh', CONFIG, '2', '--data-root', str(tmp_path), '--work-dir', str(tmp_path / 'work')],
-        env={**os.environ, 'PORT': '29613', 'PYTHON': sys.executable}, text=True, capture_output=True, timeout=300)
+        env={**os.environ, 'PORT': free_port(), 'PYTHON': sys.executable}, text=True, capture_output=True, timeout=300)
     assert result.returncode == 1
     assert re.search('error: The annotation file .*mpii_train.json does not exist;.*\n$', result.stderr)
     assert result.stderr.count('error: ') == 1 and 'Traceback' not in result.stderr
