@@ -4,10 +4,12 @@ Two set-ups are supported. *Full* is what MMPose's documentation installs: mmcv 
 torchvision; nothing is touched there. *Slim* is mmcv-lite without MMDetection and torchvision: MMPose imports four names
 from them that no hourglass ever calls, so stand-ins are put in their place while MMPose is imported, and removed again.
 """
+import atexit
 import codecs
 import collections
 import contextlib
 import functools
+import gc
 import importlib.util
 import inspect
 import pickle
@@ -266,11 +268,24 @@ def start_cpu_processes(cfg) -> None:
     import torch
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
+        atexit.register(_end_cpu_processes)
     cfg.model_wrapper_cfg = dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
         device_ids=None)
+
+
+def _end_cpu_processes() -> None:
+    """Ends gloo's threads while Python still runs.
+
+    One that lets go of its last tensor when Python is gone ends the process by SIGABRT, after a run that succeeded
+    (pytorch/pytorch#190489). After a traceback it does nothing: another process may be the one that a thread waits for.
+    """
+    import torch
+    if torch.distributed.is_initialized() and not hasattr(sys, 'last_value'):
+        gc.collect()  # the runner's wrapper of the model, which is part of a cycle, holds the group too
+        torch.distributed.destroy_process_group()
 
 
 def describe() -> 'collections.OrderedDict[str, str]':

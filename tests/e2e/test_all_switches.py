@@ -41,7 +41,7 @@ def train(persons, tmp_path, free_port, request):
             ['bash', 'tools/dist_train.sh', str(tmp_path / f'{name}.py'), '2', '--data-root', str(persons), '--work-dir', str(tmp_path / name),
              *arguments],
             env={**os.environ, 'PORT': free_port(), 'PYTHON': sys.executable}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=400)
-        assert result.returncode == 0, result.stdout
+        assert result.returncode == 0, result.stdout[-3000:]
         return {(int(epoch), int(step)): float(loss) for epoch, step, loss in re.findall(r'Epoch\(train\) +\[(\d)\]\[(\d)/2\].* loss: ([\d.]+)', result.stdout)}
 
     return train

@@ -92,7 +92,7 @@ def test_two_processes_and_one_give_the_same_figures(trained, persons, run, tmp_
         ['bash', 'tools/dist_test.sh', CONFIG, str(checkpoint), '2', '--work-dir', str(tmp_path / 'two'), *arguments,
          f'default_hooks.reparameterize.enable={reparameterize}'],
         env={**os.environ, 'PORT': free_port(), 'PYTHON': sys.executable}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
-    assert two.returncode == 0, two.stdout
+    assert two.returncode == 0, two.stdout[-3000:]
     assert table(one) == table(two.stdout)
     assert ('The test runs the reparameterized network.' in two.stdout) == reparameterize
 
@@ -102,9 +102,24 @@ def test_two_processes_train(persons, tmp_path, free_port):
         ['bash', 'tools/dist_train.sh', CONFIG, '2', '--data-root', str(persons), '--work-dir', str(tmp_path), *SMALL,
          'train_cfg.max_epochs=1', 'train_cfg.val_interval=1'],
         env={**os.environ, 'PORT': free_port(), 'PYTHON': sys.executable}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
-    assert result.returncode == 0, result.stdout
+    assert result.returncode == 0, result.stdout[-3000:]
     assert '[1][2/2]' in result.stdout  # 24 persons, 2 processes, 8 persons a step
     assert (tmp_path / 'epoch_1.pth').exists() and table(result.stdout)
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/task'), reason='counts threads as Linux does')
+def test_no_thread_of_gloo_outlives_python(persons, tmp_path, free_port):
+    (tmp_path / 'watched.py').write_text('import atexit, os, runpy\n'
+                                         'atexit.register(lambda: print("threads at the end:", len(os.listdir("/proc/self/task"))))\n'
+                                         'runpy.run_path("tools/train.py", run_name="__main__")\n')
+    result = subprocess.run(
+        [sys.executable, str(tmp_path / 'watched.py'), CONFIG, '--launcher', 'pytorch', '--data-root', str(persons), '--work-dir', str(tmp_path),
+         *SMALL, 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1'],
+        env={**os.environ, 'PYTHONPATH': os.getcwd(), 'OMP_NUM_THREADS': '1', 'RANK': '0', 'LOCAL_RANK': '0', 'WORLD_SIZE': '1',
+             'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': free_port()},
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert 'threads at the end: 1\n' in result.stdout, result.stdout[-3000:]
 
 
 def test_a_mistake_of_two_processes_is_one_sentence_too(tmp_path, free_port):
@@ -116,11 +131,11 @@ def test_a_mistake_of_two_processes_is_one_sentence_too(tmp_path, free_port):
     assert result.stderr.count('error: ') == 1 and 'Traceback' not in result.stderr
 
 
-def test_a_process_that_is_killed_is_named(tmp_path):
+def test_a_process_that_is_killed_is_named(tmp_path, free_port):
     (tmp_path / 'killed.py').write_text('import os, signal, time\n'
                                         'if os.environ["RANK"] == "1":\n    os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(60)\n')
     result = subprocess.run(
-        [sys.executable, 'tools/dist_run.py', '--nproc_per_node=2', '--master_port=29614', str(tmp_path / 'killed.py')],
+        [sys.executable, 'tools/dist_run.py', '--nproc_per_node=2', f'--master_port={free_port()}', str(tmp_path / 'killed.py')],
         text=True, capture_output=True, timeout=300)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith('error: the process of rank 1 was ended by SIGKILL;')
