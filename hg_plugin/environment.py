@@ -280,12 +280,18 @@ def _end_cpu_processes() -> None:
     """Ends gloo's threads while Python still runs.
 
     One that lets go of its last tensor when Python is gone ends the process by SIGABRT, after a run that succeeded
-    (pytorch/pytorch#190489). After a traceback it does nothing: another process may be the one that a thread waits for.
+    (pytorch/pytorch#190489).
     """
     import torch
-    if torch.distributed.is_initialized() and not hasattr(sys, 'last_value'):
-        gc.collect()  # the runner's wrapper of the model, which is part of a cycle, holds the group too
-        torch.distributed.destroy_process_group()
+    from torch.utils.data import _utils
+    if not torch.distributed.is_initialized():
+        return
+    # the threads end with the last who holds the group, and that is the runner's wrapper of the model: in a cycle, or in a traceback's frames
+    for name in ('last_exc', 'last_value', 'last_traceback'):
+        vars(sys).pop(name, None)
+    _utils._set_python_exit_flag()  # else a loader that is collected waits 5 s for each of its workers
+    gc.collect()
+    torch.distributed.destroy_process_group()
 
 
 def describe() -> 'collections.OrderedDict[str, str]':
