@@ -10,6 +10,7 @@ import shutil
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import cv2
@@ -258,6 +259,8 @@ def _write_crops(crops: List[Crop], quality: int, num_workers: int, out: str) ->
         print(f'{len(crops):,} crops into {out}: about {_size(needed)} (free: {_size(free)}) and {seconds / 60:.1f} minutes with '
               f'{num_workers} processes.', flush=True)
         if needed > free:
+            for crop in trials:
+                Path(crop.path).unlink(missing_ok=True)
             raise InputError(f'{out} has {_size(free)} free, and the crops need about {_size(needed)}; choose another disk.')
         wrong.update({crop.path: problem for crop, _, problem in results if problem})
         with Progress(len(rest), 'more crops') if rest else contextlib.nullcontext() as progress:

@@ -157,20 +157,27 @@ def test_mistakes(config, sample_set, tmp_path):
 
 
 def test_a_disk_that_is_too_small_is_told_before_the_work(config, sample_set, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=1000))
     picture = next((sample_set / 'images').iterdir())
     picture.write_bytes(picture.read_bytes()[:500])
     crops = tmp_path / 'crops'
+    with pytest.raises(InputError, match='could not be made'):
+        make_crops(config(sample_set), str(crops))
+    made = {path: path.stat().st_size for path in (crops / 'images').rglob('*.*')}
+    assert len(made) == 8
+    kept = next(iter(made))
+    for path in {*made} - {kept}:
+        path.unlink()
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=1000))
     with pytest.raises(InputError, match=r'has 1 kB free, and the crops need about [\d.]+ MB; choose another disk'):
         make_crops(config(sample_set), str(crops))
     assert 'free: 1 kB' in capsys.readouterr().out
+    assert [*(crops / 'images').rglob('*.*')] == [kept]  # of an earlier run
     # those that fail tell nothing about the size of the others
-    sizes = [path.stat().st_size for path in (crops / 'images').rglob('*.*')]
-    assert len(sizes) == 8
-    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=sum(sizes) * 1.1))
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=sum(made.values()) * 1.1))
     shutil.rmtree(crops)
     with pytest.raises(InputError, match='choose another disk'):
         make_crops(config(sample_set), str(crops))
+    assert not [*(crops / 'images').rglob('*.*')]
 
 
 def test_a_person_outside_the_picture_stops_nobody(config, sample_set, tmp_path):

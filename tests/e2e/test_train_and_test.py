@@ -195,6 +195,8 @@ def test_a_mistake_ends_with_one_sentence_and_exit_code_1(run, tmp_path):
     (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'train_cfg.max_epochs=0'), r'train_cfg.max_epochs is 0; give at least 1\.'),
     (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'train_cfg.val_interval=0'), 'train_cfg.val_interval is 0; give at least 1, or --no-validate'),
     (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'optim_wrapper.optimizer.type=Adamm'), "type is 'Adamm', which no optimiser"),
+    (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'default_hooks.checkpoint.max_keep_ckpts=all'),
+     "default_hooks.checkpoint.max_keep_ckpts is 'all'; give a whole number"),
     (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'default_hooks.checkpoint.save_best=PCK'), "save_best is 'PCK', .* Ankle, Mean"),
     (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'val_dataloader.dataset.headbox_file='), 'no headbox_file, .* mpii_gt_'),
     (('tools/train.py', CONFIG, '--work-dir', '{}', '--data-root', '{}/persons', '--no-validate', '--cfg-options', 'train_cfg.val_interval=0',
@@ -210,6 +212,8 @@ def test_a_mistake_ends_with_one_sentence_and_exit_code_1(run, tmp_path):
     (('tools/test.py', CONFIG, '{}/other.pth', '--work-dir', '{}/work', '--cfg-options', 'optim_wrapper=3'), 'optim_wrapper is 3; give dict'),
     (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'compile=True', 'model.backbone=3'), 'model.backbone is 3; give dict'),
     (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'model=3'), 'model is 3; give dict'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'val_dataloader.sampler=3'), 'val_dataloader.sampler is 3; give dict'),
+    (('tools/train.py', CONFIG, '--work-dir', '{}/work', '--cfg-options', 'val_dataloader.dataset.pipeline=3'), 'dataset.pipeline is 3; give a list of dict'),
     (('tools/train.py', '{}/raises.py'), 'raises.py cannot be read: NameError'),
     (('tools/train.py', '{}/empty.py'), 'empty.py has no model'),
 ])
