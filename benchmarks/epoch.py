@@ -21,10 +21,10 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner, ValLoop
+from tables import device_name, write_tables
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 import hg_plugin
-from tables import device_name, write_tables
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 # part: the methods whose time it is

@@ -27,15 +27,15 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, MODELS, init_default_scope
 from mmengine.runner import Runner
+from tables import device_name, write_tables
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hg_plugin.apis.export import export, ncnn_runner, need_packages
-from hg_plugin.apis.quantize import export_int8
-from hg_plugin.errors import InputError
-from hg_plugin.hooks import keep_freed_memory
+from hg_plugin.deploy.export import export, ncnn_runner, need_packages
+from hg_plugin.deploy.int8 import export_int8
+from hg_plugin.engine.hooks import keep_freed_memory
 from hg_plugin.models.reparameterize import reparameterize
-from tables import device_name, write_tables
+from hg_plugin.utils.errors import InputError
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 STOCK = osp.join(osp.dirname(mmpose.__file__), '.mim/configs/body_2d_keypoint/topdown_heatmap/mpii/td-hm_hourglass52_8xb64-210e_mpii-256x256.py')

@@ -2,7 +2,7 @@
 import platform
 import shlex
 import sys
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -22,7 +22,7 @@ def device_name(device: str) -> str:
     return f'{name}, torch {torch.__version__}'
 
 
-def write_tables(path: Optional[str], heading: str, *tables: Sequence[Sequence[str]]) -> None:
+def write_tables(path: str | None, heading: str, *tables: Sequence[Sequence[str]]) -> None:
     """Prints Markdown tables, whose first rows are their heads, and writes them to ``path``, with the command that made them."""
     parts = [f'`python {shlex.join(sys.argv)}`', heading]
     for head, *rows in tables:

@@ -26,9 +26,9 @@ from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData, PixelData
 from mmpose.structures import PoseDataSample
-
-from hg_plugin.autocast_optim_wrapper import cpu_has_bfloat16
 from tables import device_name, write_tables
+
+from hg_plugin.engine.optim_wrapper import cpu_has_bfloat16
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 STOCK = osp.join(osp.dirname(mmpose.__file__), '.mim/configs/body_2d_keypoint/topdown_heatmap/mpii/td-hm_hourglass52_8xb64-210e_mpii-256x256.py')

@@ -1,14 +1,15 @@
 """``python -m hg_plugin``: a report for bugs, the configs, and the tools, wherever the plugin is installed.
 
-    python -m hg_plugin                     versions, slim or full, what is stood in for, devices
-    python -m hg_plugin configs             the configs that _base_ = 'hg_plugin::NAME' can name
-    python -m hg_plugin train CONFIG ...    tools/train.py, and so every other tool by its name
+python -m hg_plugin                     versions, slim or full, what is stood in for, devices
+python -m hg_plugin configs             the configs that _base_ = 'hg_plugin::NAME' can name
+python -m hg_plugin train CONFIG ...    tools/train.py, and so every other tool by its name
 """
+
 import ast
 import runpy
 import sys
 
-from .environment import MIM, describe
+from hg_plugin.environment import MIM, describe
 
 
 def main():
@@ -24,7 +25,9 @@ def main():
         sys.argv = [str(tools[command]), *arguments]
         runpy.run_path(str(tools[command]), run_name='__main__')
     else:
-        sys.exit(f'error: {command} is no command of hg_plugin; give one of report, configs, {", ".join(tools)}.')
+        sys.exit(
+            f'error: {command} is no command of hg_plugin; give one of report, configs, {", ".join(tools)}.'
+        )
 
 
 if __name__ == '__main__':

@@ -301,7 +301,7 @@ def describe() -> 'collections.OrderedDict[str, str]':
 
     import torch
 
-    from . import __version__
+    from hg_plugin import __version__
 
     def version(*packages):
         for package in packages:

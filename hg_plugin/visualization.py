@@ -1,22 +1,27 @@
 """Skeletons on pictures, for the hooks and the inference command."""
-from typing import Optional, Sequence, Tuple
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from mmpose.structures.bbox import get_warp_matrix
 
 
-def crop_person(image: np.ndarray, center: np.ndarray, scale: np.ndarray, size: int) -> Tuple[np.ndarray, np.ndarray]:
+def crop_person(
+    image: np.ndarray, center: np.ndarray, scale: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The square of ``max(scale)`` pixels around ``center``, as (size, size, 3), and the (2, 3) matrix that maps picture pixels to it."""
-    matrix = get_warp_matrix(np.asarray(center), np.full(2, np.max(scale)), 0., (size, size))
+    matrix = get_warp_matrix(np.asarray(center), np.full(2, np.max(scale)), 0.0, (size, size))
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR), matrix
 
 
-def draw_skeleton(image: np.ndarray,
-                  keypoints: np.ndarray,
-                  visible: np.ndarray,
-                  dataset_meta: dict,
-                  thickness: Optional[int] = None) -> np.ndarray:
+def draw_skeleton(
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    visible: np.ndarray,
+    dataset_meta: dict,
+    thickness: int | None = None,
+) -> np.ndarray:
     """Draws one person in the data set's colours, in place.
 
     Args:
@@ -30,9 +35,11 @@ def draw_skeleton(image: np.ndarray,
         The picture that was given.
     """
     thickness = thickness or max(1, round(max(image.shape[:2]) / 128))
-    points = [tuple(int(round(float(value) * 16)) for value in point) for point in keypoints]  # cv2's 1/16 pixels
+    points = [
+        tuple(int(round(float(value) * 16)) for value in point) for point in keypoints
+    ]  # cv2's 1/16 pixels
 
-    def bgr(color: Sequence[int]) -> Tuple[int, ...]:
+    def bgr(color: Sequence[int]) -> tuple[int, ...]:
         return tuple(int(value) for value in color[::-1])
 
     for (start, end), color in zip(dataset_meta['skeleton_links'], dataset_meta['skeleton_link_colors']):
@@ -44,7 +51,9 @@ def draw_skeleton(image: np.ndarray,
     return image
 
 
-def heatmap_sheet(crop: np.ndarray, heatmaps: np.ndarray, names: Sequence[str], cell_height: int = 128) -> np.ndarray:
+def heatmap_sheet(
+    crop: np.ndarray, heatmaps: np.ndarray, names: Sequence[str], cell_height: int = 128
+) -> np.ndarray:
     """One person's heatmaps, a column a keypoint and a row a stack: a column shows what each stack corrects.
 
     A heatmap lies over the gray crop, from blue, just above 0, to red, which is 1. A cross marks its peak, and the
@@ -65,11 +74,11 @@ def heatmap_sheet(crop: np.ndarray, heatmaps: np.ndarray, names: Sequence[str], 
     size = max(round(cell_height * crop.shape[1] / crop.shape[0]), 1), cell_height
     gray = cv2.cvtColor(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
     background = np.repeat(gray[..., None], 3, axis=2) * 0.8
-    heatmaps = np.clip(heatmaps / max(float(heatmaps.max()), 1.), 0, 1)
+    heatmaps = np.clip(heatmaps / max(float(heatmaps.max()), 1.0), 0, 1)
     peaks = heatmaps.reshape(num_stacks, num_keypoints, -1).argmax(2)
     peaks = np.stack([peaks % width, peaks // width], axis=2)
 
-    def position(peak: np.ndarray) -> Tuple[int, int]:
+    def position(peak: np.ndarray) -> tuple[int, int]:
         """The middle of a heatmap's pixel in the cell."""
         return tuple(int(value) for value in (peak + 0.5) * size / (width, height))
 
@@ -95,12 +104,14 @@ def heatmap_sheet(crop: np.ndarray, heatmaps: np.ndarray, names: Sequence[str], 
             cells += [cell, _label(text, (size[0], 20))]
         columns.append(np.vstack(cells))
     sheet = np.hstack([np.pad(column, ((2, 2), (2, 2), (0, 0)), constant_values=255) for column in columns])
-    legend = ('cross: peak, its height below; ring and line: where the peak was after the stack before, '
-              'moved by so many pixels of the crop')
+    legend = (
+        'cross: peak, its height below; ring and line: where the peak was after the stack before, '
+        'moved by so many pixels of the crop'
+    )
     return np.vstack([sheet, _label(legend, (sheet.shape[1], 22))])
 
 
-def _label(text: str, size: Tuple[int, int]) -> np.ndarray:
+def _label(text: str, size: tuple[int, int]) -> np.ndarray:
     """Black text on white, (height, width, 3), shrunk where it does not fit."""
     label = np.full((size[1], size[0], 3), 255, np.uint8)
     font = 0.42

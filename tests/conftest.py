@@ -49,8 +49,14 @@ def run():
 
     def run(*command, **env):
         result = subprocess.run(
-            [sys.executable, *map(str, command)], cwd=ROOT, env={**os.environ, **env}, text=True, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, timeout=400)
+            [sys.executable, *map(str, command)],
+            cwd=ROOT,
+            env={**os.environ, **env},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=400,
+        )
         return result.returncode, result.stdout
 
     return run

@@ -12,7 +12,8 @@ PARAMETERS = dict(
     hg_2stack_mpii=6_570_400,
     hg_8stack_mpii=25_434_112,
     hg_2stack_concat_mpii=26_370_848,
-    hg_2stack_lspet=6_570_400)
+    hg_2stack_lspet=6_570_400,
+)
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
@@ -37,7 +38,10 @@ def test_every_pipeline_aims_at_the_networks_input(path):
             transform = next(t for t in loader.dataset.pipeline if t['type'] == name)
             assert tuple(transform['input_size']) == tuple(cfg.codec.input_size)
     pipeline = {t['type']: t for t in cfg.train_dataloader.dataset.pipeline}
-    assert pipeline['LoadReducedImage']['min_scale'] == TRANSFORMS.build(pipeline['RandomPersonTransform']).scale_factor[0]
+    assert (
+        pipeline['LoadReducedImage']['min_scale']
+        == TRANSFORMS.build(pipeline['RandomPersonTransform']).scale_factor[0]
+    )
     assert cfg.model.data_preprocessor.encoder == cfg.codec == cfg.model.head.decoder
 
 

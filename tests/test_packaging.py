@@ -1,4 +1,5 @@
 """setup.py: what an installation adds to an environment, and what a wheel holds. Nothing here needs a network."""
+
 import json
 import os
 import shutil
@@ -19,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 def run(*command, cwd, **environment):
     """Runs Python with these arguments in a folder and returns what it prints."""
     done = subprocess.run(
-        [sys.executable, *command], cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True)
+        [sys.executable, *command], cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -29,7 +31,7 @@ def pip(*arguments, cwd):
 
 
 def only(folder, pattern):
-    file, = folder.glob(pattern)
+    (file,) = folder.glob(pattern)
     return file
 
 
@@ -43,10 +45,12 @@ def content(wheel):
 def source(tmp_path_factory):
     """A copy of what the repository holds, because setuptools leaves its build folders beside setup.py."""
     folder = tmp_path_factory.mktemp('source')
-    for name in ('setup.py', 'MANIFEST.in', 'LICENSE', 'Makefile', 'pytest.ini'):
+    for name in ('setup.py', 'MANIFEST.in', 'LICENSE', 'Makefile', 'pyproject.toml'):
         shutil.copy(ROOT / name, folder)
     for name in ('hg_plugin', 'configs', 'tools', 'requirements'):
-        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
+        shutil.copytree(
+            ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__')
+        )
     return folder
 
 
@@ -70,12 +74,19 @@ def test_version(wheel):
 
 
 def test_wheel_holds_package_configs_and_tools(source, wheel):
-    expected = {f'hg_plugin/{file.relative_to(source / "hg_plugin")}': file.read_bytes()
-                for file in (source / 'hg_plugin').glob('**/*')
-                if file.suffix in ('.py', '.txt') and '.mim' not in file.parts}
+    expected = {
+        f'hg_plugin/{file.relative_to(source / "hg_plugin")}': file.read_bytes()
+        for file in (source / 'hg_plugin').glob('**/*')
+        if file.suffix in ('.py', '.txt') and '.mim' not in file.parts
+    }
     for folder in ('configs', 'tools'):
-        expected.update({f'hg_plugin/.mim/{file.relative_to(source)}': file.read_bytes()
-                         for file in (source / folder).glob('**/*') if file.suffix in ('.py', '.sh')})
+        expected.update(
+            {
+                f'hg_plugin/.mim/{file.relative_to(source)}': file.read_bytes()
+                for file in (source / folder).glob('**/*')
+                if file.suffix in ('.py', '.sh')
+            }
+        )
     assert {'hg_plugin/.mim/configs/hg_2stack_mpii.py', 'hg_plugin/.mim/tools/train.py'} <= set(expected)
     assert {name: data for name, data in content(wheel).items() if '.dist-info/' not in name} == expected
 
@@ -90,17 +101,21 @@ def test_wheel_from_source_distribution_is_the_same(source, wheel):
 def test_config_of_installed_package_as_base(wheel, tmp_path):
     """``hg_plugin::hg_2stack_mpii.py`` leads to the installed file, from a folder that has nothing to do with it."""
     pip('install', wheel, '--no-deps', '--target', 'site', cwd=tmp_path)
-    (tmp_path / 'mine.py').write_text('''
+    (tmp_path / 'mine.py').write_text("""
 _base_ = 'hg_plugin::hg_2stack_mpii.py'
 model = dict(backbone=dict(num_stacks=3))
-''')
-    (tmp_path / 'show.py').write_text('''
+""")
+    (tmp_path / 'show.py').write_text("""
 import hg_plugin
 from mmengine.config import Config
 print(hg_plugin.__file__)
 print(Config.fromfile('mine.py').model.backbone)
-''')
+""")
     printed = run('show.py', cwd=tmp_path, PYTHONPATH=str(tmp_path / 'site')).splitlines()
     assert printed[-2] == str(tmp_path / 'site/hg_plugin/__init__.py')
     backbone = literal_eval(printed[-1])
-    assert (backbone['type'], backbone['num_stacks'], backbone['num_keypoints']) == ('StackedHourglass', 3, 16)
+    assert (backbone['type'], backbone['num_stacks'], backbone['num_keypoints']) == (
+        'StackedHourglass',
+        3,
+        16,
+    )

@@ -5,6 +5,7 @@
 
 is what tools/dist_train.sh and tools/dist_test.sh run; all options are torchrun's.
 """
+
 import logging
 import sys
 
@@ -23,8 +24,10 @@ def main():
         rank, failure = error.get_first_failure()
         if failure.exitcode > 0:  # it has printed why
             sys.exit(failure.exitcode)
-        sys.exit(f'error: the process of rank {rank} was ended by {failure.signal_name()}; if nobody did so, it may have '
-                 'run out of memory.')
+        sys.exit(
+            f'error: the process of rank {rank} was ended by {failure.signal_name()}; if nobody did so, it may have '
+            'run out of memory.'
+        )
     except SignalException as error:  # Ctrl-C, or a scheduler
         print(f'ended by {error.sigval.name}', file=sys.stderr)
         sys.exit(128 + error.sigval)

@@ -1,20 +1,33 @@
 """Scores saved predictions on MPII: PCKh as the stacked hourglass paper reports it."""
+
 import argparse
 
-from hg_plugin.errors import command
-from hg_plugin.evaluation import (check_plot_file, load_ground_truth, load_predictions, pckh_curves, pckh_figures, pckh_table,
-                                  plot_pckh)
+from hg_plugin.evaluation import (
+    check_plot_file,
+    load_ground_truth,
+    load_predictions,
+    pckh_curves,
+    pckh_figures,
+    pckh_table,
+    plot_pckh,
+)
 from hg_plugin.evaluation.pckh import MEAN_WEIGHTS
+from hg_plugin.utils.errors import command
 
 
 @command
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('pred', nargs='+', metavar='PRED',
-                        help='.mat, .npz or .h5 with preds, (N, 16, 2) in 1-based pixels')
+    parser.add_argument(
+        'pred', nargs='+', metavar='PRED', help='.mat, .npz or .h5 with preds, (N, 16, 2) in 1-based pixels'
+    )
     parser.add_argument('--gt', required=True, metavar='MAT', help='mpii_gt_val.mat')
-    parser.add_argument('--weights', choices=MEAN_WEIGHTS, default='annotations',
-                        help='of the joints in Mean; default: %(default)s')
+    parser.add_argument(
+        '--weights',
+        choices=MEAN_WEIGHTS,
+        default='annotations',
+        help='of the joints in Mean; default: %(default)s',
+    )
     parser.add_argument('--plot', metavar='FILE.png', help='also draw PCKh against the threshold')
     args = parser.parse_args()
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env python
 """Tests a checkpoint and prints its PCKh: python tools/test.py CONFIG CHECKPOINT [options], with MMPose's options."""
+
 from argparse import ArgumentParser
 
-from hg_plugin.apis.launch import add_common_options, test
-from hg_plugin.errors import command
 from mmengine import dump
+
+from hg_plugin.training.runner import add_common_options, test
+from hg_plugin.utils.errors import command
 
 
 @command

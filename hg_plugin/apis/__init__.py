@@ -1,4 +1,5 @@
 """What a user calls from Python."""
-from .pose_estimator import PoseEstimator, Poses, PosesWithHeatmaps
+
+from hg_plugin.inference.pose_estimator import PoseEstimator, Poses, PosesWithHeatmaps
 
 __all__ = ['PoseEstimator', 'Poses', 'PosesWithHeatmaps']

@@ -8,9 +8,9 @@ take the place of MMPose's
 
 which decodes the whole picture, mirrors the whole picture, and copies it once more to warp a mirrored one.
 """
+
 import io
 import math
-from typing import Tuple
 
 import cv2
 import mmcv
@@ -22,13 +22,13 @@ from mmengine.registry import TRANSFORMS
 from mmpose.datasets.transforms import LoadImage, RandomBBoxTransform, TopdownAffine
 from PIL import Image
 
-from ..errors import InputError
+from hg_plugin.utils.errors import InputError
 
 DECODE_FLAGS = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8
+    8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 JPEG, JPEG_END = b'\xff\xd8', b'\xff\xd9'
 
@@ -36,7 +36,7 @@ JPEG, JPEG_END = b'\xff\xd8', b'\xff\xd9'
 def picture_from_reduced(reduction: int) -> np.ndarray:
     """(3, 3) matrix from pixels of a picture decoded at 1 / ``reduction`` to the picture's own; a pixel's centre has whole coordinates."""
     middle = (reduction - 1) / 2
-    return np.array([[reduction, 0, middle], [0, reduction, middle], [0, 0, 1.]])
+    return np.array([[reduction, 0, middle], [0, reduction, middle], [0, 0, 1.0]])
 
 
 @TRANSFORMS.register_module()
@@ -60,9 +60,11 @@ class LoadReducedImage(LoadImage):
         InputError: for a ``min_scale`` that is not positive; at a call, for a picture that does not decode or was cut off.
     """
 
-    def __init__(self, input_size: Tuple[int, int], min_scale: float = 1., backend_args=None):
+    def __init__(self, input_size: tuple[int, int], min_scale: float = 1.0, backend_args=None):
         if not min_scale > 0:
-            raise InputError(f'LoadReducedImage: min_scale is {min_scale}; give the smallest scale of the augmentation, such as 0.75.')
+            raise InputError(
+                f'LoadReducedImage: min_scale is {min_scale}; give the smallest scale of the augmentation, such as 0.75.'
+            )
         super().__init__(backend_args=backend_args)
         self.input_size = input_size
         self.min_scale = min_scale
@@ -106,7 +108,9 @@ def average(img: np.ndarray, reduction: int) -> np.ndarray:
         return img
     bottom, right = (-side % reduction for side in img.shape[:2])
     img = cv2.copyMakeBorder(img, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-    return cv2.resize(img, (img.shape[1] // reduction, img.shape[0] // reduction), interpolation=cv2.INTER_AREA)
+    return cv2.resize(
+        img, (img.shape[1] // reduction, img.shape[0] // reduction), interpolation=cv2.INTER_AREA
+    )
 
 
 @TRANSFORMS.register_module()
@@ -120,12 +124,14 @@ class RandomPersonTransform(RandomBBoxTransform):
         random = np.random.random
         if random() < self.shift_prob:
             shift = [[self.shift_factor * self._within_one(), self.shift_factor * self._within_one()]]
-            results['bbox_center'] = results['bbox_center'] + results['bbox_scale'] * np.array(shift, np.float32)
+            results['bbox_center'] = results['bbox_center'] + results['bbox_scale'] * np.array(
+                shift, np.float32
+            )
         if random() < self.scale_prob:
             smallest, largest = self.scale_factor
             scale = (largest + smallest) / 2 + (largest - smallest) / 2 * self._within_one()
             results['bbox_scale'] = results['bbox_scale'] * np.float32(scale)
-        rotation = self.rotate_factor * self._within_one() if random() < self.rotate_prob else 0.
+        rotation = self.rotate_factor * self._within_one() if random() < self.rotate_prob else 0.0
         results['bbox_rotation'] = np.array([rotation], np.float32)
         return results
 
@@ -176,7 +182,7 @@ class TopdownWarp(TopdownAffine):
     """
 
     def transform(self, results: dict) -> dict:
-        (center, ), (rotation, ) = results['bbox_center'], results.get('bbox_rotation', (0., ))
+        (center,), (rotation,) = results['bbox_center'], results.get('bbox_rotation', (0.0,))
         (width, height), input_size = results['bbox_scale'][0].tolist(), self.input_size
         enlarged = max(width / input_size[0], height / input_size[1])  # to the input's aspect ratio
         scale = np.array([enlarged * input_size[0], enlarged * input_size[1]], np.float32)
@@ -190,8 +196,12 @@ class TopdownWarp(TopdownAffine):
             matrix = matrix @ picture_from_reduced(reduction)
         img = results.pop('reduced_img') if 'reduced_img' in results else results['img']
         results.update(
-            img=cv2.warpAffine(img, matrix, input_size, flags=cv2.INTER_LINEAR), bbox_scale=scale[None], input_size=input_size,
-            input_center=center, input_scale=scale)
+            img=cv2.warpAffine(img, matrix, input_size, flags=cv2.INTER_LINEAR),
+            bbox_scale=scale[None],
+            input_size=input_size,
+            input_center=center,
+            input_scale=scale,
+        )
         return results
 
     def matrix(self, x: float, y: float, width: float, height: float, rotation: float) -> np.ndarray:
@@ -219,8 +229,10 @@ class PackKeypoints(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         if 'transformed_keypoints' not in results or 'mirror_axis' in results:
-            raise InputError('PackKeypoints: the person was not warped to the input, or by a transform that does not know of RandomMirror; put '
-                             'TopdownWarp before.')
+            raise InputError(
+                'PackKeypoints: the person was not warped to the input, or by a transform that does not know of RandomMirror; put '
+                'TopdownWarp before.'
+            )
         img = results['img']
         planes = np.empty((3, *img.shape[:2]), np.uint8)
         cv2.split(img, list(planes))  # several times faster than a transposing copy
@@ -228,4 +240,6 @@ class PackKeypoints(BaseTransform):
             inputs=torch.from_numpy(planes),
             data_samples=dict(
                 keypoints=torch.from_numpy(results['transformed_keypoints'][0].astype(np.float32)),
-                keypoints_visible=torch.from_numpy(results['keypoints_visible'][0].astype(np.float32))))
+                keypoints_visible=torch.from_numpy(results['keypoints_visible'][0].astype(np.float32)),
+            ),
+        )

@@ -1,5 +1,6 @@
 """The PCKh metric for MMEngine's runners."""
-from typing import Dict, Optional, Sequence
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -7,9 +8,10 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 
-from ..errors import InputError
-from .pckh import MEAN_WEIGHTS, NUM_JOINTS, pckh_curves, pckh_figures, pckh_table
-from .predictions import check_prediction_file, save_predictions
+from hg_plugin.mpii_format import NUM_JOINTS, check_prediction_file, save_predictions
+from hg_plugin.utils.errors import InputError
+
+from .pckh import MEAN_WEIGHTS, pckh_curves, pckh_figures, pckh_table
 
 
 def _to_numpy(array) -> np.ndarray:
@@ -41,12 +43,14 @@ class MPIIPCKh(BaseMetric):
     # An empty one, because BaseMetric warns about None.
     default_prefix = ''
 
-    def __init__(self,
-                 weights: str = 'annotations',
-                 pred_file: Optional[str] = None,
-                 collect_device: str = 'cpu',
-                 prefix: Optional[str] = None,
-                 collect_dir: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        weights: str = 'annotations',
+        pred_file: str | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        collect_dir: str | None = None,
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
         if weights not in MEAN_WEIGHTS:
             raise InputError(f'MPIIPCKh: weights is {weights!r}, but must be one of {list(MEAN_WEIGHTS)}.')
@@ -67,37 +71,56 @@ class MPIIPCKh(BaseMetric):
         for sample in data_samples:
             person, truth = sample.get('id'), sample['gt_instances']
             if person is None:
-                raise InputError("MPIIPCKh: a sample has no 'id'; "
-                                 "name it in the meta_keys of the pipeline's packing transform.")
+                raise InputError(
+                    "MPIIPCKh: a sample has no 'id'; "
+                    "name it in the meta_keys of the pipeline's packing transform."
+                )
             visible = _to_numpy(truth['keypoints_visible'])
             if visible.ndim == 3:  # MMPose appends the weights of the joints to it
                 visible = visible[..., 0]
             if truth.get('head_size') is None and not (visible > 0).any():
-                raise InputError(f'MPIIPCKh: person {person} has no annotated joint, as in a test set, so that PCKh cannot be '
-                                 "known; for MPII's server, set test_evaluator to dict(type='MPIISubmission').")
+                raise InputError(
+                    f'MPIIPCKh: person {person} has no annotated joint, as in a test set, so that PCKh cannot be '
+                    "known; for MPII's server, set test_evaluator to dict(type='MPIISubmission')."
+                )
             if truth.get('head_size') is None:
-                raise InputError(f'MPIIPCKh: person {person} has no head size; '
-                                 "set the dataset's headbox_file to the set's mpii_gt_*.mat.")
+                raise InputError(
+                    f'MPIIPCKh: person {person} has no head size; '
+                    "set the dataset's headbox_file to the set's mpii_gt_*.mat."
+                )
             pred, gt = (_to_numpy(instances['keypoints']) for instances in (sample['pred_instances'], truth))
             for what, keypoints in (('predictions', pred), ('annotations', gt)):
                 if keypoints.shape != (1, NUM_JOINTS, 2):
-                    raise InputError(f'MPIIPCKh: the {what} of person {person} have shape {keypoints.shape}, '
-                                     f'but MPII has {NUM_JOINTS} joints, (1, {NUM_JOINTS}, 2).')
-            self.results.append(dict(id=int(person), pred=pred[0], gt=gt[0], visible=visible[0] > 0,
-                                     head_size=_to_numpy(truth['head_size']).item()))
+                    raise InputError(
+                        f'MPIIPCKh: the {what} of person {person} have shape {keypoints.shape}, '
+                        f'but MPII has {NUM_JOINTS} joints, (1, {NUM_JOINTS}, 2).'
+                    )
+            self.results.append(
+                dict(
+                    id=int(person),
+                    pred=pred[0],
+                    gt=gt[0],
+                    visible=visible[0] > 0,
+                    head_size=_to_numpy(truth['head_size']).item(),
+                )
+            )
 
-    def compute_metrics(self, results: Sequence[dict]) -> Dict[str, float]:
+    def compute_metrics(self, results: Sequence[dict]) -> dict[str, float]:
         """Prints the table, writes ``pred_file``, and returns the ten figures of :func:`pckh_figures`."""
         persons = {}
         for result in results:
             known = persons.setdefault(result['id'], result)
             if not np.array_equal(known['gt'], result['gt'], equal_nan=True):
-                raise InputError(f'MPIIPCKh: two different persons have the id {result["id"]}; '
-                                 'evaluate each dataset with a metric of its own.')
+                raise InputError(
+                    f'MPIIPCKh: two different persons have the id {result["id"]}; '
+                    'evaluate each dataset with a metric of its own.'
+                )
         if not persons:
             raise InputError('MPIIPCKh: there is nothing to evaluate; the dataset is empty.')
-        pred, gt, visible, head_size = (np.stack([persons[person][key] for person in sorted(persons)])
-                                        for key in ('pred', 'gt', 'visible', 'head_size'))
+        pred, gt, visible, head_size = (
+            np.stack([persons[person][key] for person in sorted(persons)])
+            for key in ('pred', 'gt', 'visible', 'head_size')
+        )
 
         figures = pckh_figures(pckh_curves(pred, gt, visible, head_size, weights=self.weights))
         logger = MMLogger.get_current_instance()

@@ -1,8 +1,9 @@
 """The file that MPII's evaluation server takes, for the test set whose joints only the server knows."""
+
 import json
 import os.path as osp
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -11,12 +12,9 @@ from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 from scipy.io import loadmat, savemat
 
-from ..errors import InputError
-from .pckh import NUM_JOINTS
-from .predictions import replacing
-
-# Beside mpii_test.json: the pictures of the test set with all their rectangles.
-TEST_ANNOLIST = 'mpii_test_annolist.mat'
+from hg_plugin.mpii_format import NUM_JOINTS, TEST_ANNOLIST
+from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.files import atomic_write
 
 
 @METRICS.register_module()
@@ -45,15 +43,17 @@ class MPIISubmission(BaseMetric):
     # An empty one, because BaseMetric warns about None.
     default_prefix = ''
 
-    def __init__(self,
-                 out_file: str = 'pred_keypoints_mpii.mat',
-                 ann_file: Optional[str] = None,
-                 collect_device: str = 'cpu',
-                 prefix: Optional[str] = None,
-                 collect_dir: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        out_file: str = 'pred_keypoints_mpii.mat',
+        ann_file: str | None = None,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        collect_dir: str | None = None,
+    ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
         if Path(out_file).suffix != '.mat':
-            raise InputError(f'MPII\'s server takes a .mat, so rename the submission file {out_file}.')
+            raise InputError(f"MPII's server takes a .mat, so rename the submission file {out_file}.")
         self.out_file = out_file
         self.ann_file = ann_file
 
@@ -73,11 +73,15 @@ class MPIISubmission(BaseMetric):
                 keypoints = keypoints.detach().cpu().numpy()
             person, path = sample.get('id'), sample.get('img_path')
             if person is None or path is None:
-                raise InputError("MPIISubmission: a sample has no 'id' or no 'img_path'; "
-                                 "name both in the meta_keys of the pipeline's packing transform.")
+                raise InputError(
+                    "MPIISubmission: a sample has no 'id' or no 'img_path'; "
+                    "name both in the meta_keys of the pipeline's packing transform."
+                )
             if keypoints.shape != (1, NUM_JOINTS, 2) or not np.isfinite(keypoints).all():
-                raise InputError(f'MPIISubmission: the prediction for person {person} should be {NUM_JOINTS} joints, '
-                                 f'(1, {NUM_JOINTS}, 2), all finite, but has shape {keypoints.shape} or NaN.')
+                raise InputError(
+                    f'MPIISubmission: the prediction for person {person} should be {NUM_JOINTS} joints, '
+                    f'(1, {NUM_JOINTS}, 2), all finite, but has shape {keypoints.shape} or NaN.'
+                )
             self.results.append(dict(id=int(person), image=osp.basename(path), pred=keypoints[0]))
 
     def compute_metrics(self, results: Sequence[dict]) -> dict:
@@ -86,19 +90,25 @@ class MPIISubmission(BaseMetric):
         persons = _read_persons(ann_file)
         predictions = {result['id']: result for result in results}  # a distributed sampler repeats some
         if predictions.keys() != set(range(len(persons))):
-            raise InputError(f'MPIISubmission: there are predictions for {len(predictions):,} persons, but {ann_file} '
-                             f'has {len(persons):,}; MPII\'s server counts all of them, so test exactly these.')
+            raise InputError(
+                f'MPIISubmission: there are predictions for {len(predictions):,} persons, but {ann_file} '
+                f"has {len(persons):,}; MPII's server counts all of them, so test exactly these."
+            )
         annolist = _read_annolist(annolist_file)
         rows = {str(picture['image'][0, 0]['name'][0]): row for row, picture in enumerate(annolist[0])}
         for index, person in enumerate(persons):
             image, rectangle, prediction = person['image'], person['person_index'], predictions[index]
             if prediction['image'] != image:
-                raise InputError(f'MPIISubmission: person {index} was found in {prediction["image"]}, but {ann_file} '
-                                 f'has it in {image}; set ann_file to the annotations of the tested data set.')
+                raise InputError(
+                    f'MPIISubmission: person {index} was found in {prediction["image"]}, but {ann_file} '
+                    f'has it in {image}; set ann_file to the annotations of the tested data set.'
+                )
             rects = annolist['annorect'][0, rows[image]] if image in rows else np.empty((0, 0))
             if not (rects.dtype.names and 0 <= rectangle < rects.size):
-                raise InputError(f'{annolist_file} has no rectangle {rectangle} in {image}, which annotation {index} '
-                                 f'of {ann_file} wants; make both again with tools/prepare_mpii.py.')
+                raise InputError(
+                    f'{annolist_file} has no rectangle {rectangle} in {image}, which annotation {index} '
+                    f'of {ann_file} wants; make both again with tools/prepare_mpii.py.'
+                )
             annolist['annorect'][0, rows[image]] = rects = _with_annopoints(rects)
             points = np.empty((1, NUM_JOINTS), [('x', object), ('y', object), ('id', object)])
             for joint, (x, y) in enumerate(prediction['pred'].astype(np.float64) + 1):
@@ -107,17 +117,21 @@ class MPIISubmission(BaseMetric):
 
         logger = MMLogger.get_current_instance()
         logger.info(f'Writing the predictions for {len(persons):,} persons to {self.out_file} ...')
-        with replacing(self.out_file) as file:
+        with atomic_write(self.out_file) as file:
             savemat(file, dict(pred=annolist), do_compression=True)
-        logger.info(f'{self.out_file} is ready for MPII\'s evaluation server, which alone knows the test set\'s PCKh.')
+        logger.info(
+            f"{self.out_file} is ready for MPII's evaluation server, which alone knows the test set's PCKh."
+        )
         return {}
 
-    def _find_files(self) -> Tuple[str, str]:
+    def _find_files(self) -> tuple[str, str]:
         """Where mpii_test.json and mpii_test_annolist.mat are."""
         ann_file = self.ann_file or (self.dataset_meta or {}).get('ann_file')
         if ann_file is None:
-            raise InputError('MPIISubmission: the tested data set is not a test set, as its joints are annotated; set '
-                             "its ann_file to 'annotations/mpii_test.json'.")
+            raise InputError(
+                'MPIISubmission: the tested data set is not a test set, as its joints are annotated; set '
+                "its ann_file to 'annotations/mpii_test.json'."
+            )
         annolist_file = osp.join(osp.dirname(ann_file), TEST_ANNOLIST)
         for file in (ann_file, annolist_file):
             if not osp.isfile(file):
@@ -125,7 +139,7 @@ class MPIISubmission(BaseMetric):
         return ann_file, annolist_file
 
 
-def _read_persons(ann_file: str) -> List[dict]:
+def _read_persons(ann_file: str) -> list[dict]:
     """The annotations in mpii_test.json."""
     try:
         with open(ann_file) as file:
@@ -134,8 +148,10 @@ def _read_persons(ann_file: str) -> List[dict]:
             if not (isinstance(person['image'], str) and isinstance(person['person_index'], int)):
                 raise TypeError(f'annotation {index}: image should be a name and person_index a whole number')
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f'{ann_file} is not mpii_test.json ({type(error).__name__}: {error}); '
-                         'make it with tools/prepare_mpii.py.') from error
+        raise InputError(
+            f'{ann_file} is not mpii_test.json ({type(error).__name__}: {error}); '
+            'make it with tools/prepare_mpii.py.'
+        ) from error
     return persons
 
 
@@ -147,8 +163,10 @@ def _read_annolist(path: str) -> np.ndarray:
         for picture in annolist[0]:
             picture['image'][0, 0]['name'][0], picture['annorect']
     except Exception as error:  # SciPy raises anything on a broken file: zlib's, a TypeError, a KeyError ...
-        raise InputError(f'{path} cannot be read ({type(error).__name__}: {error}); '
-                         'make it again with tools/prepare_mpii.py.') from error
+        raise InputError(
+            f'{path} cannot be read ({type(error).__name__}: {error}); '
+            'make it again with tools/prepare_mpii.py.'
+        ) from error
     return annolist
 
 

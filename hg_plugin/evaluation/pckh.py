@@ -5,34 +5,27 @@ Estimation" (ECCV 2016), table 2, computed on MPII's validation set as HRNet and
 head box's diagonal; a distance equal to the threshold counts as right; 'Head' is the head top alone; every other column
 is the plain mean of its left and right joint; pelvis and thorax are in no column; and the upper neck is in 'Mean' only.
 """
-from typing import Dict, Mapping, Sequence
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..errors import InputError
+from hg_plugin.mpii_format import COLUMNS, NUM_JOINTS, SCORED_JOINTS
+from hg_plugin.utils.errors import InputError
 
-NUM_JOINTS = 16
-COLUMNS = {
-    'Head': [9],
-    'Shoulder': [12, 13],
-    'Elbow': [11, 14],
-    'Wrist': [10, 15],
-    'Hip': [2, 3],
-    'Knee': [1, 4],
-    'Ankle': [0, 5],
-}
 FIGURES = (*COLUMNS, 'Mean', 'Mean@0.1', 'AUC')
-SCORED_JOINTS = [0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15]
 MEAN_WEIGHTS = dict(annotations='Mean weighted by annotations', equal='Mean of the joints with equal weights')
 # A division, because steps of 0.01 that are added up miss 0.1 and 0.5 by a rounding error, and `<=` would see it.
 THRESHOLDS = np.arange(51) / 100
 
 
-def pckh(pred: np.ndarray,
-         gt: np.ndarray,
-         visible: np.ndarray,
-         head_size: np.ndarray,
-         thresholds: Sequence[float] = THRESHOLDS) -> np.ndarray:
+def pckh(
+    pred: np.ndarray,
+    gt: np.ndarray,
+    visible: np.ndarray,
+    head_size: np.ndarray,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> np.ndarray:
     """PCKh of every joint at every threshold, in percent.
 
     A joint is right when its distance to the truth is at most ``threshold * head_size``.
@@ -50,24 +43,35 @@ def pckh(pred: np.ndarray,
     Raises:
         InputError: The shapes do not belong together.
     """
-    pred, gt, head_size, thresholds = (np.asarray(array, np.float64) for array in (pred, gt, head_size, thresholds))
+    pred, gt, head_size, thresholds = (
+        np.asarray(array, np.float64) for array in (pred, gt, head_size, thresholds)
+    )
     annotated = np.asarray(visible) > 0
-    if not (pred.ndim == 3 and pred.shape[2:] == (2, ) and pred.shape == gt.shape and annotated.shape == pred.shape[:2]
-            and head_size.shape == pred.shape[:1]):
-        raise InputError(f'PCKh needs pred and gt (N, K, 2), visible (N, K) and head_size (N, ), not {pred.shape}, '
-                         f'{gt.shape}, {annotated.shape} and {head_size.shape}.')
+    if not (
+        pred.ndim == 3
+        and pred.shape[2:] == (2,)
+        and pred.shape == gt.shape
+        and annotated.shape == pred.shape[:2]
+        and head_size.shape == pred.shape[:1]
+    ):
+        raise InputError(
+            f'PCKh needs pred and gt (N, K, 2), visible (N, K) and head_size (N, ), not {pred.shape}, '
+            f'{gt.shape}, {annotated.shape} and {head_size.shape}.'
+        )
     distance = np.linalg.norm(np.where(annotated[..., None], pred - gt, 0), axis=-1)
     right = distance <= thresholds.reshape(-1, 1, 1) * head_size[:, None]
     with np.errstate(invalid='ignore'):  # 0 / 0 is the NaN of a joint without annotations
         return 100 * (right & annotated).sum(axis=1) / annotated.sum(axis=0)
 
 
-def pckh_curves(pred: np.ndarray,
-                gt: np.ndarray,
-                visible: np.ndarray,
-                head_size: np.ndarray,
-                *,
-                weights: str = 'annotations') -> Dict[str, np.ndarray]:
+def pckh_curves(
+    pred: np.ndarray,
+    gt: np.ndarray,
+    visible: np.ndarray,
+    head_size: np.ndarray,
+    *,
+    weights: str = 'annotations',
+) -> dict[str, np.ndarray]:
     """PCKh against the threshold for the seven joint groups of MPII and their mean.
 
     Args:
@@ -87,7 +91,9 @@ def pckh_curves(pred: np.ndarray,
     values = pckh(pred, gt, visible, head_size, THRESHOLDS)
     counts = (np.asarray(visible) > 0).sum(axis=0)
     if len(counts) != NUM_JOINTS:
-        raise InputError(f'the columns of PCKh are made of the {NUM_JOINTS} joints of MPII, not of {len(counts)}.')
+        raise InputError(
+            f'the columns of PCKh are made of the {NUM_JOINTS} joints of MPII, not of {len(counts)}.'
+        )
     equal = (counts > 0).astype(int)
 
     def average(joints, weight):
@@ -99,7 +105,7 @@ def pckh_curves(pred: np.ndarray,
     return curves
 
 
-def pckh_figures(curves: Mapping[str, np.ndarray]) -> Dict[str, float]:
+def pckh_figures(curves: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The ten figures of a table row from :func:`pckh_curves`, in the order of the paper's columns.
 
     Returns:
@@ -121,8 +127,10 @@ def pckh_table(rows: Mapping[str, Mapping[str, float]], *, weights: str) -> str:
     """
     columns = list(next(iter(rows.values())))
     width = max(map(len, rows))
-    lines = [f'PCKh@0.5 in percent, {MEAN_WEIGHTS[weights]}',
-             ' ' * width + ''.join(f'{column:>10}' for column in columns)]
+    lines = [
+        f'PCKh@0.5 in percent, {MEAN_WEIGHTS[weights]}',
+        ' ' * width + ''.join(f'{column:>10}' for column in columns),
+    ]
     for name, figures in rows.items():
         cells = ('-' if np.isnan(figures[column]) else f'{figures[column]:.2f}' for column in columns)
         lines.append(f'{name:<{width}}' + ''.join(f'{cell:>10}' for cell in cells))

@@ -1,19 +1,24 @@
 """PCKh against the threshold, drawn."""
+
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping
 
 import numpy as np
 
-from ..errors import InputError
+from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.files import atomic_write
+
 from .pckh import MEAN_WEIGHTS, THRESHOLDS, pckh_figures
-from .predictions import replacing
 
 
 def check_plot_file(path) -> None:
     """Raises an InputError unless the name ends in the extension of a picture that matplotlib can write."""
     from matplotlib.backend_bases import FigureCanvasBase  # here, because training never draws
+
     if _format(path) not in FigureCanvasBase.get_supported_filetypes():
-        raise InputError(f'{path} does not end in the extension of a picture that can be drawn; name it .png.')
+        raise InputError(
+            f'{path} does not end in the extension of a picture that can be drawn; name it .png.'
+        )
 
 
 def _format(path) -> str:
@@ -35,16 +40,28 @@ def plot_pckh(curves: Mapping[str, Mapping[str, np.ndarray]], path, *, weights: 
 
     check_plot_file(path)
     figure = Figure(figsize=(14, 6), layout='constrained')
-    panels = figure.subplot_mosaic([['Mean', 'Mean', 'Head', 'Shoulder', 'Elbow', 'Wrist'],
-                                    ['Mean', 'Mean', 'Hip', 'Knee', 'Ankle', '.']], sharex=True, sharey=True)
+    panels = figure.subplot_mosaic(
+        [
+            ['Mean', 'Mean', 'Head', 'Shoulder', 'Elbow', 'Wrist'],
+            ['Mean', 'Mean', 'Hip', 'Knee', 'Ankle', '.'],
+        ],
+        sharex=True,
+        sharey=True,
+    )
     for column, panel in panels.items():
         for name, own in curves.items():
             figures = pckh_figures(own)
-            panel.plot(THRESHOLDS, own[column], label=f'{name}: {figures["Mean"]:.2f}, AUC {figures["AUC"]:.2f}')
+            panel.plot(
+                THRESHOLDS, own[column], label=f'{name}: {figures["Mean"]:.2f}, AUC {figures["AUC"]:.2f}'
+            )
         panel.set(title=column, xlim=(0, THRESHOLDS[-1]), ylim=(0, 100))
         panel.tick_params(labelbottom=True, labelleft=True)
         panel.grid(alpha=0.3)
-    panels['Mean'].set(title=MEAN_WEIGHTS[weights], xlabel='threshold (fraction of the head size)', ylabel='PCKh (%)')
-    figure.legend(*panels['Mean'].get_legend_handles_labels(), loc='outside lower center', title='Mean PCKh@0.5, AUC')
-    with replacing(path) as file:
+    panels['Mean'].set(
+        title=MEAN_WEIGHTS[weights], xlabel='threshold (fraction of the head size)', ylabel='PCKh (%)'
+    )
+    figure.legend(
+        *panels['Mean'].get_legend_handles_labels(), loc='outside lower center', title='Mean PCKh@0.5, AUC'
+    )
+    with atomic_write(path) as file:
         figure.savefig(file, format=_format(path), dpi=120)

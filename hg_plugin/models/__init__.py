@@ -1,8 +1,13 @@
-from .foreach_ema import ForeachEMA
-from .hourglass_pose_estimator import HourglassPoseEstimator
+from .data_preprocessor import HeatmapDataPreprocessor
 from .multi_stage_heatmap_head import MultiStageHeatmapHead
-from .preprocessor import HeatmapDataPreprocessor
+from .pose_estimator import HourglassPoseEstimator
 from .reparameterize import reparameterize
 from .stacked_hourglass import StackedHourglass
 
-__all__ = ['ForeachEMA', 'HeatmapDataPreprocessor', 'HourglassPoseEstimator', 'MultiStageHeatmapHead', 'StackedHourglass', 'reparameterize']
+__all__ = [
+    'HeatmapDataPreprocessor',
+    'HourglassPoseEstimator',
+    'MultiStageHeatmapHead',
+    'StackedHourglass',
+    'reparameterize',
+]

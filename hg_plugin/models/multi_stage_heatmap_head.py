@@ -1,6 +1,6 @@
 """A heatmap head with a loss on every stage: intermediate supervision, Section 3.2 of the stacked hourglass paper."""
-from collections.abc import Mapping
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmcv.cnn import build_conv_layer
@@ -13,10 +13,10 @@ from mmpose.registry import MODELS as POSE_MODELS
 from mmpose.utils.typing import ConfigType, Features, OptConfigType, OptSampleList, Predictions
 from torch import Tensor, nn
 
-from ..errors import InputError
+from hg_plugin.utils.errors import InputError
 
 
-def heatmap_peaks(heatmaps: Tensor) -> Tuple[Tensor, Tensor]:
+def heatmap_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
     """Maximum of every heatmap and where it lies, found once, where the heatmaps are.
 
     Args:
@@ -84,51 +84,73 @@ class MultiStageHeatmapHead(BaseHead):
 
     _version = 2
 
-    def __init__(self,
-                 num_stages: int,
-                 out_channels: int,
-                 in_channels: Optional[int] = None,
-                 final_layer: dict = dict(kernel_size=1),
-                 loss: Union[ConfigType, List[ConfigType]] = dict(type='KeypointMSELoss', use_target_weight=True),
-                 stage_weights: Optional[Sequence[float]] = None,
-                 decoder: OptConfigType = None,
-                 init_cfg: OptConfigType = dict(type='Normal', layer='Conv2d', std=0.001),
-                 deconv_out_channels: Optional[Sequence[int]] = None):
+    def __init__(
+        self,
+        num_stages: int,
+        out_channels: int,
+        in_channels: int | None = None,
+        final_layer: dict = dict(kernel_size=1),
+        loss: ConfigType | list[ConfigType] = dict(type='KeypointMSELoss', use_target_weight=True),
+        stage_weights: Sequence[float] | None = None,
+        decoder: OptConfigType = None,
+        init_cfg: OptConfigType = dict(type='Normal', layer='Conv2d', std=0.001),
+        deconv_out_channels: Sequence[int] | None = None,
+    ):
         super().__init__(init_cfg)
         if deconv_out_channels:
-            raise InputError(f'MultiStageHeatmapHead: deconv_out_channels is {deconv_out_channels}, but it has no deconvolutions; leave it out, or '
-                             'keep CPMHead.')
+            raise InputError(
+                f'MultiStageHeatmapHead: deconv_out_channels is {deconv_out_channels}, but it has no deconvolutions; leave it out, or '
+                'keep CPMHead.'
+            )
         self.num_stages = num_stages
         self.out_channels = out_channels
-        self.stage_weights = tuple(stage_weights or [1.] * num_stages)
+        self.stage_weights = tuple(stage_weights or [1.0] * num_stages)
         losses = loss if isinstance(loss, (list, tuple)) else [loss] * num_stages
         for name, values in dict(stage_weights=self.stage_weights, loss=losses).items():
             if len(values) != num_stages:
-                raise InputError(f'MultiStageHeatmapHead: {name} has {len(values)} entries for num_stages={num_stages}; give one a stage.')
+                raise InputError(
+                    f'MultiStageHeatmapHead: {name} has {len(values)} entries for num_stages={num_stages}; give one a stage.'
+                )
         self.loss_modules = nn.ModuleList(POSE_MODELS.build(cfg) for cfg in losses)
         self.decoder = None if decoder is None else KEYPOINT_CODECS.build(decoder)
         self.multi_final_layers = nn.ModuleList(
-            nn.Identity() if in_channels is None else build_conv_layer(
-                dict(type='Conv2d', in_channels=in_channels, out_channels=out_channels, kernel_size=1) | final_layer)
-            for _ in range(num_stages))
+            nn.Identity()
+            if in_channels is None
+            else build_conv_layer(
+                dict(type='Conv2d', in_channels=in_channels, out_channels=out_channels, kernel_size=1)
+                | final_layer
+            )
+            for _ in range(num_stages)
+        )
 
-    def forward(self, feats: Sequence[Tensor]) -> List[Tensor]:
+    def forward(self, feats: Sequence[Tensor]) -> list[Tensor]:
         """S tensors of features (N, C, H, W), or of heatmaps already, to S tensors of heatmaps (N, out_channels, H, W)."""
         if len(feats) != self.num_stages:
-            raise InputError(f'MultiStageHeatmapHead: num_stages={self.num_stages}, but the backbone returns {len(feats)} stages; '
-                             "set the head's num_stages to the backbone's num_stacks.")
+            raise InputError(
+                f'MultiStageHeatmapHead: num_stages={self.num_stages}, but the backbone returns {len(feats)} stages; '
+                "set the head's num_stages to the backbone's num_stacks."
+            )
         heatmaps = [layer(x) for layer, x in zip(self.multi_final_layers, feats)]
         if heatmaps[0].shape[1] != self.out_channels:
-            raise InputError(f'MultiStageHeatmapHead: out_channels={self.out_channels}, but the backbone returns {heatmaps[0].shape[1]} '
-                             "heatmaps; set the head's out_channels to the backbone's num_keypoints, or give in_channels if "
-                             'these are features.')
+            raise InputError(
+                f'MultiStageHeatmapHead: out_channels={self.out_channels}, but the backbone returns {heatmaps[0].shape[1]} '
+                "heatmaps; set the head's out_channels to the backbone's num_keypoints, or give in_channels if "
+                'these are features.'
+            )
         size = getattr(self.decoder, 'heatmap_size', None)
         if size is not None and heatmaps[-1].shape[2:] != tuple(size[::-1]):
-            raise InputError(f'MultiStageHeatmapHead: heatmaps have the size {tuple(heatmaps[-1].shape[:1:-1])}, but the decoder '
-                             f'{tuple(size)} (width, height); make heatmap_size of the codec a quarter of input_size.')
+            raise InputError(
+                f'MultiStageHeatmapHead: heatmaps have the size {tuple(heatmaps[-1].shape[:1:-1])}, but the decoder '
+                f'{tuple(size)} (width, height); make heatmap_size of the codec a quarter of input_size.'
+            )
         return heatmaps
 
-    def loss(self, feats: Sequence[Tensor], batch_data_samples: Union[Dict[str, Tensor], OptSampleList], train_cfg: OptConfigType = {}) -> dict:
+    def loss(
+        self,
+        feats: Sequence[Tensor],
+        batch_data_samples: dict[str, Tensor] | OptSampleList,
+        train_cfg: OptConfigType = {},
+    ) -> dict:
         """
         Args:
             feats: S tensors, see :meth:`forward`.
@@ -144,18 +166,24 @@ class MultiStageHeatmapHead(BaseHead):
         if isinstance(batch_data_samples, Mapping):
             targets, weights = batch_data_samples['heatmaps'], batch_data_samples['keypoint_weights']
         elif 'gt_fields' not in batch_data_samples[0]:
-            raise InputError('MultiStageHeatmapHead: the samples have no target heatmaps; end the training pipeline with PackKeypoints, or with '
-                             'GenerateTarget and PackPoseInputs.')
+            raise InputError(
+                'MultiStageHeatmapHead: the samples have no target heatmaps; end the training pipeline with PackKeypoints, or with '
+                'GenerateTarget and PackPoseInputs.'
+            )
         else:
             targets = torch.stack([sample.gt_fields.heatmaps for sample in batch_data_samples])
             weights = torch.cat([sample.gt_instance_labels.keypoint_weights for sample in batch_data_samples])
         if targets.shape != all_heatmaps[-1].shape:
-            raise InputError(f'MultiStageHeatmapHead: heatmaps have shape {tuple(all_heatmaps[-1].shape)}, but the targets '
-                             f"{tuple(targets.shape)}; make the codec's heatmap_size and the data set's number of keypoints fit the "
-                             'network.')
+            raise InputError(
+                f'MultiStageHeatmapHead: heatmaps have shape {tuple(all_heatmaps[-1].shape)}, but the targets '
+                f"{tuple(targets.shape)}; make the codec's heatmap_size and the data set's number of keypoints fit the "
+                'network.'
+            )
         losses = {
             f'loss_stage{stage}': weight * loss(heatmaps, targets, weights)
-            for stage, (weight, loss, heatmaps) in enumerate(zip(self.stage_weights, self.loss_modules, all_heatmaps))
+            for stage, (weight, loss, heatmaps) in enumerate(
+                zip(self.stage_weights, self.loss_modules, all_heatmaps)
+            )
         }
         if train_cfg.get('compute_acc', True):
             with torch.no_grad():
@@ -165,7 +193,9 @@ class MultiStageHeatmapHead(BaseHead):
                 losses['acc_pose'] = peak_pck(places, heatmap_peaks(targets)[1], weights)
         return losses
 
-    def predict(self, feats: Features, batch_data_samples: OptSampleList, test_cfg: OptConfigType = {}) -> Predictions:
+    def predict(
+        self, feats: Features, batch_data_samples: OptSampleList, test_cfg: OptConfigType = {}
+    ) -> Predictions:
         """
         Args:
             feats: S tensors, see :meth:`forward`; for the flip test a list of two such tuples, as they come and mirrored.
@@ -180,11 +210,16 @@ class MultiStageHeatmapHead(BaseHead):
         if test_cfg.get('flip_test', False):
             flip_indices = batch_data_samples[0].metainfo['flip_indices']
             all_heatmaps = [
-                0.5 * (heatmaps + flip_heatmaps(
-                    mirrored.contiguous(),  # flipping offsets needs it, and channels_last is not
-                    flip_mode=test_cfg.get('flip_mode', 'heatmap'),
-                    flip_indices=flip_indices,
-                    shift_heatmap=test_cfg.get('shift_heatmap', False)))
+                0.5
+                * (
+                    heatmaps
+                    + flip_heatmaps(
+                        mirrored.contiguous(),  # flipping offsets needs it, and channels_last is not
+                        flip_mode=test_cfg.get('flip_mode', 'heatmap'),
+                        flip_indices=flip_indices,
+                        shift_heatmap=test_cfg.get('shift_heatmap', False),
+                    )
+                )
                 for heatmaps, mirrored in zip(*map(self.forward, feats))
             ]
         else:

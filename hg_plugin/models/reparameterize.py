@@ -1,4 +1,5 @@
 """The same network with fewer operations, for inference: folded batch norms, and one convolution between two stacks."""
+
 import copy
 
 import torch
@@ -7,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..errors import InputError
+from hg_plugin.utils.errors import InputError
+
 from .multi_stage_heatmap_head import MultiStageHeatmapHead
 from .stacked_hourglass import AddJoin, ConcatJoin, PostActResidual, PreActResidual, StackedHourglass
 
@@ -54,7 +56,11 @@ def fold_batch_norms(network: nn.Module) -> None:
     """Folds every batch norm that follows a convolution into it, in place."""
     for module in network.modules():
         names = list(module._modules)
-        pairs = dict(zip(names, names[1:])) if isinstance(module, nn.Sequential) else NORM_AFTER.get(type(module), {})
+        pairs = (
+            dict(zip(names, names[1:]))
+            if isinstance(module, nn.Sequential)
+            else NORM_AFTER.get(type(module), {})
+        )
         for conv_name, norm_name in pairs.items():
             conv, norm = getattr(module, conv_name), getattr(module, norm_name)
             if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm) and norm.running_var is not None:
@@ -71,7 +77,7 @@ def merge_joins(network: StackedHourglass) -> None:
         score, predicted, merged = network.scores[stack], join.from_heatmaps, join.from_features
         from_prediction = predicted.weight.double().flatten(1)
         # behind a concatenation, the features come first
-        merged.weight[:, :score.in_channels, 0, 0] += from_prediction @ score.weight.double().flatten(1)
+        merged.weight[:, : score.in_channels, 0, 0] += from_prediction @ score.weight.double().flatten(1)
         merged.bias += predicted.bias + from_prediction @ score.bias.double()
         network.joins[stack] = MERGED[type(join)](merged)
         network.scores[stack] = nn.Identity()
@@ -101,11 +107,15 @@ def reparameterize(model: nn.Module, all_stacks: bool = False) -> nn.Module:
     """
     backbone = model.backbone if isinstance(model, BasePoseEstimator) else model
     if not isinstance(backbone, StackedHourglass):
-        raise InputError(f'reparameterize: the network is a {type(backbone).__name__}; give a StackedHourglass, or a '
-                         'pose estimator with one as its backbone.')
+        raise InputError(
+            f'reparameterize: the network is a {type(backbone).__name__}; give a StackedHourglass, or a '
+            'pose estimator with one as its backbone.'
+        )
     if any(module.training for module in model.modules()):
-        raise InputError('reparameterize: the model is in training mode, where batch norms depend on the batch; '
-                         'call its eval() first.')
+        raise InputError(
+            'reparameterize: the model is in training mode, where batch norms depend on the batch; '
+            'call its eval() first.'
+        )
     model = copy.deepcopy(model)
     backbone = model.backbone if isinstance(model, BasePoseEstimator) else model
     fold_batch_norms(backbone)

@@ -1,19 +1,19 @@
 """Stacked hourglass networks: Newell, Yang, Deng, "Stacked Hourglass Networks for Human Pose Estimation", ECCV 2016."""
+
 import contextlib
-from typing import Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
-
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..environment import is_compiling
-from ..errors import InputError
+from hg_plugin.environment import is_compiling
+from hg_plugin.utils.errors import InputError
 
 
 def norm_layer(norm_cfg: dict, channels: int) -> nn.Module:
@@ -61,8 +61,11 @@ class PostActResidual(nn.Module):
         self.norm2 = norm_layer(norm_cfg, mid_channels)
         self.conv3 = nn.Conv2d(mid_channels, out_channels, 1)
         self.norm3 = norm_layer(norm_cfg, out_channels)
-        self.skip = nn.Identity() if in_channels == out_channels else nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, 1), norm_layer(norm_cfg, out_channels))
+        self.skip = (
+            nn.Identity()
+            if in_channels == out_channels
+            else nn.Sequential(nn.Conv2d(in_channels, out_channels, 1), norm_layer(norm_cfg, out_channels))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.norm1(self.conv1(x)), inplace=True)
@@ -79,7 +82,8 @@ class Linear(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int, norm_cfg: dict):
         super().__init__(
-            nn.Conv2d(in_channels, out_channels, 1), norm_layer(norm_cfg, out_channels), nn.ReLU(inplace=True))
+            nn.Conv2d(in_channels, out_channels, 1), norm_layer(norm_cfg, out_channels), nn.ReLU(inplace=True)
+        )
 
 
 def upsample(x: Tensor) -> Tensor:
@@ -97,8 +101,15 @@ class Hourglass(nn.Module):
     (N, in_channels, H, W) becomes (N, out_channels, H, W); H and W divide by ``2**depth``.
     """
 
-    def __init__(self, depth: int, in_channels: int, mid_channels: int, out_channels: int, num_blocks: Tuple[int, int],
-                 residuals):
+    def __init__(
+        self,
+        depth: int,
+        in_channels: int,
+        mid_channels: int,
+        out_channels: int,
+        num_blocks: tuple[int, int],
+        residuals,
+    ):
         super().__init__()
         before, after = num_blocks
         self.skip = residuals(in_channels, *[mid_channels] * (before - 1), out_channels)
@@ -149,10 +160,14 @@ def frozen_running_stats(*modules: nn.Module):
 
     They still compute them, with a momentum of 0: :func:`checkpoint` compares what both passes save.
     """
-    norms = [(m, m.momentum, m.num_batches_tracked) for module in modules for m in module.modules()
-             if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = [
+        (m, m.momentum, m.num_batches_tracked)
+        for module in modules
+        for m in module.modules()
+        if isinstance(m, _BatchNorm) and m.track_running_stats
+    ]
     for norm, _, count in norms:
-        norm.momentum, norm.num_batches_tracked = 0., count.clone()
+        norm.momentum, norm.num_batches_tracked = 0.0, count.clone()
     try:
         yield
     finally:
@@ -195,20 +210,22 @@ class StackedHourglass(BaseModule):
         InputError: for arguments that build no network, and at the first call for an input size that cannot be halved often enough.
     """
 
-    def __init__(self,
-                 num_stacks: int = 2,
-                 num_keypoints: int = 16,
-                 depth: int = 4,
-                 channels: int = 256,
-                 num_blocks: Union[int, Tuple[int, int]] = 1,
-                 stem_channels: Optional[Sequence[int]] = None,
-                 out_channels: Optional[int] = None,
-                 residual: str = 'preact',
-                 join: str = 'add',
-                 norm_cfg: dict = dict(type='BN'),
-                 with_cp: bool = False,
-                 channels_last: bool = False,
-                 init_cfg: Optional[dict] = None):
+    def __init__(
+        self,
+        num_stacks: int = 2,
+        num_keypoints: int = 16,
+        depth: int = 4,
+        channels: int = 256,
+        num_blocks: int | tuple[int, int] = 1,
+        stem_channels: Sequence[int] | None = None,
+        out_channels: int | None = None,
+        residual: str = 'preact',
+        join: str = 'add',
+        norm_cfg: dict = dict(type='BN'),
+        with_cp: bool = False,
+        channels_last: bool = False,
+        init_cfg: dict | None = None,
+    ):
         super().__init__(init_cfg)
         num_blocks = (num_blocks, num_blocks) if isinstance(num_blocks, int) else tuple(num_blocks)
         if stem_channels is None:
@@ -218,19 +235,29 @@ class StackedHourglass(BaseModule):
             if value < 1:
                 raise InputError(f'StackedHourglass: {name} is {value}; it must be at least 1.')
         if len(num_blocks) != 2 or min(num_blocks) < 1:
-            raise InputError(f'StackedHourglass: num_blocks is {num_blocks}; give a positive number or a pair of them.')
+            raise InputError(
+                f'StackedHourglass: num_blocks is {num_blocks}; give a positive number or a pair of them.'
+            )
         if len(stem_channels) < 3 or stem_channels[-1] != channels:
-            raise InputError(f'StackedHourglass: stem_channels is {tuple(stem_channels)}; give at least three, '
-                             f'of which the last equals channels ({channels}).')
+            raise InputError(
+                f'StackedHourglass: stem_channels is {tuple(stem_channels)}; give at least three, '
+                f'of which the last equals channels ({channels}).'
+            )
         if any(c < 4 or c % 2 for c in (channels, out_channels, *stem_channels[1:])):
-            raise InputError(f'StackedHourglass: channels ({channels}), out_channels ({out_channels}) and stem_channels '
-                             f'{tuple(stem_channels)} must be even and at least 4, because a residual halves them.')
+            raise InputError(
+                f'StackedHourglass: channels ({channels}), out_channels ({out_channels}) and stem_channels '
+                f'{tuple(stem_channels)} must be even and at least 4, because a residual halves them.'
+            )
         if residual not in RESIDUALS:
-            raise InputError(f"StackedHourglass: residual is '{residual}'; choose one of {', '.join(RESIDUALS)}.")
+            raise InputError(
+                f"StackedHourglass: residual is '{residual}'; choose one of {', '.join(RESIDUALS)}."
+            )
         if join not in ('add', 'concat'):
             raise InputError(f"StackedHourglass: join is '{join}'; choose 'add' or 'concat'.")
         if join == 'add' and out_channels != channels:
-            raise InputError(f"StackedHourglass: join='add' needs out_channels ({out_channels}) equal to channels ({channels}).")
+            raise InputError(
+                f"StackedHourglass: join='add' needs out_channels ({out_channels}) equal to channels ({channels})."
+            )
         self.num_stacks = num_stacks
         self.num_keypoints = num_keypoints
         self.size_divisor = 4 * 2**depth
@@ -240,8 +267,11 @@ class StackedHourglass(BaseModule):
             return nn.Sequential(*(RESIDUALS[residual](a, b, norm_cfg) for a, b in zip(widths, widths[1:])))
 
         self.stem_conv = nn.Sequential(
-            nn.Conv2d(3, stem_channels[0], 7, stride=2, padding=3), norm_layer(norm_cfg, stem_channels[0]),
-            nn.ReLU(inplace=True), residuals(*stem_channels[:2]))
+            nn.Conv2d(3, stem_channels[0], 7, stride=2, padding=3),
+            norm_layer(norm_cfg, stem_channels[0]),
+            nn.ReLU(inplace=True),
+            residuals(*stem_channels[:2]),
+        )
         self.stem_residuals = residuals(*stem_channels[1:])
 
         self.hourglasses = nn.ModuleList()
@@ -251,16 +281,24 @@ class StackedHourglass(BaseModule):
         in_channels, previous_channels = channels, stem_channels[1]
         for stack in range(num_stacks):
             last = stack == num_stacks - 1
-            self.hourglasses.append(Hourglass(depth, in_channels, channels, out_channels, num_blocks, residuals))
+            self.hourglasses.append(
+                Hourglass(depth, in_channels, channels, out_channels, num_blocks, residuals)
+            )
             if join == 'add':
                 feature_channels = channels
                 self.features.append(
-                    nn.Sequential(residuals(*[channels] * (num_blocks[1] + 1)), Linear(channels, channels, norm_cfg)))
+                    nn.Sequential(
+                        residuals(*[channels] * (num_blocks[1] + 1)), Linear(channels, channels, norm_cfg)
+                    )
+                )
             else:
                 feature_channels = out_channels if last else channels
                 self.features.append(
                     nn.Sequential(
-                        Linear(out_channels, out_channels, norm_cfg), Linear(out_channels, feature_channels, norm_cfg)))
+                        Linear(out_channels, out_channels, norm_cfg),
+                        Linear(out_channels, feature_channels, norm_cfg),
+                    )
+                )
             self.scores.append(nn.Conv2d(feature_channels, num_keypoints, 1))
             if last:
                 break
@@ -276,13 +314,16 @@ class StackedHourglass(BaseModule):
         """Raises an :class:`InputError` that names sizes which would work where (height, width) does not."""
         step = self.size_divisor
         if height % step or width % step or not height or not width:
-            lower, upper = ([max(side // step, 1) * step, -(-side // step) * step] for side in (width, height))
+            lower, upper = (
+                [max(side // step, 1) * step, -(-side // step) * step] for side in (width, height)
+            )
             raise InputError(
                 f'StackedHourglass: an input of {width}x{height} pixels cannot be halved often enough; width and height must divide '
                 f'by {step} (4 * 2**depth), such as width {" or ".join(map(str, sorted(set(lower))))} and height '
-                f'{" or ".join(map(str, sorted(set(upper))))}: set input_size in the config.')
+                f'{" or ".join(map(str, sorted(set(upper))))}: set input_size in the config.'
+            )
 
-    def forward(self, image: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """
         Args:
             image: (N, 3, H, W) normalised pictures; H and W divide by ``4 * 2**depth``.
@@ -315,5 +356,9 @@ class StackedHourglass(BaseModule):
         if is_compiling():  # a compiled graph repeats operations, not what they have done to buffers
             return checkpoint(branch, x, use_reentrant=False)
         # The second computation must not count the batch in the running statistics once more.
-        return checkpoint(branch, x, use_reentrant=False,
-                          context_fn=lambda: (contextlib.nullcontext(), frozen_running_stats(hourglass, features)))
+        return checkpoint(
+            branch,
+            x,
+            use_reentrant=False,
+            context_fn=lambda: (contextlib.nullcontext(), frozen_running_stats(hourglass, features)),
+        )

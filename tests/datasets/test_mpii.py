@@ -8,13 +8,13 @@ from mmengine.registry import VISUALIZERS
 from scipy.io import loadmat, savemat
 
 from hg_plugin.datasets import MPIIPoseDataset
-from hg_plugin.errors import InputError
+from hg_plugin.utils.errors import InputError
 
 PIPELINE = [
     dict(type='LoadImage'),
     dict(type='GetBBoxCenterScale'),
     dict(type='TopdownAffine', input_size=(256, 256)),
-    dict(type='PackPoseInputs', pack_transformed=True)
+    dict(type='PackPoseInputs', pack_transformed=True),
 ]
 
 
@@ -33,14 +33,19 @@ def edit(root, change):
 
 def load(root, **kwargs):
     return MPIIPoseDataset(
-        'annotations/mpii_val.json', headbox_file='annotations/mpii_gt_val.mat', data_root=str(root),
-        **dict(dict(data_prefix=dict(img='images/'), pipeline=PIPELINE, test_mode=True), **kwargs))
+        'annotations/mpii_val.json',
+        headbox_file='annotations/mpii_gt_val.mat',
+        data_root=str(root),
+        **dict(dict(data_prefix=dict(img='images/'), pipeline=PIPELINE, test_mode=True), **kwargs),
+    )
 
 
 def test_all_real_persons_load_in_the_order_of_the_file(real_data):
     folder = real_data('mpii_annotations')
     train = MPIIPoseDataset('mpii_train.json', data_root=str(folder))
-    val = MPIIPoseDataset('mpii_val.json', headbox_file='mpii_gt_val.mat', data_root=str(folder), test_mode=True)
+    val = MPIIPoseDataset(
+        'mpii_val.json', headbox_file='mpii_gt_val.mat', data_root=str(folder), test_mode=True
+    )
     assert (len(train), len(val)) == (22_246, 2_958)
     annotations = json.loads((folder / 'mpii_train.json').read_text())
     for index in (0, 11_000, 22_245):
@@ -54,19 +59,24 @@ def test_all_real_persons_load_in_the_order_of_the_file(real_data):
 def test_everything_is_0_based_and_the_crop_is_the_papers(real_data):
     folder = real_data('mpii_annotations')
     item = MPIIPoseDataset(
-        'mpii_val.json', headbox_file='mpii_gt_val.mat', data_root=str(folder), test_mode=True).get_data_info(0)
+        'mpii_val.json', headbox_file='mpii_gt_val.mat', data_root=str(folder), test_mode=True
+    ).get_data_info(0)
     # annotation 0: center (966, 340), scale 4.718; head box (914, 79) to (1031, 237); right ankle (804, 711)
     assert np.allclose(item['keypoints'][0, 0], (803, 710), atol=1e-3)
     x1, y1, x2, y2 = item['bbox'][0]
     assert ((x1 + x2) / 2, (y1 + y2) / 2) == pytest.approx((965, 339 + 15 * 4.718), abs=1e-3)
     assert (x2 - x1, y2 - y1) == pytest.approx((943.6, 943.6), abs=1e-3)
-    assert item['head_size'].shape == (1, 1) and item['head_size'].item() == pytest.approx(0.6 * np.hypot(117, 158), abs=1e-3)
+    assert item['head_size'].shape == (1, 1) and item['head_size'].item() == pytest.approx(
+        0.6 * np.hypot(117, 158), abs=1e-3
+    )
 
 
 def test_validation_joints_are_those_of_published_figures(real_data):
     folder = real_data('mpii_annotations')
     truth = loadmat(folder / 'mpii_gt_val.mat')
-    val = MPIIPoseDataset('mpii_val.json', headbox_file='mpii_gt_val.mat', data_root=str(folder), test_mode=True)
+    val = MPIIPoseDataset(
+        'mpii_val.json', headbox_file='mpii_gt_val.mat', data_root=str(folder), test_mode=True
+    )
     keypoints = np.concatenate([val.get_data_info(i)['keypoints'] for i in range(len(val))])
     visible = np.concatenate([val.get_data_info(i)['keypoints_visible'] for i in range(len(val))])
     assert np.allclose(keypoints, truth['pos_gt_src'].transpose(2, 0, 1) - 1, atol=1e-3)
@@ -84,10 +94,12 @@ def test_a_real_person_comes_out_as_the_papers_crop(sample_set):
 
 
 def test_mirroring_swaps_left_and_right(sample_set):
-    pipeline = [PIPELINE[0], PIPELINE[1], dict(type='RandomFlip', prob=1.), *PIPELINE[2:]]
+    pipeline = [PIPELINE[0], PIPELINE[1], dict(type='RandomFlip', prob=1.0), *PIPELINE[2:]]
     plain, mirrored = (load(sample_set, pipeline=p)[0] for p in (PIPELINE, pipeline))
     a, b = (s['data_samples'].gt_instances.transformed_keypoints[0] for s in (plain, mirrored))
-    assert np.allclose(b[0], (255 - a[5, 0], a[5, 1]), atol=1.01)  # the right ankle, from where the left one was
+    assert np.allclose(
+        b[0], (255 - a[5, 0], a[5, 1]), atol=1.01
+    )  # the right ankle, from where the left one was
 
 
 def test_mmposes_visualiser_draws_it(sample_set, tmp_path):
@@ -97,9 +109,11 @@ def test_mmposes_visualiser_draws_it(sample_set, tmp_path):
     blank = np.zeros((720, 1280, 3), np.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter('error', DeprecationWarning)  # what NumPy 1.26 warns of, NumPy 2.5 refuses
-        drawn = visualizer.add_datasample('a', blank, dataset[0]['data_samples'], draw_pred=False, draw_bbox=False)
+        drawn = visualizer.add_datasample(
+            'a', blank, dataset[0]['data_samples'], draw_pred=False, draw_bbox=False
+        )
     x, y = dataset.get_data_info(0)['keypoints'][0, 9].astype(int)
-    assert drawn[y - 2:y + 3, x - 2:x + 3].any()
+    assert drawn[y - 2 : y + 3, x - 2 : x + 3].any()
 
 
 def test_no_warning_that_a_user_can_do_nothing_about(sample_set, recwarn):
@@ -111,25 +125,46 @@ def set_value(index, key, value):
     return lambda annotations: annotations[index].__setitem__(key, value)
 
 
-@pytest.mark.parametrize('change, message', [
-    (lambda a: a[3].pop('scale'), 'annotation 3: lacks scale'),
-    (lambda a: a[2].pop('joints_vis'), 'annotation 2: lacks joints_vis'),
-    (set_value(1, 'joints', [[1, 2]] * 15), r'annotation 1: joints should have shape \(16, 2\), but is \(15, 2\)'),
-    (set_value(4, 'joints', [[1, 2]] * 15 + [[1]]), 'annotation 4: joints should have shape .* ragged'),
-    (set_value(4, 'joints_vis', [1] * 17), r'annotation 4: joints_vis should have shape \(16,\), but is \(17,\)'),
-    (set_value(2, 'center', [float('nan'), 3]), 'annotation 2: center holds NaN'),
-    (set_value(2, 'scale', 'big'), 'annotation 2: scale should have shape'),
-    (set_value(1, 'scale', 0), 'annotation 1: scale should be positive'),
-    (set_value(1, 'scale', 1e9), r'annotation 1: scale is 1000000000.0, which is 2e\+11 pixels, but no picture has more'),
-    (set_value(2, 'center', [40, -1e9]), r'annotation 2: center is \[40, -1000000000.0\], which is 1e\+09 pixels'),
-    (set_value(2, 'center', [40, 10**400]), 'annotation 2: center should have shape'),
-    (set_value(3, 'joints_vis', [0] * 16), r'annotation 3: has no annotated joint \(joints_vis is nowhere 1\)'),
-    (set_value(3, 'joints_vis', [-1] * 16), r'annotation 3: has no annotated joint \(joints_vis is nowhere 1\)'),
-    (set_value(3, 'image', 7), 'annotation 3: image should be a file name'),
-    (lambda a: a.__setitem__(1, 'person'), 'annotation 1: should be an object'),
-    (lambda a: a.pop(), 'mpii_gt_val.mat holds 5 persons, but .*mpii_val.json has 4'),
-    (lambda a: a.clear(), 'an empty list'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (lambda a: a[3].pop('scale'), 'annotation 3: lacks scale'),
+        (lambda a: a[2].pop('joints_vis'), 'annotation 2: lacks joints_vis'),
+        (
+            set_value(1, 'joints', [[1, 2]] * 15),
+            r'annotation 1: joints should have shape \(16, 2\), but is \(15, 2\)',
+        ),
+        (set_value(4, 'joints', [[1, 2]] * 15 + [[1]]), 'annotation 4: joints should have shape .* ragged'),
+        (
+            set_value(4, 'joints_vis', [1] * 17),
+            r'annotation 4: joints_vis should have shape \(16,\), but is \(17,\)',
+        ),
+        (set_value(2, 'center', [float('nan'), 3]), 'annotation 2: center holds NaN'),
+        (set_value(2, 'scale', 'big'), 'annotation 2: scale should have shape'),
+        (set_value(1, 'scale', 0), 'annotation 1: scale should be positive'),
+        (
+            set_value(1, 'scale', 1e9),
+            r'annotation 1: scale is 1000000000.0, which is 2e\+11 pixels, but no picture has more',
+        ),
+        (
+            set_value(2, 'center', [40, -1e9]),
+            r'annotation 2: center is \[40, -1000000000.0\], which is 1e\+09 pixels',
+        ),
+        (set_value(2, 'center', [40, 10**400]), 'annotation 2: center should have shape'),
+        (
+            set_value(3, 'joints_vis', [0] * 16),
+            r'annotation 3: has no annotated joint \(joints_vis is nowhere 1\)',
+        ),
+        (
+            set_value(3, 'joints_vis', [-1] * 16),
+            r'annotation 3: has no annotated joint \(joints_vis is nowhere 1\)',
+        ),
+        (set_value(3, 'image', 7), 'annotation 3: image should be a file name'),
+        (lambda a: a.__setitem__(1, 'person'), 'annotation 1: should be an object'),
+        (lambda a: a.pop(), 'mpii_gt_val.mat holds 5 persons, but .*mpii_val.json has 4'),
+        (lambda a: a.clear(), 'an empty list'),
+    ],
+)
 def test_wrong_annotations_name_the_file_and_the_index(sample_set, change, message):
     edit(sample_set, change)
     with pytest.raises(InputError, match=message) as error:
@@ -143,7 +178,9 @@ def test_files_that_are_missing_or_cut_off(sample_set):
     with pytest.raises(InputError, match='images/ does not exist .annotation 0 wants 005808361.jpg'):
         load(sample_set)
     (sample_set / 'images').mkdir()
-    with pytest.raises(InputError, match='051423444.jpg does not exist, but annotation 3|does not exist, but annotation 3'):
+    with pytest.raises(
+        InputError, match='051423444.jpg does not exist, but annotation 3|does not exist, but annotation 3'
+    ):
         load(sample_set)[3]
     annotations.write_text(annotations.read_text()[:500])
     with pytest.raises(InputError, match='mpii_val.json is not a JSON file or was cut off'):
@@ -167,7 +204,9 @@ def test_head_box_files_that_are_wrong(sample_set):
         load(sample_set)
 
 
-@pytest.mark.parametrize('damage', [lambda content: b'', lambda content: b'no picture', lambda content: content[:100]])
+@pytest.mark.parametrize(
+    'damage', [lambda content: b'', lambda content: b'no picture', lambda content: content[:100]]
+)
 def test_a_damaged_picture_is_named_with_its_annotation(sample_set, damage):
     dataset = load(sample_set)
     path = sample_set / 'images' / dataset.get_data_info(2)['img_path'].split('/')[-1]
@@ -176,7 +215,9 @@ def test_a_damaged_picture_is_named_with_its_annotation(sample_set, damage):
         dataset[2]
 
 
-@pytest.mark.parametrize('array, index', [('headboxes_src', (0, 0, 3)), ('pos_gt_src', (4, 1, 3)), ('jnt_missing', (4, 3))])
+@pytest.mark.parametrize(
+    'array, index', [('headboxes_src', (0, 0, 3)), ('pos_gt_src', (4, 1, 3)), ('jnt_missing', (4, 3))]
+)
 def test_head_box_file_with_a_value_that_is_not_finite(sample_set, array, index):
     path = sample_set / 'annotations/mpii_gt_val.mat'
     truth = {name: value for name, value in loadmat(path).items() if not name.startswith('__')}

@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from hg_plugin.datasets.synthetic import make_synthetic
+from hg_plugin.prepare.synthetic import make_synthetic
 
 CONFIG = 'configs/hg_2stack_synthetic.py'
 

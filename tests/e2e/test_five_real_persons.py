@@ -1,11 +1,12 @@
 """The full-width network learns five real MPII persons by heart: minutes on two cores."""
+
 import re
 import subprocess
 import sys
 
 import pytest
 
-CONFIG = '''
+CONFIG = """
 _base_ = ['{root}/configs/hg_2stack_mpii.py']
 pipeline = [
     dict(type='GetBBoxCenterScale'),
@@ -23,15 +24,24 @@ default_hooks = dict(logger=dict(interval=5), checkpoint=dict(interval=50))
 log_processor = dict(window_size=5)
 custom_hooks = []
 randomness = dict(seed=0)
-'''
+"""
 
 
 @pytest.mark.slow
 def test_it_knows_five_real_persons(real_data, tmp_path, request):
     (tmp_path / 'config.py').write_text(CONFIG.format(root=request.config.rootpath))
-    command = [sys.executable, 'tools/train.py', str(tmp_path / 'config.py'), '--data-root', str(real_data('mpii_sample')),
-               '--work-dir', str(tmp_path)]
-    result = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=3000)
+    command = [
+        sys.executable,
+        'tools/train.py',
+        str(tmp_path / 'config.py'),
+        '--data-root',
+        str(real_data('mpii_sample')),
+        '--work-dir',
+        str(tmp_path),
+    ]
+    result = subprocess.run(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=3000
+    )
     assert result.returncode == 0, result.stdout[-3000:]
     means = [float(mean) for mean in re.findall(r'Epoch\(val\).* Mean: ([\d.]+)', result.stdout)]
     losses = [float(loss) for loss in re.findall(r'Epoch\(train\).* loss: ([\d.]+)', result.stdout)]

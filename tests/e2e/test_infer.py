@@ -1,4 +1,5 @@
 """tools/infer.py as a user types it, mostly in this process, which is quick; with a tiny network of random weights."""
+
 import errno
 import json
 import re
@@ -14,9 +15,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmpose.apis import MMPoseInferencer
 
-from hg_plugin import hooks
-from hg_plugin.apis.inference_inputs import output_names
-from hg_plugin.apis.progress import Progress
+from hg_plugin.engine import hooks
+from hg_plugin.inference.inputs import output_names
+from hg_plugin.utils.progress import Progress
 from hg_plugin.visualization import heatmap_sheet
 
 ROOT = Path(__file__).parents[2]
@@ -27,8 +28,10 @@ def network(tmp_path_factory):
     """The config and the checkpoint."""
     folder = tmp_path_factory.mktemp('network')
     config, checkpoint = folder / 'config.py', folder / 'checkpoint.pth'
-    config.write_text(f"_base_ = ['{ROOT}/configs/hg_2stack_mpii.py']\n"
-                      'model = dict(backbone=dict(channels=16), test_cfg=dict(flip_test=False))\n')
+    config.write_text(
+        f"_base_ = ['{ROOT}/configs/hg_2stack_mpii.py']\n"
+        'model = dict(backbone=dict(channels=16), test_cfg=dict(flip_test=False))\n'
+    )
     init_default_scope('mmpose')
     torch.manual_seed(0)
     torch.save(dict(state_dict=MODELS.build(Config.fromfile(config).model).state_dict()), checkpoint)
@@ -63,7 +66,7 @@ def inputs(tmp_path_factory):
     write_video(folder / 'clip.mp4', 20)
     write_video(folder / 'clip.avi', 20, 'MJPG')
     data = (folder / 'clip.avi').read_bytes()
-    (folder / 'cut.avi').write_bytes(data[:len(data) // 2])
+    (folder / 'cut.avi').write_bytes(data[: len(data) // 2])
     write_video(folder / 'short.avi', 6, 'MJPG')
     (folder / 'cut.mp4').write_bytes((folder / 'clip.mp4').read_bytes()[:2000])
     return folder
@@ -91,12 +94,28 @@ def written(folder):
 
 
 def test_pictures_folder_and_video_on_the_command_line(run, network, inputs, tmp_path):
-    code, out = run('tools/infer.py', *network, inputs / 'good', inputs / 'other/0.png', inputs / 'clip.mp4',
-                    '--out-dir', tmp_path, '--batch-size', '3', '--flip-test', '--scales', '0.8', '1', '1.2')
+    code, out = run(
+        'tools/infer.py',
+        *network,
+        inputs / 'good',
+        inputs / 'other/0.png',
+        inputs / 'clip.mp4',
+        '--out-dir',
+        tmp_path,
+        '--batch-size',
+        '3',
+        '--flip-test',
+        '--scales',
+        '0.8',
+        '1',
+        '1.2',
+    )
     assert code == 1 and 'Traceback' not in out
     names = ['0', '1', '2', '3', '4', 'clip', 'good_0', 'other_0']
     assert written(tmp_path / 'predictions') == [f'{name}.json' for name in names]
-    assert written(tmp_path / 'visualizations') == [f'{name}.{"mp4" if name == "clip" else "jpg"}' for name in names]
+    assert written(tmp_path / 'visualizations') == [
+        f'{name}.{"mp4" if name == "clip" else "jpg"}' for name in names
+    ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ['predictions', 'visualizations']
     assert re.search('^.*cut.png is no picture.*\n.*text.jpg is no picture', out, re.MULTILINE)
     assert out.splitlines()[-1] == 'error: 2 of 10 files were left out, for the reasons above.'
@@ -110,7 +129,9 @@ def same_but_for_rounding(ours, theirs):
     """The same text, line by line, where numbers are nearly equal."""
     number = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
     assert number.sub('0.0', ours) == number.sub('0.0', theirs)
-    our_numbers, their_numbers = ([float(match[0]) for match in number.finditer(text)] for text in (ours, theirs))
+    our_numbers, their_numbers = (
+        [float(match[0]) for match in number.finditer(text)] for text in (ours, theirs)
+    )
     np.testing.assert_allclose(our_numbers, their_numbers, atol=1e-3)
 
 
@@ -118,22 +139,34 @@ def same_but_for_rounding(ours, theirs):
 def test_the_json_is_mmposes(infer, network, inputs, tmp_path, name):
     assert infer(inputs / name, '--out-dir', tmp_path / 'ours')[0] == 0
     inferencer = MMPoseInferencer(
-        pose2d=str(network[0]), pose2d_weights=str(network[1]), det_model='whole_image', device='cpu')
+        pose2d=str(network[0]), pose2d_weights=str(network[1]), det_model='whole_image', device='cpu'
+    )
     list(inferencer(str(inputs / name), pred_out_dir=str(tmp_path / 'theirs')))
     file = f'{Path(name).stem}.json'
-    same_but_for_rounding((tmp_path / 'ours/predictions' / file).read_text(), (tmp_path / 'theirs' / file).read_text())
+    same_but_for_rounding(
+        (tmp_path / 'ours/predictions' / file).read_text(), (tmp_path / 'theirs' / file).read_text()
+    )
 
 
 def test_a_video_of_boxes_is_drawn_frame_by_frame(infer, inputs, tmp_path):
     (tmp_path / 'boxes.json').write_text(json.dumps({'short.avi': [[0, 0, 80, 120], [80, 0, 160, 120]]}))
-    end, out = infer(inputs / 'short.avi', '--out-dir', tmp_path, '--boxes', tmp_path / 'boxes.json', '--kpt-thr', '-1',
-                     '--heatmaps')
+    end, out = infer(
+        inputs / 'short.avi',
+        '--out-dir',
+        tmp_path,
+        '--boxes',
+        tmp_path / 'boxes.json',
+        '--kpt-thr',
+        '-1',
+        '--heatmaps',
+    )
     assert end == 0, out
     frames = json.loads((tmp_path / 'predictions/short.json').read_text())
     assert [frame['frame_id'] for frame in frames] == list(range(6))
     assert all(frame['instances'][1]['bbox'] == [[80, 0, 160, 120]] for frame in frames)
-    assert written(tmp_path / 'heatmaps') == [f'short/frame{frame:06d}_person{person}.jpg'
-                                              for frame in range(6) for person in range(2)]
+    assert written(tmp_path / 'heatmaps') == [
+        f'short/frame{frame:06d}_person{person}.jpg' for frame in range(6) for person in range(2)
+    ]
     drawn = cv2.VideoCapture(str(tmp_path / 'visualizations/short.mp4'))
     source = cv2.VideoCapture(str(inputs / 'short.avi'))
     assert drawn.get(cv2.CAP_PROP_FPS) == 10
@@ -145,15 +178,28 @@ def test_a_video_of_boxes_is_drawn_frame_by_frame(infer, inputs, tmp_path):
 
 
 def test_boxes_and_heatmap_sheets(infer, inputs, tmp_path):
-    (tmp_path / 'boxes.json').write_text(json.dumps({
-        '1.png': [[0, 0, 80, 120], [-20, 40, 100, 200]], '2.png': [], str(inputs / 'good/3.png'): [[5, 5, 50, 90]],
-        'unused.jpg': []}))
+    (tmp_path / 'boxes.json').write_text(
+        json.dumps(
+            {
+                '1.png': [[0, 0, 80, 120], [-20, 40, 100, 200]],
+                '2.png': [],
+                str(inputs / 'good/3.png'): [[5, 5, 50, 90]],
+                'unused.jpg': [],
+            }
+        )
+    )
     pictures = [inputs / f'good/{number}.png' for number in (1, 2, 3, 4)]
-    end, out = infer(*pictures, '--out-dir', tmp_path, '--boxes', tmp_path / 'boxes.json', '--heatmaps', '--no-draw')
+    end, out = infer(
+        *pictures, '--out-dir', tmp_path, '--boxes', tmp_path / 'boxes.json', '--heatmaps', '--no-draw'
+    )
     assert end == 0, out
     persons = [json.loads((tmp_path / f'predictions/{number}.json').read_text()) for number in (1, 2, 3, 4)]
     assert [[person['bbox'][0] for person in picture] for picture in persons] == [
-        [[0, 0, 80, 120], [-20, 40, 100, 200]], [], [[5, 5, 50, 90]], [[0, 0, 160, 120]]]
+        [[0, 0, 80, 120], [-20, 40, 100, 200]],
+        [],
+        [[5, 5, 50, 90]],
+        [[0, 0, 160, 120]],
+    ]
     assert not (tmp_path / 'visualizations').exists()
     sheets = written(tmp_path / 'heatmaps')
     assert sheets == ['1_person0.jpg', '1_person1.jpg', '3_person0.jpg', '4_person0.jpg']
@@ -167,7 +213,7 @@ def test_skeletons_on_real_pictures(infer, real_data, tmp_path):
     assert end == 0, out
     for path in folder.iterdir():
         source, drawn = cv2.imread(str(path)), cv2.imread(str(tmp_path / 'visualizations' / path.name))
-        person, = json.loads((tmp_path / f'predictions/{path.stem}.json').read_text())
+        (person,) = json.loads((tmp_path / f'predictions/{path.stem}.json').read_text())
         assert drawn.shape == source.shape and person['bbox'] == [[0, 0, source.shape[1], source.shape[0]]]
         points = np.rint(person['keypoints']).astype(int)
         points = points[((points >= 0) & (points < source.shape[1::-1])).all(axis=1)]
@@ -187,9 +233,13 @@ def test_a_sheet_shows_where_a_stack_moved_a_peak():
     heatmaps = np.zeros((3, 2, 16, 16), np.float32)
     heatmaps[0, :, 4, 4] = heatmaps[1, 0, 4, 5] = heatmaps[2, 0, 4, 5] = 0.5
     heatmaps[1, 1, 4, 9] = heatmaps[2, 1, 12, 9] = 0.9
-    sheet = heatmap_sheet(np.full((64, 64, 3), 120, np.uint8), heatmaps, ['left wrist', 'right_wrist'], cell_height=128)
+    sheet = heatmap_sheet(
+        np.full((64, 64, 3), 120, np.uint8), heatmaps, ['left wrist', 'right_wrist'], cell_height=128
+    )
     tops = [2 + 20 + stack * 148 for stack in range(3)]
-    corners = [[tuple(sheet[top, 68 + 2 + 132 * keypoint]) == (0, 220, 255) for keypoint in range(2)] for top in tops]
+    corners = [
+        [tuple(sheet[top, 68 + 2 + 132 * keypoint]) == (0, 220, 255) for keypoint in range(2)] for top in tops
+    ]
     assert corners == [[False, False], [False, True], [False, True]]  # by one pixel is no correction
     for top, (x, y) in zip(tops, [(4, 4), (9, 4), (9, 12)]):
         assert sheet[top + y * 8 + 4, 68 + 2 + 132 + x * 8 + 4].min() > 240  # the cross
@@ -213,38 +263,60 @@ def test_progress_on_a_terminal_and_in_a_log(monkeypatch, capsys):
     assert out.count('\n') == 1 and out.count('\r') == 2 and '1/? frames' in out and 'ETA' not in out
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['{i}/nothing.jpg'], 'nothing.jpg does not exist'),
-    (['{i}/empty'], 'empty holds no pictures'),
-    (['{i}/good/cut.png'], 'cut.png is no picture that can be decoded, or was cut off'),
-    (['{i}/good/text.jpg'], 'text.jpg is no picture'),
-    (['{i}/cut.mp4', '--heatmaps'], 'cut.mp4 is no video that can be decoded, or was cut off'),
-    (['{i}/cut.avi', '--heatmaps'], r'cut.avi breaks off after \d+ of its 20 frames'),
-    (['{i}/good/1.png', '--out-dir', '{o}/file'], 'file/visualizations/1.jpg cannot be written: Not a directory'),
-    (['{i}/good/1.png', '--out-dir', '{o}/file', '--no-draw'], 'file/predictions/1.json cannot be written'),
-    (['{i}/good/1.png', '--out-dir', '{o}/file', '--heatmaps'], 'file/heatmaps/1_person0.jpg cannot be written'),
-    (['{i}/clip.mp4', '--out-dir', '{o}/file'], 'file/predictions/clip.json cannot be written: Not a directory'),
-    (['{i}/clip.mp4', '--out-dir', '{o}/taken'], 'taken/visualizations/clip.mp4 cannot be written'),
-    (['{i}/good/1.png', '--device', 'abacus'], "The device 'abacus' cannot be used"),
-    (['{i}/good/1.png', '--device', 'meta'], "The device 'meta' cannot be used"),
-    (['{i}/good/1.png', '--kpt-thr', 'nan'], 'kpt_thr is nan'),
-    (['{i}/good/1.png', '--out-dir', ''], 'output folder is empty'),
-    ([''], 'name of an input is empty'),
-    (['{i}/good/1.png', '--batch-size', '0'], 'batch_size is 0'),
-    (['{i}/good/1.png', '--scales', '1', '0'], r'scales are \[1.0, 0.0\]'),
-    (['{i}/good/1.png', '--boxes', '{o}/none.json'], 'none.json cannot be read'),
-    (['{i}/good/1.png', '--boxes', '{o}/file'], 'file are no JSON file, or were cut off'),
-    (['{i}/good/1.png', '--boxes', '{o}/list.json'], 'list.json are no object that maps names'),
-    (['{i}/good/1.png', '--boxes', '{o}/other.json'], 'other.json are of none of the inputs; they name 0.png, 2.png'),
-    (['{i}/good/0.png', '--boxes', '{o}/other.json'], r'0.png: Box 1, \[200, 0, 300, 50\], lies outside the picture'),
-    (['{i}/good/2.png', '--boxes', '{o}/other.json'], '2.png: The boxes are not numbers'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['{i}/nothing.jpg'], 'nothing.jpg does not exist'),
+        (['{i}/empty'], 'empty holds no pictures'),
+        (['{i}/good/cut.png'], 'cut.png is no picture that can be decoded, or was cut off'),
+        (['{i}/good/text.jpg'], 'text.jpg is no picture'),
+        (['{i}/cut.mp4', '--heatmaps'], 'cut.mp4 is no video that can be decoded, or was cut off'),
+        (['{i}/cut.avi', '--heatmaps'], r'cut.avi breaks off after \d+ of its 20 frames'),
+        (
+            ['{i}/good/1.png', '--out-dir', '{o}/file'],
+            'file/visualizations/1.jpg cannot be written: Not a directory',
+        ),
+        (
+            ['{i}/good/1.png', '--out-dir', '{o}/file', '--no-draw'],
+            'file/predictions/1.json cannot be written',
+        ),
+        (
+            ['{i}/good/1.png', '--out-dir', '{o}/file', '--heatmaps'],
+            'file/heatmaps/1_person0.jpg cannot be written',
+        ),
+        (
+            ['{i}/clip.mp4', '--out-dir', '{o}/file'],
+            'file/predictions/clip.json cannot be written: Not a directory',
+        ),
+        (['{i}/clip.mp4', '--out-dir', '{o}/taken'], 'taken/visualizations/clip.mp4 cannot be written'),
+        (['{i}/good/1.png', '--device', 'abacus'], "The device 'abacus' cannot be used"),
+        (['{i}/good/1.png', '--device', 'meta'], "The device 'meta' cannot be used"),
+        (['{i}/good/1.png', '--kpt-thr', 'nan'], 'kpt_thr is nan'),
+        (['{i}/good/1.png', '--out-dir', ''], 'output folder is empty'),
+        ([''], 'name of an input is empty'),
+        (['{i}/good/1.png', '--batch-size', '0'], 'batch_size is 0'),
+        (['{i}/good/1.png', '--scales', '1', '0'], r'scales are \[1.0, 0.0\]'),
+        (['{i}/good/1.png', '--boxes', '{o}/none.json'], 'none.json cannot be read'),
+        (['{i}/good/1.png', '--boxes', '{o}/file'], 'file are no JSON file, or were cut off'),
+        (['{i}/good/1.png', '--boxes', '{o}/list.json'], 'list.json are no object that maps names'),
+        (
+            ['{i}/good/1.png', '--boxes', '{o}/other.json'],
+            'other.json are of none of the inputs; they name 0.png, 2.png',
+        ),
+        (
+            ['{i}/good/0.png', '--boxes', '{o}/other.json'],
+            r'0.png: Box 1, \[200, 0, 300, 50\], lies outside the picture',
+        ),
+        (['{i}/good/2.png', '--boxes', '{o}/other.json'], '2.png: The boxes are not numbers'),
+    ],
+)
 def test_mistakes_end_with_a_sentence_and_leave_nothing(infer, inputs, tmp_path, arguments, message):
     (tmp_path / 'file').write_text('{"a": ')
     (tmp_path / 'taken/visualizations/clip.mp4').mkdir(parents=True)
     (tmp_path / 'list.json').write_text('[[0, 0, 10, 10]]')
-    (tmp_path / 'other.json').write_text(json.dumps({
-        '0.png': [[0, 0, 10, 10], [200, 0, 300, 50]], '2.png': [['left', 0, 10, 10]]}))
+    (tmp_path / 'other.json').write_text(
+        json.dumps({'0.png': [[0, 0, 10, 10], [200, 0, 300, 50]], '2.png': [['left', 0, 10, 10]]})
+    )
     before = written(tmp_path)
     arguments = [argument.format(i=inputs, o=tmp_path) for argument in arguments]
     end, out = infer(*arguments, *(() if '--out-dir' in arguments else ('--out-dir', tmp_path / 'out')))
@@ -263,9 +335,12 @@ def test_a_file_that_alone_is_at_fault_does_not_end_the_others(infer, inputs, tm
     (tmp_path / 'out/visualizations/wide.mp4').mkdir(parents=True)
     end, out = infer(tmp_path / 'in/wide.avi', tmp_path / 'in', '--out-dir', tmp_path / 'out')
     assert end == 'error: 4 of 6 files were left out, for the reasons above.', out
-    for sentence in (f'{longest}: .* cannot be written: File name too long', 'taken.json cannot be written: Is a directory',
-                     'wide.png: The picture of 32768x1 pixels has a side of more than 32,767 pixels',
-                     'wide.mp4 cannot be written: '):
+    for sentence in (
+        f'{longest}: .* cannot be written: File name too long',
+        'taken.json cannot be written: Is a directory',
+        'wide.png: The picture of 32768x1 pixels has a side of more than 32,767 pixels',
+        'wide.mp4 cannot be written: ',
+    ):
         assert len(re.findall(f'^.*{sentence}.*$', out, re.MULTILINE)) == 1, out
     assert written(tmp_path / 'out/predictions') == ['0.json', 'z.json']
 
@@ -278,7 +353,10 @@ def test_results_never_take_the_place_of_an_input(infer, inputs, tmp_path):
     for path in (photograph, photograph.parent, tmp_path / 'link.jpg'):
         end, out = infer(path, '--out-dir', tmp_path)
         assert 'is in a folder of the results, which might take its place; choose another' in end
-    assert photograph.read_bytes() == (inputs / 'good/0.jpg').read_bytes() and not (tmp_path / 'predictions').exists()
+    assert (
+        photograph.read_bytes() == (inputs / 'good/0.jpg').read_bytes()
+        and not (tmp_path / 'predictions').exists()
+    )
 
 
 def test_a_full_disk_ends_the_run(infer, inputs, tmp_path, monkeypatch):
@@ -288,27 +366,40 @@ def test_a_full_disk_ends_the_run(infer, inputs, tmp_path, monkeypatch):
         opened.append(path)
         raise OSError(errno.ENOSPC, 'No space left on device')
 
-    monkeypatch.setattr('hg_plugin.evaluation.predictions.open', full, raising=False)
+    monkeypatch.setattr('hg_plugin.mpii_format.open', full, raising=False)
     end, out = infer(inputs / 'good', '--out-dir', tmp_path)
     assert end.endswith('cannot be written: No space left on device.') and len(opened) == 1
 
 
 def test_a_video_that_a_full_disk_cuts_off_is_not_kept(run, network, inputs, tmp_path):
-    limited = ('import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (13000, 13000)); '
-               'sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")')
+    limited = (
+        'import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (13000, 13000)); '
+        'sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")'
+    )
     code, out = run('-c', limited, 'tools/infer.py', *network, inputs / 'short.avi', '--out-dir', tmp_path)
-    assert code == 1 and re.search('^error: .*short.mp4 cannot be written: it cannot be read again', out, re.MULTILINE), out
+    assert code == 1 and re.search(
+        '^error: .*short.mp4 cannot be written: it cannot be read again', out, re.MULTILINE
+    ), out
     assert written(tmp_path) == []
 
 
 def test_a_checkpoint_that_does_not_fit(mistake, network, inputs, tmp_path):
     out_dir = tmp_path / 'out'
-    sentence = mistake('tools/infer.py', 'configs/hg_1stack_mpii.py', network[1], inputs / 'good', '--out-dir', out_dir)
+    sentence = mistake(
+        'tools/infer.py', 'configs/hg_1stack_mpii.py', network[1], inputs / 'good', '--out-dir', out_dir
+    )
     assert 'does not fit the config' in sentence and not out_dir.exists()
 
 
 def test_freed_memory_is_kept(mistake, network, inputs, tmp_path, monkeypatch):
     called = []
     monkeypatch.setattr(hooks, 'keep_freed_memory', lambda: called.append(True))
-    mistake('tools/infer.py', tmp_path / 'no_config.py', network[1], inputs / 'good', '--out-dir', tmp_path / 'out')
+    mistake(
+        'tools/infer.py',
+        tmp_path / 'no_config.py',
+        network[1],
+        inputs / 'good',
+        '--out-dir',
+        tmp_path / 'out',
+    )
     assert called == [True]

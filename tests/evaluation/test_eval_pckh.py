@@ -9,8 +9,8 @@ import pytest
 from matplotlib import image
 from scipy.io import savemat
 
-from hg_plugin.errors import InputError
 from hg_plugin.evaluation import pckh_curves, pckh_figures, pckh_table, plot_pckh, save_predictions
+from hg_plugin.utils.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,8 +21,14 @@ def folder(people, tmp_path):
     people = people(9)
     boxes = np.zeros((2, 2, 9))
     boxes[1, 0] = people['head_size'] / 0.6
-    savemat(tmp_path / 'gt.mat', dict(pos_gt_src=people['gt'].transpose(1, 2, 0) + 1, jnt_missing=~people['visible'].T,
-                                      headboxes_src=boxes))
+    savemat(
+        tmp_path / 'gt.mat',
+        dict(
+            pos_gt_src=people['gt'].transpose(1, 2, 0) + 1,
+            jnt_missing=~people['visible'].T,
+            headboxes_src=boxes,
+        ),
+    )
     save_predictions(tmp_path / 'good.mat', (people['pred'] + 9 * people['gt']) / 10)
     save_predictions(tmp_path / 'poor.npz', people['pred'])
     return tmp_path
@@ -43,8 +49,13 @@ def tool(folder, monkeypatch):
 def test_tool_prints_a_row_for_each_file_and_draws_them(folder, people):
     path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
     command = [sys.executable, str(ROOT / 'tools/eval_pckh.py'), 'good.mat', 'poor.npz', '--gt', 'gt.mat']
-    done = subprocess.run([*command, '--plot', 'curves.png'], cwd=folder, text=True, capture_output=True,
-                          env={**os.environ, 'PYTHONPATH': path})
+    done = subprocess.run(
+        [*command, '--plot', 'curves.png'],
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        env={**os.environ, 'PYTHONPATH': path},
+    )
     assert done.returncode == 0, done.stderr
     people = people(9)
     good = {**people, 'pred': (people['pred'] + 9 * people['gt']) / 10}
@@ -83,13 +94,14 @@ def test_the_plots_extension_may_be_in_capitals(tool, folder):
 
 def test_plot_has_a_line_a_file_in_every_panel(people, tmp_path, monkeypatch):
     from matplotlib.figure import Figure
+
     drawn = []
     monkeypatch.setattr(Figure, 'savefig', lambda self, file, **kwargs: drawn.append((self, kwargs)))
     people = people(9)
     people['visible'][:, 9] = False  # a column of NaN is drawn as nothing
     curves = {'ours': pckh_curves(**people), 'theirs': pckh_curves(**{**people, 'pred': people['gt']})}
     plot_pckh(curves, tmp_path / 'curves.pdf', weights='annotations')
-    (figure, kwargs), = drawn
+    ((figure, kwargs),) = drawn
     assert kwargs['format'] == 'pdf'
     groups = ['Head', 'Shoulder', 'Elbow', 'Wrist', 'Hip', 'Knee', 'Ankle']
     assert [panel.get_title() for panel in figure.axes] == ['Mean weighted by annotations', *groups]
@@ -100,7 +112,9 @@ def test_plot_has_a_line_a_file_in_every_panel(people, tmp_path, monkeypatch):
         assert len(panel.get_lines()) == 2
     figures = pckh_figures(curves['ours'])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        f'ours: {figures["Mean"]:.2f}, AUC {figures["AUC"]:.2f}', 'theirs: 100.00, AUC 100.00']
+        f'ours: {figures["Mean"]:.2f}, AUC {figures["AUC"]:.2f}',
+        'theirs: 100.00, AUC 100.00',
+    ]
 
 
 def test_plot_refuses_what_is_no_picture_before_it_draws(people, tmp_path):

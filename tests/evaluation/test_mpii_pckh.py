@@ -13,9 +13,15 @@ from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 from mmpose.structures import PoseDataSample
 
-from hg_plugin.errors import InputError
-from hg_plugin.evaluation import (MPIIPCKh, load_ground_truth, load_predictions, pckh_curves, pckh_figures, pckh_table,
-                                  save_predictions)
+from hg_plugin.evaluation import (
+    MPIIPCKh,
+    load_ground_truth,
+    load_predictions,
+    pckh_curves,
+    pckh_figures,
+    pckh_table,
+)
+from hg_plugin.utils.errors import InputError
 
 COLUMNS = ['Head', 'Shoulder', 'Elbow', 'Wrist', 'Hip', 'Knee', 'Ankle', 'Mean', 'Mean@0.1', 'AUC']
 
@@ -26,9 +32,11 @@ def data_samples(pred, gt, visible, head_size):
     for row in range(len(pred)):
         sample = PoseDataSample(metainfo=dict(id=row, img_path=f'{row}.jpg'))
         sample.pred_instances = InstanceData(keypoints=pred[row][None], keypoint_scores=np.ones((1, 16)))
-        sample.gt_instances = InstanceData(keypoints=gt[row][None],
-                                           keypoints_visible=visible[row][None].astype(np.float32),
-                                           head_size=np.array([[head_size[row]]]))
+        sample.gt_instances = InstanceData(
+            keypoints=gt[row][None],
+            keypoints_visible=visible[row][None].astype(np.float32),
+            head_size=np.array([[head_size[row]]]),
+        )
         samples.append(sample)
     return samples
 
@@ -36,7 +44,7 @@ def data_samples(pred, gt, visible, head_size):
 def evaluate(samples, batch_size=4, **kwargs):
     evaluator = Evaluator(dict(type='MPIIPCKh', **kwargs))
     for start in range(0, len(samples), batch_size):
-        evaluator.process(samples[start:start + batch_size])
+        evaluator.process(samples[start : start + batch_size])
     return evaluator.evaluate(len(samples))
 
 
@@ -64,7 +72,7 @@ def test_its_log_line_names_the_dataset_and_there_is_no_warning_about_a_prefix(p
     evaluator.dataset_meta = dict(dataset_name='lspet')
     evaluator.process(data_samples(**people(3)))
     evaluator.evaluate(3)
-    table, = log()
+    (table,) = log()
     assert table.splitlines()[-1].startswith('lspet ')
 
 
@@ -95,7 +103,9 @@ def test_a_set_without_pelvis_and_thorax_has_every_figure(people):
     people = people(9)
     people['visible'][:, [6, 7]] = False
     for weights in ('annotations', 'equal'):
-        assert not any(math.isnan(value) for value in evaluate(data_samples(**people), weights=weights).values())
+        assert not any(
+            math.isnan(value) for value in evaluate(data_samples(**people), weights=weights).values()
+        )
 
 
 def test_persons_are_sorted_and_padding_is_dropped(people, tmp_path):
@@ -196,13 +206,18 @@ def evaluate_on_rank(rank, folder):
     for stream in (1, 2):
         os.dup2(output, stream)
     torch.set_num_threads(1)
-    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2
+    )
     samples = data_samples(**np.load('people.npz'))
-    loader = torch.utils.data.DataLoader(samples, batch_size=2, collate_fn=list,
-                                         sampler=DefaultSampler(samples, shuffle=False))
+    loader = torch.utils.data.DataLoader(
+        samples, batch_size=2, collate_fn=list, sampler=DefaultSampler(samples, shuffle=False)
+    )
     outcome = {}
     for collect_device in ('cpu', 'gpu'):  # through files, and through all_gather_object
-        evaluator = Evaluator(dict(type='MPIIPCKh', pred_file=f'pred{rank}.npz', collect_device=collect_device))
+        evaluator = Evaluator(
+            dict(type='MPIIPCKh', pred_file=f'pred{rank}.npz', collect_device=collect_device)
+        )
         for batch in loader:
             evaluator.process(batch)
         handed_over = len(evaluator.metrics[0].results)
@@ -215,12 +230,16 @@ def evaluate_on_rank(rank, folder):
 def test_two_processes_give_the_figures_of_one(people, tmp_path):
     people = people(11)  # odd, so that the sampler pads
     np.savez(tmp_path / 'people.npz', **people)
-    torch.multiprocessing.spawn(evaluate_on_rank, args=(str(tmp_path), ), nprocs=2)
+    torch.multiprocessing.spawn(evaluate_on_rank, args=(str(tmp_path),), nprocs=2)
 
     alone = evaluate(data_samples(**people), pred_file=str(tmp_path / 'alone.npz'))
     for rank in (0, 1):
-        assert json.loads((tmp_path / f'outcome{rank}.json').read_text()) == dict(cpu=[6, alone], gpu=[6, alone])
-    np.testing.assert_array_equal(np.load(tmp_path / 'pred0.npz')['preds'], np.load(tmp_path / 'alone.npz')['preds'])
+        assert json.loads((tmp_path / f'outcome{rank}.json').read_text()) == dict(
+            cpu=[6, alone], gpu=[6, alone]
+        )
+    np.testing.assert_array_equal(
+        np.load(tmp_path / 'pred0.npz')['preds'], np.load(tmp_path / 'alone.npz')['preds']
+    )
     assert not (tmp_path / 'pred1.npz').exists()
     assert (tmp_path / 'output0.txt').read_text().count('Mean@0.1') == 2
     assert 'Mean@0.1' not in (tmp_path / 'output1.txt').read_text()
@@ -229,6 +248,7 @@ def test_two_processes_give_the_figures_of_one(people, tmp_path):
 def test_save_best_finds_the_key_mean(people, tmp_path):
     from mmengine.model import BaseModel
     from mmengine.runner import Runner
+
     people = people(4)
     dataset = [dict(inputs=torch.zeros(1), data_samples=sample) for sample in data_samples(**people)]
 
@@ -242,11 +262,24 @@ def test_save_best_finds_the_key_mean(people, tmp_path):
         def forward(self, inputs, data_samples=None, mode='tensor'):
             return dict(loss=self.weight.sum()) if mode == 'loss' else data_samples
 
-    loader = dict(batch_size=2, num_workers=0, dataset=dataset, sampler=dict(type='DefaultSampler', shuffle=False),
-                  collate_fn=dict(type='pseudo_collate'))
-    Runner(Model(), str(tmp_path), train_dataloader=loader, val_dataloader=loader,
-           train_cfg=dict(by_epoch=True, max_epochs=2), val_cfg=dict(), val_evaluator=dict(type='MPIIPCKh'),
-           optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), experiment_name=f'save_best_{tmp_path.name}',
-           default_hooks=dict(checkpoint=dict(type='CheckpointHook', save_best='Mean', rule='greater')),
-           log_level=logging.WARNING).train()
+    loader = dict(
+        batch_size=2,
+        num_workers=0,
+        dataset=dataset,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+        collate_fn=dict(type='pseudo_collate'),
+    )
+    Runner(
+        Model(),
+        str(tmp_path),
+        train_dataloader=loader,
+        val_dataloader=loader,
+        train_cfg=dict(by_epoch=True, max_epochs=2),
+        val_cfg=dict(),
+        val_evaluator=dict(type='MPIIPCKh'),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        experiment_name=f'save_best_{tmp_path.name}',
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', save_best='Mean', rule='greater')),
+        log_level=logging.WARNING,
+    ).train()
     assert (tmp_path / 'best_Mean_epoch_1.pth').is_file()

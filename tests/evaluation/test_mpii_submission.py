@@ -17,8 +17,8 @@ from mmpose.structures import PoseDataSample
 from scipy.io import loadmat, savemat
 
 from hg_plugin.datasets import MPIIPoseDataset
-from hg_plugin.errors import InputError
 from hg_plugin.evaluation.mpii_submission import MPIISubmission
+from hg_plugin.utils.errors import InputError
 
 EMPTY = np.empty((0, 0))
 
@@ -37,22 +37,40 @@ def test_set(tmp_path):
     random = np.random.RandomState(0)
     pictures = []
     for index in range(6):
-        rects = structs(*[
-            dict(scale=1.5 + row, objpos=dict(x=30. + row, y=35.) if row < 2 else EMPTY) for row in range(3)
-        ])
+        rects = structs(
+            *[
+                dict(scale=1.5 + row, objpos=dict(x=30.0 + row, y=35.0) if row < 2 else EMPTY)
+                for row in range(3)
+            ]
+        )
         if index == 2:  # some have a field without content
-            rects = structs(*[
-                dict(x1=1., annopoints=EMPTY, scale=rect['scale'], objpos=rect['objpos']) for rect in rects[0]
-            ])
+            rects = structs(
+                *[
+                    dict(x1=1.0, annopoints=EMPTY, scale=rect['scale'], objpos=rect['objpos'])
+                    for rect in rects[0]
+                ]
+            )
         if index == 5:
             rects = EMPTY
-        pictures.append(dict(image=dict(name=f'{index}.jpg'), annorect=rects, frame_sec=7.))
+        pictures.append(dict(image=dict(name=f'{index}.jpg'), annorect=rects, frame_sec=7.0))
     (tmp_path / 'annotations').mkdir()
     savemat(tmp_path / 'annotations/mpii_test_annolist.mat', dict(annolist=structs(*pictures)))
-    (tmp_path / 'annotations/mpii_test.json').write_text(json.dumps([
-        dict(image=f'{index}.jpg', center=[30. + row, 35.], scale=0.25, joints=[[-1., -1.]] * 16, joints_vis=[0] * 16,
-             image_index=10 + index, person_index=row) for index, row in ((0, 1), (1, 0), (1, 1), (2, 1), (4, 0))
-    ]))
+    (tmp_path / 'annotations/mpii_test.json').write_text(
+        json.dumps(
+            [
+                dict(
+                    image=f'{index}.jpg',
+                    center=[30.0 + row, 35.0],
+                    scale=0.25,
+                    joints=[[-1.0, -1.0]] * 16,
+                    joints_vis=[0] * 16,
+                    image_index=10 + index,
+                    person_index=row,
+                )
+                for index, row in ((0, 1), (1, 0), (1, 1), (2, 1), (4, 0))
+            ]
+        )
+    )
     (tmp_path / 'images').mkdir()
     for index in range(6):
         cv2.imwrite(str(tmp_path / f'images/{index}.jpg'), random.randint(0, 255, (70, 60, 3), np.uint8))
@@ -73,7 +91,9 @@ def samples(data):
         info = data.get_data_info(index)
         sample = PoseDataSample(metainfo=dict(id=info['id'], img_path=info['img_path']))
         sample.pred_instances = InstanceData(keypoints=random.uniform(0, 60, (1, 16, 2)).astype(np.float32))
-        sample.gt_instances = InstanceData(keypoints=info['keypoints'], keypoints_visible=info['keypoints_visible'])
+        sample.gt_instances = InstanceData(
+            keypoints=info['keypoints'], keypoints_visible=info['keypoints_visible']
+        )
         samples.append(sample)
     return samples
 
@@ -82,7 +102,7 @@ def evaluate(samples, data, metric='MPIISubmission', batch_size=2, **kwargs):
     evaluator = Evaluator(dict(type=metric, **kwargs))
     evaluator.dataset_meta = data.metainfo
     for start in range(0, len(samples), batch_size):
-        evaluator.process(samples[start:start + batch_size])
+        evaluator.process(samples[start : start + batch_size])
     return evaluator.evaluate(len(samples))
 
 
@@ -90,17 +110,24 @@ def check_submission(path, keypoints):
     """That a file has these predictions, (5, 16, 2) in 0-based pixels, and all that the test set had before."""
     pred = loadmat(path, mat_dtype=True)['pred']
     assert pred.shape == (1, 6) and pred.dtype.names == ('image', 'annorect', 'frame_sec')
-    assert [picture['image'][0, 0]['name'].item() for picture in pred[0]] == [f'{index}.jpg' for index in range(6)]
+    assert [picture['image'][0, 0]['name'].item() for picture in pred[0]] == [
+        f'{index}.jpg' for index in range(6)
+    ]
     found, scored = [], 0
     for index, picture in enumerate(pred[0][:5]):
         for row, rect in enumerate(picture['annorect'][0]):
             assert rect['scale'].item() == 1.5 + row and rect['scale'].dtype == np.float64
             if rect['objpos'].size:
                 scored += 1
-                assert rect['objpos'][0, 0]['x'].item() == 30 + row and rect['objpos'][0, 0]['x'].dtype == np.float64
+                assert (
+                    rect['objpos'][0, 0]['x'].item() == 30 + row
+                    and rect['objpos'][0, 0]['x'].dtype == np.float64
+                )
             if 'annopoints' in rect.dtype.names and rect['annopoints'].size:
-                point, = rect['annopoints'][0, 0]['point']
-                assert point.dtype.names == ('x', 'y', 'id') and all(x.dtype == np.float64 for x in point['x'])
+                (point,) = rect['annopoints'][0, 0]['point']
+                assert point.dtype.names == ('x', 'y', 'id') and all(
+                    x.dtype == np.float64 for x in point['x']
+                )
                 assert [joint.item() for joint in point['id']] == list(range(16))
                 found.append((index, row))
                 xy = [[x.item(), y.item()] for x, y in zip(point['x'], point['y'])]
@@ -166,20 +193,47 @@ def break_annotations(change):
     return break_file
 
 
-@pytest.mark.parametrize('break_files, message', [
-    (lambda folder: (folder / 'mpii_test_annolist.mat').unlink(), 'there is no file .*mpii_test_annolist.mat'),
-    (lambda folder: (folder / 'mpii_test.json').unlink(), 'there is no file .*mpii_test.json'),
-    (lambda folder: (folder / 'mpii_test.json').write_text('[{'), 'mpii_test.json is not mpii_test.json'),
-    (lambda folder: (folder / 'mpii_test_annolist.mat').write_bytes(b'x' * 200), 'test_annolist.mat cannot be read'),
-    (lambda folder: savemat(folder / 'mpii_test_annolist.mat', dict(pred=1)), "cannot be read .KeyError: 'annolist'"),
-    (lambda folder: savemat(folder / 'mpii_test_annolist.mat', dict(annolist=np.ones((1, 3)))), 'cannot be read'),
-    (break_annotations(lambda a: a[1].pop('person_index')), "is not mpii_test.json .KeyError: 'person_index'"),
-    (break_annotations(lambda a: a[1].update(person_index=3)), 'no rectangle 3 in 1.jpg, which annotation 1 of'),
-    (break_annotations(lambda a: a[1].update(person_index=-1)), 'no rectangle -1 in 1.jpg'),
-    (break_annotations(lambda a: a[1].update(image='3.jpg')), 'person 1 was found in 1.jpg, but .* has it in 3.jpg'),
-    (break_annotations(lambda a: a.pop()), 'predictions for 5 persons, but .*mpii_test.json has 4'),
-    (break_annotations(lambda a: a.append(a[0])), 'predictions for 5 persons, but .*mpii_test.json has 6'),
-])
+@pytest.mark.parametrize(
+    'break_files, message',
+    [
+        (
+            lambda folder: (folder / 'mpii_test_annolist.mat').unlink(),
+            'there is no file .*mpii_test_annolist.mat',
+        ),
+        (lambda folder: (folder / 'mpii_test.json').unlink(), 'there is no file .*mpii_test.json'),
+        (lambda folder: (folder / 'mpii_test.json').write_text('[{'), 'mpii_test.json is not mpii_test.json'),
+        (
+            lambda folder: (folder / 'mpii_test_annolist.mat').write_bytes(b'x' * 200),
+            'test_annolist.mat cannot be read',
+        ),
+        (
+            lambda folder: savemat(folder / 'mpii_test_annolist.mat', dict(pred=1)),
+            "cannot be read .KeyError: 'annolist'",
+        ),
+        (
+            lambda folder: savemat(folder / 'mpii_test_annolist.mat', dict(annolist=np.ones((1, 3)))),
+            'cannot be read',
+        ),
+        (
+            break_annotations(lambda a: a[1].pop('person_index')),
+            "is not mpii_test.json .KeyError: 'person_index'",
+        ),
+        (
+            break_annotations(lambda a: a[1].update(person_index=3)),
+            'no rectangle 3 in 1.jpg, which annotation 1 of',
+        ),
+        (break_annotations(lambda a: a[1].update(person_index=-1)), 'no rectangle -1 in 1.jpg'),
+        (
+            break_annotations(lambda a: a[1].update(image='3.jpg')),
+            'person 1 was found in 1.jpg, but .* has it in 3.jpg',
+        ),
+        (break_annotations(lambda a: a.pop()), 'predictions for 5 persons, but .*mpii_test.json has 4'),
+        (
+            break_annotations(lambda a: a.append(a[0])),
+            'predictions for 5 persons, but .*mpii_test.json has 6',
+        ),
+    ],
+)
 def test_annotations_that_are_missing_or_wrong(samples, data, test_set, tmp_path, break_files, message):
     break_files(test_set / 'annotations')
     with pytest.raises(InputError, match=message) as error:
@@ -223,14 +277,29 @@ def test_its_log_says_who_knows_the_pckh(samples, data, tmp_path, caplog):
 def test_the_command_line_writes_the_file_and_no_figure(test_set, run, tmp_path):
     config = 'configs/hg_2stack_mpii_test.py'
     small = ['model.backbone.channels=16', 'model.backbone.num_stacks=1', 'model.head.num_stages=1']
-    options = ['test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False',
-               f'test_evaluator.out_file={tmp_path}/pred.mat']
+    options = [
+        'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False',
+        f'test_evaluator.out_file={tmp_path}/pred.mat',
+    ]
     cfg = Config.fromfile(config)
     cfg.model.backbone.update(channels=16, num_stacks=1)
     cfg.model.head.num_stages = 1
     torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), tmp_path / 'small.pth')
-    code, out = run('tools/test.py', config, tmp_path / 'small.pth', '--data-root', test_set, '--work-dir',
-                    tmp_path / 'work', '--dump', tmp_path / 'all.pkl', '--cfg-options', *small, *options)
+    code, out = run(
+        'tools/test.py',
+        config,
+        tmp_path / 'small.pth',
+        '--data-root',
+        test_set,
+        '--work-dir',
+        tmp_path / 'work',
+        '--dump',
+        tmp_path / 'all.pkl',
+        '--cfg-options',
+        *small,
+        *options,
+    )
     assert code == 0, out
     assert 'Traceback' not in out and 'AUC' not in out and 'pred.mat is ready' in out
     dumped = pickle.loads((tmp_path / 'all.pkl').read_bytes())

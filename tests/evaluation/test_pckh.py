@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from mmpose.evaluation.metrics import MpiiPCKAccuracy
 
-from hg_plugin.errors import InputError
 from hg_plugin.evaluation import FIGURES, THRESHOLDS, pckh, pckh_curves, pckh_figures, pckh_table
+from hg_plugin.utils.errors import InputError
 
 
 def count_by_hand(pred, gt, visible, head_size, threshold):
@@ -30,7 +30,9 @@ def test_every_joint_and_threshold_agrees_with_a_plain_loop(people):
     assert values.shape == (51, 16)
     assert np.all(np.diff(values, axis=0) >= 0) and 20 < values[-1].mean() < 90
     for t, threshold in enumerate(THRESHOLDS):
-        expected = [100 * right / annotated for right, annotated in count_by_hand(**people, threshold=threshold)]
+        expected = [
+            100 * right / annotated for right, annotated in count_by_hand(**people, threshold=threshold)
+        ]
         np.testing.assert_allclose(values[t], expected, rtol=1e-12)
 
 
@@ -68,9 +70,19 @@ def test_agrees_with_mmpose_when_it_is_fed_the_frame_that_it_expects(people):
     people = people(40, seed=2)
     metric = MpiiPCKAccuracy(prefix='stock')
     for pred, gt, visible, head_size in zip(*people.values()):  # 1-based truth and 0-based predictions
-        metric.process(None, [dict(pred_instances=dict(keypoints=pred[None]),
-                                   gt_instances=dict(keypoints=gt[None] + 1, keypoints_visible=visible[None],
-                                                     head_size=np.array([[head_size]])))])
+        metric.process(
+            None,
+            [
+                dict(
+                    pred_instances=dict(keypoints=pred[None]),
+                    gt_instances=dict(
+                        keypoints=gt[None] + 1,
+                        keypoints_visible=visible[None],
+                        head_size=np.array([[head_size]]),
+                    ),
+                )
+            ],
+        )
     stock = metric.evaluate(40)
     ours = figures(people)
     for column in ('Head', 'Shoulder', 'Elbow', 'Wrist', 'Hip', 'Knee', 'Ankle'):
@@ -81,9 +93,9 @@ def test_agrees_with_mmpose_when_it_is_fed_the_frame_that_it_expects(people):
 
 def test_a_distance_equal_to_the_threshold_is_right():
     gt = np.zeros((1, 1, 2))
-    pred = np.array([[[3., 4.]]])
+    pred = np.array([[[3.0, 4.0]]])
     just_more = np.nextafter(pred, 9)
-    one = dict(gt=gt, visible=np.ones((1, 1)), head_size=np.array([10.]), thresholds=[0.49, 0.5, 0.51])
+    one = dict(gt=gt, visible=np.ones((1, 1)), head_size=np.array([10.0]), thresholds=[0.49, 0.5, 0.51])
     assert pckh(pred, **one).ravel().tolist() == [0, 100, 100]
     assert pckh(just_more, **one).ravel().tolist() == [0, 0, 100]
     assert pckh(gt, **{**one, 'thresholds': [0]}).ravel().tolist() == [100]
@@ -132,12 +144,13 @@ def test_a_prediction_that_is_not_a_number_is_wrong(people):
 
 def test_visibility_is_whatever_is_positive(people):
     people = people(20)
-    levels = np.where(people['visible'], 2., -1.)
+    levels = np.where(people['visible'], 2.0, -1.0)
     np.testing.assert_array_equal(pckh(**{**people, 'visible': levels}), pckh(**people))
 
 
-@pytest.mark.parametrize('key, shape', [('pred', (4, 16, 3)), ('gt', (3, 16, 2)), ('visible', (4, 16, 1)),
-                                        ('head_size', (4, 1))])
+@pytest.mark.parametrize(
+    'key, shape', [('pred', (4, 16, 3)), ('gt', (3, 16, 2)), ('visible', (4, 16, 1)), ('head_size', (4, 1))]
+)
 def test_shapes_that_do_not_belong_together_are_named(people, key, shape):
     with pytest.raises(InputError) as error:
         pckh(**{**people(4), key: np.ones(shape)})

@@ -14,13 +14,14 @@ from mmpose.registry import KEYPOINT_CODECS
 from mmpose.registry import MODELS as POSE_MODELS
 from mmpose.structures import PoseDataSample
 
-from hg_plugin.errors import InputError
 from hg_plugin.models.multi_stage_heatmap_head import heatmap_peaks, peak_pck
+from hg_plugin.utils.errors import InputError
 
 CODECS = dict(
     msra=dict(type='MSRAHeatmap', input_size=(64, 96), heatmap_size=(16, 24), sigma=2),
     unbiased=dict(type='MSRAHeatmap', input_size=(64, 96), heatmap_size=(16, 24), sigma=2, unbiased=True),
-    udp=dict(type='UDPHeatmap', input_size=(64, 96), heatmap_size=(16, 24), sigma=2))
+    udp=dict(type='UDPHeatmap', input_size=(64, 96), heatmap_size=(16, 24), sigma=2),
+)
 FLIP_INDICES = [5, 4, 3, 2, 1, 0, 6, 7, 8, 9, 15, 14, 13, 12, 11, 10]
 
 
@@ -37,13 +38,17 @@ def samples(num, codec=CODECS['msra'], seed=0):
         sample = PoseDataSample(metainfo=dict(flip_indices=FLIP_INDICES))
         sample.gt_instances = InstanceData(keypoints=keypoints, keypoints_visible=visible)
         sample.gt_fields = PixelData(heatmaps=torch.from_numpy(encoded['heatmaps']))
-        sample.gt_instance_labels = InstanceData(keypoint_weights=torch.from_numpy(encoded['keypoint_weights']))
+        sample.gt_instance_labels = InstanceData(
+            keypoint_weights=torch.from_numpy(encoded['keypoint_weights'])
+        )
         packed.append(sample)
     return packed
 
 
 def head(**kwargs):
-    return MODELS.build(dict(type='MultiStageHeatmapHead', **dict(dict(num_stages=2, out_channels=16), **kwargs)))
+    return MODELS.build(
+        dict(type='MultiStageHeatmapHead', **dict(dict(num_stages=2, out_channels=16), **kwargs))
+    )
 
 
 def heatmaps(stages=2, num=3, seed=0):
@@ -63,7 +68,7 @@ def test_losses_by_stage_and_their_weights():
     assert torch.isclose(weighted['loss_stage1'], 3 * plain['loss_stage1'])
     targets = torch.stack([s.gt_fields.heatmaps for s in samples(3)])
     weights = torch.cat([s.gt_instance_labels.keypoint_weights for s in samples(3)])[..., None, None]
-    assert torch.isclose(plain['loss_stage1'], ((heatmaps()[1] - targets)**2 * weights).mean())
+    assert torch.isclose(plain['loss_stage1'], ((heatmaps()[1] - targets) ** 2 * weights).mean())
 
 
 def test_heatmap_peak_is_one_for_the_truth_and_zero_for_nothing():
@@ -83,15 +88,24 @@ def test_accuracy_is_mmposes(size):
     weights[:, 3] = 0  # a keypoint that nobody has
     _, expected, _ = pose_pck_accuracy(pred.numpy(), target.numpy(), weights.numpy() > 0)
     assert 0.1 < expected < 0.9
-    assert peak_pck(heatmap_peaks(pred)[1], heatmap_peaks(target)[1], weights).item() == pytest.approx(expected, abs=1e-6)
+    assert peak_pck(heatmap_peaks(pred)[1], heatmap_peaks(target)[1], weights).item() == pytest.approx(
+        expected, abs=1e-6
+    )
     assert peak_pck(heatmap_peaks(pred)[1], heatmap_peaks(target)[1], torch.zeros(6, 16)) == 0
 
 
-@pytest.mark.skipif(shutil.which(os.environ.get('CXX', 'g++')) is None, reason='torch.compile needs a C++ compiler for CPUs')
+@pytest.mark.skipif(
+    shutil.which(os.environ.get('CXX', 'g++')) is None, reason='torch.compile needs a C++ compiler for CPUs'
+)
 def test_compiled_in_bfloat16_the_figures_are_those_of_eager_mode():
     """Inductor up to torch 2.13 writes no C++ for a maximum of bfloat16 heatmaps that is stored twice."""
-    targets = dict(heatmaps=torch.stack([s.gt_fields.heatmaps for s in samples(3)]), keypoint_weights=torch.ones(3, 16))
-    predicted = tuple((targets['heatmaps'] * random).bfloat16().contiguous(memory_format=torch.channels_last) for random in heatmaps())
+    targets = dict(
+        heatmaps=torch.stack([s.gt_fields.heatmaps for s in samples(3)]), keypoint_weights=torch.ones(3, 16)
+    )
+    predicted = tuple(
+        (targets['heatmaps'] * random).bfloat16().contiguous(memory_format=torch.channels_last)
+        for random in heatmaps()
+    )
     plain, compiled = head().loss(predicted, targets), torch.compile(head().loss)(predicted, targets)
     assert 0.1 < plain['heatmap_peak'] < 0.9 and 0.1 < plain['acc_pose'] < 1
     assert compiled == {key: pytest.approx(value.item(), rel=1e-2) for key, value in plain.items()}
@@ -99,10 +113,19 @@ def test_compiled_in_bfloat16_the_figures_are_those_of_eager_mode():
 
 def test_it_takes_the_place_of_cpm_head():
     torch.manual_seed(0)
-    backbone = POSE_MODELS.build(dict(type='HourglassNet', num_stacks=2, downsample_times=2, stage_channels=(256, ) * 3,
-                                      stage_blocks=(1, ) * 3))
-    stock = Config.fromfile(Path(mmpose.__file__).parent /
-                            '.mim/configs/body_2d_keypoint/topdown_heatmap/mpii/td-hm_hourglass52_8xb64-210e_mpii-256x256.py').model.head
+    backbone = POSE_MODELS.build(
+        dict(
+            type='HourglassNet',
+            num_stacks=2,
+            downsample_times=2,
+            stage_channels=(256,) * 3,
+            stage_blocks=(1,) * 3,
+        )
+    )
+    stock = Config.fromfile(
+        Path(mmpose.__file__).parent
+        / '.mim/configs/body_2d_keypoint/topdown_heatmap/mpii/td-hm_hourglass52_8xb64-210e_mpii-256x256.py'
+    ).model.head
     config = dict(stock, num_stages=2, decoder=None)
     theirs = POSE_MODELS.build(config)
     ours = POSE_MODELS.build(dict(config, type='MultiStageHeatmapHead'))
@@ -110,9 +133,11 @@ def test_it_takes_the_place_of_cpm_head():
     with torch.no_grad():
         features = backbone(torch.randn(2, 3, 96, 64))
         expected, got = theirs.loss(features, samples(2)), ours.loss(features, samples(2))
-    assert (got['loss_stage0'] + got['loss_stage1']).item() == pytest.approx(expected['loss_kpt'].item(), abs=1e-6)
+    assert (got['loss_stage0'] + got['loss_stage1']).item() == pytest.approx(
+        expected['loss_kpt'].item(), abs=1e-6
+    )
     with pytest.raises(InputError, match='it has no deconvolutions'):
-        POSE_MODELS.build(dict(config, type='MultiStageHeatmapHead', deconv_out_channels=(256, )))
+        POSE_MODELS.build(dict(config, type='MultiStageHeatmapHead', deconv_out_channels=(256,)))
 
 
 @pytest.mark.parametrize('codec', CODECS)
@@ -123,14 +148,19 @@ def test_keypoints_come_back_through_every_codec(codec):
     for sample, pred in zip(batch, preds):
         seen = sample.gt_instances.keypoints_visible > 0
         # half a heatmap pixel, and a quarter with the refinement of unbiased and UDP decoding
-        assert np.abs(pred.keypoints - sample.gt_instances.keypoints)[seen].max() < (2.1 if codec == 'msra' else 1)
+        assert np.abs(pred.keypoints - sample.gt_instances.keypoints)[seen].max() < (
+            2.1 if codec == 'msra' else 1
+        )
 
 
-@pytest.mark.parametrize('loss', [
-    dict(type='KeypointOHKMMSELoss', use_target_weight=True),
-    dict(type='AdaptiveWingLoss', use_target_weight=True),
-    [dict(type='KeypointMSELoss'), dict(type='FocalHeatmapLoss')],
-])
+@pytest.mark.parametrize(
+    'loss',
+    [
+        dict(type='KeypointOHKMMSELoss', use_target_weight=True),
+        dict(type='AdaptiveWingLoss', use_target_weight=True),
+        [dict(type='KeypointMSELoss'), dict(type='FocalHeatmapLoss')],
+    ],
+)
 def test_any_heatmap_loss_by_config(loss):
     losses = head(loss=loss).loss(heatmaps(), samples(3))
     assert all(losses[f'loss_stage{stage}'].isfinite() for stage in range(2))

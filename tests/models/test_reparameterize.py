@@ -10,17 +10,21 @@ from mmengine.structures import InstanceData
 from mmpose.structures import PoseDataSample
 from torch import nn
 
-from hg_plugin.errors import InputError
-from hg_plugin.models import StackedHourglass
-from hg_plugin.models import reparameterize
+from hg_plugin.models import StackedHourglass, reparameterize
 from hg_plugin.models.stacked_hourglass import PreActResidual
+from hg_plugin.utils.errors import InputError
 
 SMALL = dict(num_stacks=3, num_keypoints=5, depth=2, channels=32)
 NETWORKS = {
     'paper v2': {},
     'bearpaw': dict(stem_channels=(8, 16, 32, 32)),
     'paper v1': dict(
-        num_blocks=(3, 1), stem_channels=(8, 16, 16, 16, 32), out_channels=64, residual='postact', join='concat'),
+        num_blocks=(3, 1),
+        stem_channels=(8, 16, 16, 16, 32),
+        out_channels=64,
+        residual='postact',
+        join='concat',
+    ),
     'preact, concat': dict(join='concat', out_channels=48),
     'postact, add': dict(residual='postact', num_blocks=2),
 }
@@ -56,7 +60,7 @@ def test_same_heatmaps(network, dtype, tolerance):
     network, image = network.to(dtype), torch.randn(2, 3, 32, 48, dtype=dtype)
     before = copy.deepcopy(network.state_dict())
     expected = network(image)
-    last, = reparameterize(network)(image)
+    (last,) = reparameterize(network)(image)
     assert last.shape == (2, 5, 8, 12)
     assert relative_difference(last, expected[-1]) < tolerance
     every = reparameterize(network, all_stacks=True)(image)
@@ -88,9 +92,9 @@ def test_one_convolution_between_two_stacks(network):
 def test_first_prediction_still_counts():
     network = trained(StackedHourglass(**SMALL))
     image = torch.randn(1, 3, 32, 32)
-    before, = reparameterize(network)(image)
+    (before,) = reparameterize(network)(image)
     network.scores[0].bias += 1
-    after, = reparameterize(network)(image)
+    (after,) = reparameterize(network)(image)
     assert relative_difference(after, network(image)[-1]) < 1e-4
     assert not torch.allclose(before, after, rtol=1e-2)
 
@@ -103,14 +107,20 @@ def test_one_stack():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('norm_cfg', [
-    dict(type='SyncBN'),
-    dict(type='BN', affine=False),
-    dict(type='BN', eps=0.1),
-    dict(type='GN', num_groups=4),
-], ids=str)
+@pytest.mark.parametrize(
+    'norm_cfg',
+    [
+        dict(type='SyncBN'),
+        dict(type='BN', affine=False),
+        dict(type='BN', eps=0.1),
+        dict(type='GN', num_groups=4),
+    ],
+    ids=str,
+)
 def test_other_norms(norm_cfg):
-    network = trained(StackedHourglass(num_stacks=2, depth=2, channels=16, residual='postact', norm_cfg=norm_cfg))
+    network = trained(
+        StackedHourglass(num_stacks=2, depth=2, channels=16, residual='postact', norm_cfg=norm_cfg)
+    )
     image = torch.randn(1, 3, 32, 32)
     assert relative_difference(reparameterize(network)(image)[0], network(image)[-1]) < 1e-4
 
@@ -119,7 +129,7 @@ def test_other_norms(norm_cfg):
 def test_channels_last_stays():
     network = trained(StackedHourglass(num_stacks=2, depth=2, channels=16, channels_last=True))
     image = torch.randn(2, 3, 32, 32)
-    last, = reparameterize(network)(image)
+    (last,) = reparameterize(network)(image)
     assert last.is_contiguous(memory_format=torch.channels_last)
     assert relative_difference(last, network(image)[-1]) < 1e-4
 
@@ -135,13 +145,18 @@ def estimator():
 def test_estimator(all_stacks):
     model = estimator()
     image = torch.randn(2, 3, 128, 128)
-    samples = [PoseDataSample(
-        metainfo=dict(
-            flip_indices=list(range(16)),
-            input_size=(128, 128),
-            input_center=np.full(2, 64.),
-            input_scale=np.full(2, 128.)),
-        gt_instances=InstanceData(bboxes=np.zeros((1, 4)), bbox_scores=np.ones(1))) for _ in range(2)]
+    samples = [
+        PoseDataSample(
+            metainfo=dict(
+                flip_indices=list(range(16)),
+                input_size=(128, 128),
+                input_center=np.full(2, 64.0),
+                input_scale=np.full(2, 128.0),
+            ),
+            gt_instances=InstanceData(bboxes=np.zeros((1, 4)), bbox_scores=np.ones(1)),
+        )
+        for _ in range(2)
+    ]
     fast = reparameterize(model, all_stacks=all_stacks)
     assert len(fast.head.forward(fast.backbone(image))) == 1 + all_stacks
     expected = model.predict(image, copy.deepcopy(samples))

@@ -9,28 +9,38 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from hg_plugin.environment import torch_before
-from hg_plugin.errors import InputError
 from hg_plugin.models import StackedHourglass
+from hg_plugin.utils.errors import InputError
 
 BEARPAW = dict(stem_channels=(64, 128, 256, 256))
 PAPER_V1 = dict(
-    num_blocks=(3, 1), stem_channels=(64, 128, 128, 128, 256), out_channels=512, residual='postact', join='concat')
+    num_blocks=(3, 1),
+    stem_channels=(64, 128, 128, 128, 256),
+    out_channels=512,
+    residual='postact',
+    join='concat',
+)
 
 
-@pytest.mark.parametrize('kwargs, parameters', [
-    (dict(num_stacks=1), 3_426_448),
-    (dict(num_stacks=2), 6_570_400),
-    (dict(num_stacks=8), 25_434_112),
-    (dict(num_stacks=1, **BEARPAW), 3_586_960),
-    (dict(num_stacks=2, **BEARPAW), 6_730_912),
-    (dict(num_stacks=8, **BEARPAW), 25_594_624),
-    (dict(num_stacks=2, **PAPER_V1), 26_370_848),
-])
+@pytest.mark.parametrize(
+    'kwargs, parameters',
+    [
+        (dict(num_stacks=1), 3_426_448),
+        (dict(num_stacks=2), 6_570_400),
+        (dict(num_stacks=8), 25_434_112),
+        (dict(num_stacks=1, **BEARPAW), 3_586_960),
+        (dict(num_stacks=2, **BEARPAW), 6_730_912),
+        (dict(num_stacks=8, **BEARPAW), 25_594_624),
+        (dict(num_stacks=2, **PAPER_V1), 26_370_848),
+    ],
+)
 def test_parameters_of_the_published_networks(kwargs, parameters):
     assert sum(p.numel() for p in StackedHourglass(**kwargs).parameters()) == parameters
 
 
-@pytest.mark.parametrize('kwargs, gmacs', [(dict(num_stacks=2), 8.33), (dict(num_stacks=8), 27.44), (PAPER_V1, 26.20)])
+@pytest.mark.parametrize(
+    'kwargs, gmacs', [(dict(num_stacks=2), 8.33), (dict(num_stacks=8), 27.44), (PAPER_V1, 26.20)]
+)
 def test_multiply_adds_of_the_published_networks(kwargs, gmacs):
     with torch.device('meta'):
         model = StackedHourglass(**kwargs).eval()
@@ -39,8 +49,20 @@ def test_multiply_adds_of_the_published_networks(kwargs, gmacs):
     assert round(counter.get_total_flops() / 2e9, 2) == gmacs
 
 
-@pytest.mark.parametrize('variant', [{}, dict(num_blocks=2), dict(num_blocks=(3, 1), stem_channels=(8, 16, 16, 16, 32), out_channels=64,
-                                                                  residual='postact', join='concat')])
+@pytest.mark.parametrize(
+    'variant',
+    [
+        {},
+        dict(num_blocks=2),
+        dict(
+            num_blocks=(3, 1),
+            stem_channels=(8, 16, 16, 16, 32),
+            out_channels=64,
+            residual='postact',
+            join='concat',
+        ),
+    ],
+)
 def test_every_stack_returns_heatmaps_and_every_weight_learns(variant):
     model = StackedHourglass(num_stacks=3, num_keypoints=5, depth=2, channels=32, **variant)
     heatmaps = model(torch.randn(2, 3, 32, 48))
@@ -76,8 +98,18 @@ def test_checkpointing_changes_neither_gradients_nor_running_statistics():
     assert all(m.momentum == 0.1 for m in frugal.modules() if isinstance(m, torch.nn.BatchNorm2d))
 
 
-@pytest.mark.parametrize('with_cp', [
-    False, pytest.param(True, marks=pytest.mark.skipif(torch_before('2.9'), reason='older torch repeats what operations do to buffers'))])
+@pytest.mark.parametrize(
+    'with_cp',
+    [
+        False,
+        pytest.param(
+            True,
+            marks=pytest.mark.skipif(
+                torch_before('2.9'), reason='older torch repeats what operations do to buffers'
+            ),
+        ),
+    ],
+)
 def test_compilation_changes_neither_gradients_nor_running_statistics(with_cp):
     torch.manual_seed(0)
     plain = StackedHourglass(num_stacks=2, depth=1, channels=8, with_cp=with_cp)
@@ -134,33 +166,41 @@ def test_other_sizes_name_those_that_would_work():
         StackedHourglass(num_stacks=1, channels=16)(torch.zeros(1, 3, 257, 64))
 
 
-@pytest.mark.parametrize('kwargs, message', [
-    (dict(num_stacks=0), 'num_stacks is 0'),
-    (dict(depth=0), 'depth is 0'),
-    (dict(num_blocks=(1, 2, 3)), 'num_blocks'),
-    (dict(stem_channels=(64, 128)), 'stem_channels'),
-    (dict(stem_channels=(64, 128, 128)), 'equals channels'),
-    (dict(channels=33), 'even'),
-    (dict(residual='resnet'), 'preact, postact'),
-    (dict(join='cat'), "'add' or 'concat'"),
-    (dict(out_channels=512), "join='add'"),
-])
+@pytest.mark.parametrize(
+    'kwargs, message',
+    [
+        (dict(num_stacks=0), 'num_stacks is 0'),
+        (dict(depth=0), 'depth is 0'),
+        (dict(num_blocks=(1, 2, 3)), 'num_blocks'),
+        (dict(stem_channels=(64, 128)), 'stem_channels'),
+        (dict(stem_channels=(64, 128, 128)), 'equals channels'),
+        (dict(channels=33), 'even'),
+        (dict(residual='resnet'), 'preact, postact'),
+        (dict(join='cat'), "'add' or 'concat'"),
+        (dict(out_channels=512), "join='add'"),
+    ],
+)
 def test_arguments_that_build_no_network(kwargs, message):
     with pytest.raises(InputError, match=message):
         StackedHourglass(**kwargs)
 
 
-@pytest.mark.skipif(torch_before('2.13'), reason='older torch asks the driver about tensors without storage, too')
+@pytest.mark.skipif(
+    torch_before('2.13'), reason='older torch asks the driver about tensors without storage, too'
+)
 def test_autocast_on_gpus_leaves_no_activation_in_float32():
     """On tensors without storage, so that no GPU is needed: autocast's list for GPUs has nearest-neighbour upsampling in float32."""
     network = MODELS.build(dict(type='StackedHourglass', channels=16, depth=2)).eval().requires_grad_(False)
     in_float32 = set()
 
     class Watch(TorchDispatchMode):
-
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
-            if isinstance(out, torch.Tensor) and out.dtype == torch.float32 and func is not torch.ops.aten.detach.default:
+            if (
+                isinstance(out, torch.Tensor)
+                and out.dtype == torch.float32
+                and func is not torch.ops.aten.detach.default
+            ):
                 in_float32.add(str(func))
             return out
 

@@ -1,0 +1,5 @@
+from . import hooks
+from .ema import ForeachEMA
+from .optim_wrapper import AutocastOptimWrapper
+
+__all__ = ['AutocastOptimWrapper', 'ForeachEMA', 'hooks']

@@ -1,0 +1,154 @@
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import METRICS, DefaultScope
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+
+from hg_plugin.environment import fit_optimizer_to_torch
+from hg_plugin.models import StackedHourglass
+from hg_plugin.prepare.synthetic import make_synthetic
+from hg_plugin.utils.errors import InputError
+
+CONFIG = Path(__file__).parents[3] / 'configs/hg_2stack_synthetic.py'
+
+
+@METRICS.register_module()
+class KeepHeatmaps(BaseMetric):
+    """The last stack's heatmaps."""
+
+    default_prefix = ''
+
+    def process(self, data_batch, data_samples):
+        self.results += [sample['pred_fields']['heatmaps'].numpy() for sample in data_samples]
+
+    def compute_metrics(self, results):
+        return dict(heatmaps=np.stack(results))
+
+
+@pytest.fixture(scope='module')
+def persons(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('synthetic')
+    make_synthetic(folder, num_train=4, num_val=5, seed=0, num_workers=1)
+    return str(folder)
+
+
+@pytest.fixture
+def runner(persons, tmp_path):
+    """Makes a runner whose network has batch norms that are worth folding."""
+
+    def runner(*, ema=False, **options):
+        for instances in (DefaultScope, MessageHub, MMLogger, Visualizer):
+            instances._instance_dict.clear()  # runners that were built within a second have one name, and share these
+        torch.manual_seed(0)
+        cfg = Config.fromfile(CONFIG)
+        for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+            loader.dataset.data_root = persons
+            loader.update(batch_size=4, num_workers=0, persistent_workers=False, pin_memory=False)
+        cfg.merge_from_dict(
+            {
+                'work_dir': str(tmp_path),
+                'model.backbone.channels': 16,
+                'model.test_cfg.flip_test': True,
+                'model.test_cfg.output_heatmaps': True,
+                'train_cfg.max_epochs': 1,
+                **options,
+            }
+        )
+        cfg.test_evaluator = [dict(type='MPIIPCKh'), dict(type='KeepHeatmaps')]
+        cfg.custom_hooks = [dict(type='EMAHook', momentum=0.3)] if ema else []
+        fit_optimizer_to_torch(cfg)
+        runner = Runner.from_cfg(cfg)
+        for module in runner.model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.3)
+                module.running_var.uniform_(0.5, 1.5)
+        return runner
+
+    return runner
+
+
+ENABLED = {'default_hooks.reparameterize.enable': True}
+
+
+def calls_of_scores(runner):
+    """A list that gets an entry whenever the trained network predicts heatmaps of its first stack."""
+    calls = []
+    runner.model.backbone.scores[0].register_forward_hook(lambda *_: calls.append(1))
+    return calls
+
+
+def test_it_is_off_by_default(runner):
+    runner = runner()
+    calls = calls_of_scores(runner)
+    runner.test()
+    assert len(calls) == 2  # batches
+
+
+def test_the_test_runs_the_copy_and_finds_the_same(runner):
+    plain, fast = runner(), runner(**ENABLED)
+    calls = calls_of_scores(fast)
+    before = copy.deepcopy(fast.model.state_dict())
+    expected, found = plain.test(), fast.test()
+    assert not calls
+    a, b = found.pop('heatmaps'), expected.pop('heatmaps')
+    assert a.shape == (5, 16, 32, 32)
+    assert np.abs(a - b).max() < 1e-4 * b.std()
+    assert not np.array_equal(a, b)  # folding rounds
+    assert found == expected and 0 <= found['Mean'] <= 100
+    # and the trained network is back
+    assert type(fast.model.backbone) is StackedHourglass and 'predict' not in vars(fast.model)
+    assert fast.model.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in fast.model.state_dict().items())
+
+
+def test_training_and_validation_run_the_trained_network(runner):
+    plain = runner()
+    plain.train()
+    fast = runner(**ENABLED)  # seeds anew
+    calls = calls_of_scores(fast)
+    fast.train()
+    assert len(calls) == 1 + 2  # batches of training and of validation
+    for (name, a), b in zip(plain.model.state_dict().items(), fast.model.state_dict().values()):
+        assert torch.equal(a, b), name
+
+
+def test_averaged_weights_are_tested_and_stay_averaged(runner):
+    plain, fast = runner(ema=True), runner(ema=True, **ENABLED)
+    for averaged in (plain, fast):
+        averaged.call_hook('before_run')
+        for parameter in averaged.model.parameters():  # as if training had gone on from the average
+            parameter.data.mul_(1.5)
+    before = copy.deepcopy(fast.model.state_dict())
+    expected, found = plain.test()['heatmaps'], fast.test()['heatmaps']
+    assert np.abs(found - expected).max() < 1e-4 * expected.std()
+    for name, value in fast.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_all_stacks_where_they_are_asked_for(runner):
+    fast = runner(**ENABLED, **{'model.test_cfg.output_stages': True})
+    seen = []
+    fast.test_evaluator.metrics[1].process = lambda data_batch, data_samples: seen.extend(
+        sample['pred_fields'] for sample in data_samples
+    )
+    fast.test_evaluator.metrics[1].compute_metrics = lambda results: {}
+    fast.test_evaluator.metrics[1].results = [0]
+    fast.test()
+    assert len(seen) == 5
+    for field in seen:
+        assert torch.equal(field['heatmaps'], field['heatmaps_stage1'])
+        assert not torch.equal(field['heatmaps_stage0'], field['heatmaps_stage1'])
+
+
+def test_other_networks_are_refused(runner):
+    runner = runner(**ENABLED)
+    runner.model.backbone = torch.nn.Conv2d(3, 3, 1)
+    with pytest.raises(InputError, match='Conv2d'):
+        runner.test()

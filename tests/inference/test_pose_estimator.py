@@ -1,0 +1,487 @@
+import weakref
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmpose.apis import MMPoseInferencer, inference_topdown, init_model
+from torch import nn
+
+from hg_plugin.inference.pose_estimator import PoseEstimator
+from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.images import as_bgr, read_picture
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+TINY = """
+_base_ = ['{configs}/{base}.py']
+model = dict(backbone=dict(channels=16))
+"""
+UDP = (
+    TINY
+    + """
+codec = dict(type='UDPHeatmap', input_size=(256, 256), heatmap_size=(64, 64), {codec})
+pipeline = [
+    dict(type='LoadImage'),
+    dict(type='GetBBoxCenterScale'),
+    dict(type='TopdownAffine', input_size=(256, 256), use_udp=True),
+    dict(type='PackPoseInputs')
+]
+test_dataloader = dict(dataset=dict(pipeline=pipeline))
+model = dict(
+    backbone=dict(channels=16, num_keypoints={channels}),
+    head=dict(out_channels={channels}, decoder=codec, loss=dict(type='{loss}')),
+    test_cfg=dict(flip_mode='{flip_mode}', shift_heatmap=False))
+"""
+)
+TEXTS = dict(
+    mpii=TINY.format(configs=CONFIGS, base='hg_2stack_mpii'),
+    coco=TINY.format(configs=CONFIGS, base='hg_2stack_coco'),
+    udp=UDP.format(
+        configs=CONFIGS,
+        base='hg_2stack_mpii',
+        codec='sigma=2',
+        channels=16,
+        loss='KeypointMSELoss',
+        flip_mode='heatmap',
+    ),
+    offsets=UDP.format(
+        configs=CONFIGS,
+        base='hg_2stack_mpii',
+        codec="heatmap_type='combined', radius_factor=0.0546875",
+        channels=48,
+        loss='CombinedTargetMSELoss',
+        flip_mode='udp_combined',
+    ),
+    other_keypoints=TINY.format(configs=CONFIGS, base='hg_2stack_mpii')
+    + 'model["backbone"]["num_keypoints"] = 14\n'
+    'model["head"] = dict(out_channels=14)\n',
+)
+BOXES = [
+    [20, 10, 140, 150],
+    [-30, 60, 90, 260],
+    [100, 0, 199, 160],
+    [150.5, 20.25, 240, 150],
+    [0, 0, 200, 160],
+]
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    """Gives the config and a checkpoint of random weights, by a name of TEXTS."""
+    folder = tmp_path_factory.mktemp('networks')
+
+    def files(name):
+        config, checkpoint = folder / f'{name}.py', folder / f'{name}.pth'
+        if not checkpoint.exists():
+            config.write_text(TEXTS[name])
+            init_default_scope('mmpose')
+            torch.manual_seed(1)
+            model = MODELS.build(Config.fromfile(config).model)
+            with torch.no_grad():
+                for module in model.modules():
+                    if isinstance(module, nn.BatchNorm2d):  # or all channels would be much the same
+                        module.weight.uniform_(0.5, 2)
+                        module.bias.normal_()
+            torch.save(dict(state_dict=model.state_dict()), checkpoint)
+        return str(config), str(checkpoint)
+
+    return files
+
+
+@pytest.fixture(scope='module')
+def picture():
+    """(160, 200, 3)."""
+    noise = np.random.RandomState(0).randint(0, 255, (20, 25, 3), np.uint8)
+    return cv2.resize(noise, (200, 160), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture(scope='module')
+def mpii(files):
+    return PoseEstimator(*files('mpii'), device='cpu')
+
+
+def assert_agree(poses, keypoints, scores):
+    """A codec may turn rounding into a pixel where a random network's heatmap is flat, but not often."""
+    np.testing.assert_allclose(poses.scores, scores, atol=1e-5)
+    distances = np.linalg.norm(poses.keypoints - keypoints, axis=-1)
+    assert np.mean(distances < 1e-2) > 0.9, distances
+
+
+@pytest.mark.parametrize('flip_test', [False, True])
+@pytest.mark.parametrize('name', ['mpii', 'coco'])
+def test_mmposes_own_inferencer_runs_our_configs_and_agrees(files, picture, tmp_path, name, flip_test):
+    config, checkpoint = files(name)
+    path = str(tmp_path / 'picture.png')
+    cv2.imwrite(path, picture)
+    inferencer = MMPoseInferencer(
+        pose2d=config, pose2d_weights=checkpoint, det_model='whole_image', device='cpu'
+    )
+    inferencer.inferencer.model.test_cfg['flip_test'] = flip_test
+    expected = next(inferencer(path))['predictions'][0]
+
+    poses = PoseEstimator(config, checkpoint, device='cpu')(path, flip_test=flip_test)
+    keypoints, scores = poses
+    assert (
+        keypoints.shape == (1, dict(mpii=16, coco=17)[name], 2)
+        and keypoints.dtype == scores.dtype == np.float32
+    )
+    assert_agree(poses, [expected[0]['keypoints']], [expected[0]['keypoint_scores']])
+
+
+@pytest.mark.parametrize('flip_test', [False, True])
+@pytest.mark.parametrize('name', ['mpii', 'coco', 'udp', 'offsets'])
+def test_boxes_go_through_the_configs_crop_and_codec_whatever_the_batch(files, picture, name, flip_test):
+    config, checkpoint = files(name)
+    model = init_model(config, checkpoint, device='cpu')
+    model.test_cfg['flip_test'] = flip_test
+    samples = inference_topdown(model, picture, np.array(BOXES, np.float32))
+
+    poses = PoseEstimator(config, checkpoint, device='cpu', batch_size=2)(picture, BOXES, flip_test=flip_test)
+    assert_agree(
+        poses,
+        np.concatenate([sample.pred_instances.keypoints for sample in samples]),
+        np.concatenate([sample.pred_instances.keypoint_scores for sample in samples]),
+    )
+
+
+def test_pictures_share_batches_and_come_in_order(mpii, picture):
+    pictures = [
+        (picture, BOXES[:3]),
+        (picture[:, ::-1], []),
+        (picture[:100], None),
+        (picture, [BOXES[4]] * 20),
+        (picture, []),
+    ]
+    streamed = list(mpii.stream(pictures))
+    assert [len(poses.keypoints) for poses in streamed] == [3, 0, 1, 20, 0]
+    for (image, boxes), poses in zip(pictures, streamed):
+        alone = mpii(image, boxes)
+        assert poses.keypoints.shape[1:] == (16, 2) and poses.scores.shape[1:] == (16,)
+        if len(alone.keypoints):
+            assert_agree(poses, *alone)
+
+
+def test_never_more_than_a_batch_of_pictures_is_held(files, picture):
+    estimator = PoseEstimator(*files('mpii'), device='cpu', batch_size=4)
+    references, most = [], 0
+
+    def pictures():
+        nonlocal most
+        for number in range(30):
+            image = picture.copy()
+            references.append(weakref.ref(image))
+            most = max(most, sum(reference() is not None for reference in references))
+            # some without persons, which must not wait for one with
+            yield image, [] if number % 10 < 6 else BOXES[:1]
+            del image
+
+    assert sum(len(poses.keypoints) for poses in estimator.stream(pictures())) == 12
+    assert most <= 4 + 2  # and the one that comes in, and the one that is being cropped
+
+
+def test_heatmaps_of_every_stack(mpii, picture):
+    poses = mpii(picture, BOXES[:2], heatmaps=True)
+    assert poses.heatmaps.shape == (2, 2, 16, 64, 64) and poses.crops.shape == (2, 256, 256, 3)
+    plain = mpii(picture, BOXES[:2])
+    np.testing.assert_array_equal(poses.keypoints, plain.keypoints)
+    np.testing.assert_array_equal(poses.heatmaps[:, -1].max(axis=(2, 3)), plain.scores)
+    assert np.abs(poses.heatmaps[:, 0] - poses.heatmaps[:, 1]).max() > 0.01
+    with torch.no_grad():  # the crops are what the network saw, in BGR
+        mean, std = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
+        inputs = (torch.from_numpy(poses.crops[..., ::-1].copy()) - torch.tensor(mean)) / torch.tensor(std)
+        stacks = mpii.model.backbone(inputs.permute(0, 3, 1, 2))
+    np.testing.assert_allclose(torch.stack(stacks, dim=1), poses.heatmaps, atol=1e-4)
+    none = mpii(picture, [], heatmaps=True)
+    assert none.heatmaps.shape == (0, 2, 16, 64, 64) and none.crops.shape == (0, 256, 256, 3)
+
+
+class Blobs(nn.Module):
+    """A network of which we know the answer: a heatmap is the picture's brightness."""
+
+    def __init__(self, use_udp):
+        super().__init__()
+        self.use_udp = use_udp
+
+    def forward(self, image):
+        bright = (image[:, 2:] * 57.375 + 103.53) / 255
+        if self.use_udp:
+            maps = F.interpolate(bright, (64, 64), mode='bilinear', align_corners=True)
+        else:
+            maps = bright[..., ::4, ::4]
+        return (maps.expand(-1, 16, -1, -1),) * 2
+
+
+BOX = (100, 60, 300, 260)
+
+
+@pytest.fixture(params=['mpii', 'udp'])
+def blobs(request, files):
+    estimator = PoseEstimator(*files(request.param), device='cpu')
+    estimator.model.backbone = Blobs(request.param == 'udp')
+    return estimator
+
+
+def blob(x, y, sigma=14):
+    """A picture with a Gaussian bright spot at (x, y)."""
+    rows, columns = np.mgrid[:320, :400]
+    gray = np.rint(255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))).astype(np.uint8)
+    return cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)
+
+
+@pytest.mark.parametrize('scale', [0.5, 1.6])
+def test_heatmaps_of_other_scales_lie_where_those_of_scale_1_lie(blobs, scale):
+    image = blob(207, 150, sigma=24)
+    expected = blobs(image, [BOX], heatmaps=True).heatmaps
+    found = blobs(image, [BOX], scales=(scale,), heatmaps=True).heatmaps
+    # what interpolation loses; the half pixel between the two ways to crop would change it by more
+    np.testing.assert_allclose(found[..., 20:44, 20:44], expected[..., 20:44, 20:44], atol=0.025)
+    assert expected.max() > 0.95
+
+
+@pytest.mark.parametrize(
+    'x, y', [(200, 160), (230, 100), (310, 240), (90, 55)]
+)  # the last two outside of scale 0.6
+@pytest.mark.parametrize('flip_test', [False, True])
+def test_the_multi_scale_test_averages_what_the_crops_see(blobs, x, y, flip_test):
+    image = blob(x, y)
+    poses = blobs(image, [BOX], scales=(0.6, 1, 1.4), flip_test=flip_test, heatmaps=True)
+    # a heatmap's pixel is 3.9 of the picture's
+    np.testing.assert_allclose(poses.keypoints[0], np.tile([x, y], (16, 1)), atol=2)
+    assert poses.scores.min() > 0.9  # an average with zeros would be at most 0.67
+    small, one, large = (
+        blobs(image, [BOX], scales=(scale,), flip_test=flip_test, heatmaps=True).heatmaps
+        for scale in (0.6, 1, 1.4)
+    )
+    inside, outside = np.s_[..., 20:44, 20:44], np.s_[..., :10]
+    np.testing.assert_allclose(poses.heatmaps[inside], (small + one + large)[inside] / 3, atol=1e-5)
+    np.testing.assert_allclose(poses.heatmaps[outside], (one + large)[outside] / 2, atol=1e-5)
+
+
+def test_all_kinds_of_pictures_give_the_same(mpii, picture, tmp_path):
+    gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    alpha = np.dstack([picture, gray])
+    bits16 = picture.astype(np.uint16) * 257
+    color, no_color = mpii(picture), mpii(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR))
+    for image, poses in [
+        (alpha, color),
+        (bits16, color),
+        (alpha.astype(np.uint16) * 257, color),
+        (picture[:, ::-1][:, ::-1], color),
+        (gray, no_color),
+        (gray[..., None], no_color),
+    ]:
+        np.testing.assert_array_equal(mpii(image).keypoints, poses.keypoints)
+    for number, (image, poses) in enumerate([(alpha, color), (bits16, color), (gray, no_color)]):
+        path = tmp_path / f'{number} ä.png'
+        cv2.imwrite(str(path), image)
+        np.testing.assert_array_equal(mpii(path).keypoints, poses.keypoints)
+
+
+@pytest.mark.parametrize(
+    'image, message',
+    [
+        (None, 'is a NoneType'),
+        (np.zeros((4, 4, 3)), 'holds float64'),
+        (np.zeros((4, 4, 2), np.uint8), r'has the shape \(4, 4, 2\)'),
+        (np.zeros((0, 4, 3), np.uint8), r'has the shape \(0, 4, 3\)'),
+    ],
+)
+def test_arrays_that_are_no_pictures(image, message):
+    with pytest.raises(InputError, match=message):
+        as_bgr(image)
+
+
+@pytest.mark.parametrize('image', [None, 3, b'x', [[0, 0], [0, 0]], 'a\0b.jpg'])
+def test_things_that_are_no_pictures(mpii, image):
+    with pytest.raises(InputError, match='give a path or a BGR array|cannot be read: embedded null byte'):
+        mpii(image)
+
+
+def test_files_that_are_no_pictures(picture, tmp_path):
+    whole = cv2.imencode('.jpg', picture)[1].tobytes()
+    (tmp_path / 'text.jpg').write_text('no picture')
+    (tmp_path / 'empty.jpg').write_bytes(b'')
+    for name, message in [
+        ('text', 'is no picture'),
+        ('empty', 'is empty'),
+        ('none', 'cannot be read: No such file'),
+    ]:
+        with pytest.raises(InputError, match=f'{name}.jpg {message}'):
+            read_picture(tmp_path / f'{name}.jpg')
+    for suffix in ('.jpg', '.png'):
+        data = cv2.imencode(suffix, picture)[1].tobytes()
+        for length in (len(data) - 30, len(data) // 2, 200):
+            (tmp_path / f'cut{suffix}').write_bytes(data[:length])
+            with pytest.raises(InputError, match=f'cut{suffix} .*was cut off'):
+                read_picture(tmp_path / f'cut{suffix}')
+    # cameras write more behind the end of a JPEG
+    (tmp_path / 'more.jpg').write_bytes(whole + b'camera')
+    assert read_picture(tmp_path / 'more.jpg').shape == picture.shape
+
+
+@pytest.mark.parametrize(
+    'boxes, message',
+    [
+        ([[0, 0, 50, 50], [60, 60, 20, 90]], r'Box 1, \[60, 60, 20, 90\], is empty or inverted'),
+        ([[10, 10, 10, 30]], 'Box 0, .* is empty'),
+        ([[0, 0, float('nan'), 30]], 'Box 0, .* is empty'),
+        ([[0, 0, float('inf'), 30]], 'Box 0, .* is empty'),
+        ([[200, 0, 300, 100]], 'Box 0, .* lies outside the picture of 200x160 pixels'),
+        ([[-50, 0, 0, 100]], 'Box 0, .* lies outside'),
+        ([1, 2, 3, 4], r'have the shape \(4,\)'),
+        ([[1, 2, 3]], r'have the shape \(1, 3\)'),
+        ([['a', 2, 3, 4]], 'are not numbers'),
+        (
+            [[1, 2, 3, 4], [1, 2]],
+            'are not numbers of the shape .N, 4.; give left, top, right and bottom of each.$',
+        ),
+        (5, r'have the shape \(\)'),
+        ({}, 'are not numbers'),
+        ([[10**400, 0, 1, 1]], 'are not numbers'),
+        ([[0, 0, 40000, 50]], 'Box 0, .* has a side of more than 32,767 pixels'),
+    ],
+)
+def test_wrong_boxes(mpii, picture, boxes, message):
+    with pytest.raises(InputError, match=message):
+        mpii(picture, boxes)
+
+
+@pytest.mark.parametrize(
+    'scales',
+    [(), (0.0,), (-1.0, 1.0), (float('nan'),), (1e6,), 1.0, None, '1', ['1'], [[1], [1, 2]]],
+    ids=str,
+)
+def test_wrong_scales(mpii, picture, scales):
+    with pytest.raises(InputError, match='scales are'):
+        mpii(picture, scales=scales)
+
+
+@pytest.mark.parametrize('flip_test', ['no', 1, None])
+def test_a_flip_test_that_is_neither_true_nor_false(mpii, picture, flip_test):
+    with pytest.raises(InputError, match='flip_test is .*; give True or False'):
+        mpii(picture, flip_test=flip_test)
+
+
+def test_what_the_config_does_not_allow(files, picture):
+    estimator = PoseEstimator(*files('other_keypoints'), device='cpu')
+    assert estimator(picture).keypoints.shape == (1, 14, 2)
+    with pytest.raises(InputError, match='describes 16 keypoints, but the network has 14'):
+        estimator(picture, flip_test=True)
+    estimator = PoseEstimator(*files('offsets'), device='cpu')
+    assert estimator(picture).keypoints.shape == (1, 16, 2)
+    for options in (dict(scales=(1, 1.2)), dict(heatmaps=True)):
+        with pytest.raises(InputError, match='predicts offsets beside heatmaps'):
+            estimator(picture, **options)
+
+
+def test_wrong_files_and_devices(files, tmp_path):
+    config, checkpoint = files('mpii')
+    torch.save([1, 2], tmp_path / 'list.pth')
+    (tmp_path / 'cut.pth').write_bytes(Path(checkpoint).read_bytes()[:5000])
+    (tmp_path / 'wrong.py').write_text('model = dict(')
+    (tmp_path / 'nothing.py').write_text('x = 1')
+    (tmp_path / 'stack.py').write_text(f'_base_ = ["{config}"]\nmodel = dict(backbone=dict(num_stack=3))')
+    (tmp_path / 'warp.py').write_text(
+        f'_base_ = ["{config}"]\ntest_dataloader = dict(dataset=dict(pipeline=[dict(type="Warp")]))'
+    )
+    (tmp_path / 'regression.py').write_text(
+        f'_base_ = ["{config}"]\n'
+        'model = dict(head=dict(_delete_=True, type="RegressionHead", in_channels=16, num_joints=16,\n'
+        '                       decoder=dict(type="RegressionLabel", input_size=(256, 256))))'
+    )
+    for arguments, message in [
+        ((config, files('coco')[1]), 'does not fit the config'),
+        ((config, tmp_path / 'cut.pth'), 'is no checkpoint or was cut off'),
+        ((config, tmp_path / 'list.pth'), 'it holds a list'),
+        ((config, tmp_path / 'none.pth'), 'does not exist'),
+        ((tmp_path / 'none.py', checkpoint), 'does not exist'),
+        ((tmp_path / 'wrong.py', checkpoint), 'cannot be read'),
+        ((tmp_path / 'nothing.py', checkpoint), 'has no model'),
+        ((tmp_path / 'stack.py', checkpoint), "stack.py builds no model: TypeError: .*'num_stack'"),
+        ((tmp_path / 'warp.py', checkpoint), "warp.py builds no test pipeline: KeyError: 'Warp is not in"),
+        ((tmp_path / 'regression.py', checkpoint), 'decoder is RegressionLabel'),
+        ((None, checkpoint), 'config file None does not exist'),
+        ((config, None), 'checkpoint None does not exist'),
+        ((config, tmp_path), 'is a folder'),
+        ((config, checkpoint, 'abacus'), "The device 'abacus' cannot be used"),
+        ((config, checkpoint, 'meta'), "The device 'meta' cannot be used"),
+        ((config, checkpoint, 2.5), 'device .2.5. cannot be used .it names none.;'),
+        *(((config, checkpoint, 'cpu', size), f'batch_size is {size!r}') for size in (0, 2.5, None, '4')),
+    ]:
+        with pytest.raises(InputError, match=message):
+            PoseEstimator(*arguments)
+
+
+def test_weights_as_training_leaves_them_bring_their_keypoints(files, tmp_path):
+    config, checkpoint = files('mpii')
+    content = torch.load(checkpoint)
+    meta = PoseEstimator(config, checkpoint, device='cpu').dataset_meta
+    torch.save(
+        dict(
+            state_dict={f'module.{name}': value for name, value in content['state_dict'].items()},
+            meta=dict(dataset_meta={**meta, 'dataset_name': 'mine'}),
+        ),
+        tmp_path / 'trained.pth',
+    )
+    estimator = PoseEstimator(config, tmp_path / 'trained.pth', device='cpu')
+    assert estimator.dataset_meta['dataset_name'] == 'mine'
+    for name, value in estimator.model.state_dict().items():
+        assert torch.equal(value, content['state_dict'][name])
+
+
+def test_the_metainfo_of_mmposes_data_sets_is_found_without_a_warning(files, recwarn):
+    meta = PoseEstimator(*files('coco'), device='cpu').dataset_meta
+    assert meta['dataset_name'] == 'coco' and meta['keypoint_id2name'][16] == 'right_ankle'
+    assert not [warning for warning in recwarn if 'metainfo' in str(warning.message)]
+
+
+def test_odd_weights_are_refused_and_odd_metainfo_is_not_used(files, tmp_path):
+    config, checkpoint = files('mpii')
+    weights = torch.load(checkpoint)['state_dict']
+    name = next(iter(weights))
+    odd = tmp_path / 'odd.pth'
+    for content, message in [
+        ({1: torch.ones(2)}, 'holds no weights by name'),
+        (dict(state_dict=[1, 2]), 'holds no weights by name'),
+        (dict(state_dict={}), 'are missing'),
+        (
+            dict(state_dict={**weights, name: weights[name].to_sparse()}),
+            f'{name} is quantized, sparse or without',
+        ),
+        (
+            dict(state_dict={**weights, name: weights[name].to('meta')}),
+            f'{name} is quantized, sparse or without',
+        ),
+        (dict(state_dict={**weights, name: weights[name] / 0}), f'{name} is not finite'),
+    ]:
+        torch.save(content, odd)
+        with pytest.raises(InputError, match=message):
+            PoseEstimator(config, odd, device='cpu')
+    for meta in ([1], dict(dataset_meta=3), dict(dataset_meta={'a': 1})):
+        torch.save(dict(state_dict=weights, meta=meta), odd)
+        assert PoseEstimator(config, odd, device='cpu').dataset_meta['dataset_name'] == 'mpii'
+
+
+def test_a_metainfo_that_cannot_be_read(files, tmp_path):
+    config, checkpoint = files('mpii')
+    (tmp_path / 'other.py').write_text(
+        f'_base_ = {config!r}\ntest_dataloader = dict(dataset=dict(metainfo=dict(from_file="nowhere.py")))'
+    )
+    with pytest.raises(
+        InputError, match='other.py: test_dataloader.dataset.metainfo cannot be used .*nowhere.py'
+    ):
+        PoseEstimator(tmp_path / 'other.py', checkpoint, device='cpu')
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='torch finds no GPU')
+def test_a_gpu_gives_the_same(files, mpii, picture):
+    options = dict(flip_test=True, scales=(0.8, 1, 1.2), heatmaps=True)
+    estimator = PoseEstimator(*files('mpii'))
+    assert estimator.device.type == 'cuda' and next(estimator.model.parameters()).is_cuda
+    expected, found = mpii(picture, BOXES, **options), estimator(picture, BOXES, **options)
+    np.testing.assert_allclose(found.heatmaps, expected.heatmaps, atol=5e-3 * np.abs(expected.heatmaps).max())

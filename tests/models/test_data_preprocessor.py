@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import default_collate, pseudo_collate
+from mmengine.registry import MODELS
+from mmpose.registry import KEYPOINT_CODECS
+from mmpose.structures import PoseDataSample
+
+from hg_plugin.models.heatmap_targets import draw_heatmaps
+from hg_plugin.utils.errors import InputError
+
+NORM = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)
+SIZES = dict(input_size=(192, 256), heatmap_size=(48, 64))
+CODECS = [
+    dict(type='MSRAHeatmap', sigma=2, **SIZES),
+    dict(type='MSRAHeatmap', sigma=2.5, **SIZES),
+    dict(type='MSRAHeatmap', sigma=2, unbiased=True, **SIZES),
+    dict(type='UDPHeatmap', sigma=2, **SIZES),
+]
+
+
+def persons(num=24, num_keypoints=16):
+    """Keypoints inside, at pixel boundaries, near each side, far outside; some not annotated."""
+    rng = np.random.default_rng(0)
+    keypoints = rng.uniform(-60, 320, (num, num_keypoints, 2)).astype(np.float32)
+    keypoints[0] = np.round(keypoints[0] / 2) * 2  # on the boundary between two pixels of a heatmap
+    keypoints[1, :4] = [[0, 0], [191, 255], [-26, 100], [-30, 100]]
+    keypoints[1, 4:8] = [[216, 100], [100, -26], [100, 280], [1e5, -1e5]]
+    visible = (rng.random((num, num_keypoints)) < 0.8).astype(np.float32)
+    return keypoints, visible
+
+
+@pytest.mark.parametrize('codec', CODECS, ids=['msra', 'msra-2.5', 'unbiased', 'udp'])
+def test_targets_are_those_of_mmposes_codecs(codec):
+    codec = KEYPOINT_CODECS.build(codec)
+    keypoints, visible = persons()
+    heatmaps, weights = draw_heatmaps(torch.from_numpy(keypoints), torch.from_numpy(visible), codec)
+    for i in range(len(keypoints)):
+        expected = codec.encode(keypoints[i : i + 1], visible[i : i + 1])
+        assert np.allclose(heatmaps[i], expected['heatmaps'], atol=1e-5)
+        assert np.array_equal(weights[i : i + 1], expected['keypoint_weights'])
+    assert (weights < torch.from_numpy(visible)).any() and heatmaps.amax(dim=(2, 3)).gt(0.99).any()
+
+
+def batch(num=4):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (num, 3, 256, 192), generator=generator, dtype=torch.uint8)
+    keypoints, visible = map(torch.from_numpy, persons(num))
+    return [
+        dict(inputs=image, data_samples=dict(keypoints=k, keypoints_visible=v))
+        for image, k, v in zip(images, keypoints, visible)
+    ]
+
+
+def test_pictures_are_those_of_mmposes_preprocessor():
+    stock = MODELS.build(dict(type='PoseDataPreprocessor', **NORM))
+    ours = MODELS.build(dict(type='HeatmapDataPreprocessor', **NORM))
+    samples = [dict(inputs=sample['inputs'], data_samples=PoseDataSample()) for sample in batch()]
+    expected = stock(pseudo_collate(samples))['inputs']
+    for collate in (pseudo_collate, default_collate):
+        data = collate(samples)
+        before = torch.stack(tuple(data['inputs'])).clone()
+        result = ours(data)
+        assert torch.allclose(result['inputs'], expected, atol=1e-6)
+        assert all(isinstance(sample, PoseDataSample) for sample in result['data_samples'])
+        assert torch.equal(torch.stack(tuple(data['inputs'])), before)
+
+
+def test_whole_numbers_normalise_too():
+    data = default_collate(
+        [dict(inputs=sample['inputs'], data_samples=PoseDataSample()) for sample in batch()]
+    )
+    result = MODELS.build(dict(type='HeatmapDataPreprocessor', mean=[0, 0, 0], std=[255] * 3))(data)['inputs']
+    assert torch.allclose(result, data['inputs'] / 255)
+
+
+def test_targets_come_with_the_pictures():
+    codec = CODECS[0]
+    preprocessor = MODELS.build(dict(type='HeatmapDataPreprocessor', encoder=codec, **NORM))
+    keypoints, visible = map(torch.from_numpy, persons(4))
+    heatmaps, weights = draw_heatmaps(keypoints, visible, KEYPOINT_CODECS.build(codec))
+    for collate in (default_collate, pseudo_collate):
+        targets = preprocessor(collate(batch()), training=True)['data_samples']
+        assert torch.equal(targets['heatmaps'], heatmaps) and torch.equal(
+            targets['keypoint_weights'], weights
+        )
+
+
+def test_what_cannot_be_drawn_is_refused():
+    with pytest.raises(InputError, match='SimCCLabel are not drawn'):
+        MODELS.build(
+            dict(type='HeatmapDataPreprocessor', encoder=dict(type='SimCCLabel', input_size=(192, 256)))
+        )
+    with pytest.raises(InputError, match='gaussian'):
+        MODELS.build(
+            dict(
+                type='HeatmapDataPreprocessor',
+                encoder=dict(type='UDPHeatmap', heatmap_type='combined', **SIZES),
+            )
+        )
+    with pytest.raises(InputError, match='no encoder'):
+        MODELS.build(dict(type='HeatmapDataPreprocessor'))(default_collate(batch()))
+    for wrong in (dict(mean=[0, 0, 0]), dict(mean=[0], std=[1]), dict(mean=[0, 0, 0], std=[1, 0, 1])):
+        with pytest.raises(InputError, match='three numbers each'):
+            MODELS.build(dict(type='HeatmapDataPreprocessor', **wrong))
+    with pytest.raises(InputError, match='2 sizes'):
+        MODELS.build(dict(type='HeatmapDataPreprocessor'))(
+            dict(inputs=[torch.zeros(3, 8, 8), torch.zeros(3, 8, 16)])
+        )

@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from mmengine.structures import InstanceData
+from mmpose.structures import PoseDataSample
+
+from hg_plugin.models import HourglassPoseEstimator
+
+
+def build(type='HourglassPoseEstimator', **test_cfg):
+    cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/hg_2stack_mpii.py')
+    cfg.merge_from_dict(
+        dict(
+            model=dict(
+                type=type,
+                backbone=dict(channels=16, depth=1),
+                test_cfg=test_cfg,
+                head=dict(decoder=dict(input_size=(96, 64), heatmap_size=(24, 16))),
+            )
+        )
+    )
+    torch.manual_seed(0)
+    return MODELS.build(cfg.model).eval()
+
+
+@torch.no_grad()
+def predict(model, count=3):
+    """Keypoints, scores and heatmaps, and the sizes of the batches that went through the network."""
+    sizes = []
+    model.backbone.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    samples = [
+        PoseDataSample(
+            metainfo=dict(
+                flip_indices=list(range(16))[::-1],
+                input_size=(96, 64),
+                input_center=np.full(2, 64.0),
+                input_scale=np.full(2, 128.0),
+            ),
+            gt_instances=InstanceData(bboxes=np.zeros((1, 4)), bbox_scores=np.ones(1)),
+        )
+        for _ in range(count)
+    ]
+    images = torch.randn(count, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    results = model(images, samples, mode='predict')
+    arrays = [
+        np.stack([getattr(sample.pred_instances, name) for sample in results])
+        for name in ('keypoints', 'keypoint_scores')
+    ]
+    if model.test_cfg.get('output_heatmaps', False):
+        arrays.append(np.stack([sample.pred_fields.heatmaps for sample in results]))
+    return arrays, sizes
+
+
+@pytest.mark.parametrize('output_heatmaps', [False, True])
+@pytest.mark.parametrize('flip_test', [False, True])
+@pytest.mark.parametrize('shift_heatmap', [False, True])
+def test_one_batch_predicts_what_mmposes_two_passes_predict(flip_test, output_heatmaps, shift_heatmap):
+    options = dict(flip_test=flip_test, output_heatmaps=output_heatmaps, shift_heatmap=shift_heatmap)
+    expected, two = predict(build('TopdownPoseEstimator', **options))
+    found, one = predict(build(**options))
+    assert (two, one) == (([3, 3], [6]) if flip_test else ([3], [3]))
+    assert len(found) == len(expected) == 2 + output_heatmaps
+    for a, b in zip(found, expected):
+        np.testing.assert_allclose(a, b, atol=1e-6 * np.abs(b).max())
+
+
+def test_two_passes_where_asked_for():
+    expected, sizes = predict(build('TopdownPoseEstimator', flip_test=True))
+    found, same_sizes = predict(build(flip_test=True, flip_in_one_batch=False))
+    assert same_sizes == sizes == [3, 3]
+    for a, b in zip(found, expected):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_our_configs_use_it():
+    for path in (Path(__file__).parents[2] / 'configs').glob('*.py'):
+        assert Config.fromfile(path).model.type == HourglassPoseEstimator.__name__, path

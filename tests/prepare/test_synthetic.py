@@ -1,0 +1,397 @@
+import json
+import multiprocessing
+import os
+import runpy
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from scipy.io import loadmat
+
+from hg_plugin.prepare import synthetic
+from hg_plugin.prepare.synthetic import FIRST_VAL, JOINTS, LIMBS, draw_picture, make_synthetic
+from hg_plugin.utils.errors import InputError
+
+SMALL = dict(num_train=3, num_val=2, picture_size=(96, 80), num_workers=1)
+CLEAN = dict(occluded=0, truncated=0, companions=0)
+TOOL = str(Path(__file__).parents[2] / 'tools' / 'make_synthetic.py')
+
+
+def contents(folder):
+    """Every file below a folder with its bytes, but for the .mat, whose header has the time of writing."""
+    return {
+        str(path.relative_to(folder)): b'' if path.suffix == '.mat' else path.read_bytes()
+        for path in folder.rglob('*')
+        if path.is_file()
+    }
+
+
+def annotations(folder, split):
+    return json.loads((folder / 'annotations' / f'mpii_{split}.json').read_text())
+
+
+def pictures(seed, count, size=(320, 240), **options):
+    return [draw_picture(np.random.default_rng([seed, index]), size, **options) for index in range(count)]
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('synthetic') / 'set'
+    assert make_synthetic(
+        folder, num_train=6, num_val=12, picture_size=(160, 120), truncated=1, num_workers=1
+    )
+    return folder
+
+
+def test_layout(made):
+    train, val = annotations(made, 'train'), annotations(made, 'val')
+    assert [person['image'] for person in train] == [f'{index:09d}.jpg' for index in range(1, 7)]
+    assert [person['image'] for person in val] == [f'{FIRST_VAL + index:09d}.jpg' for index in range(12)]
+    assert set(contents(made)) == {
+        *(f'images/{person["image"]}' for person in train + val),
+        'annotations/mpii_train.json',
+        'annotations/mpii_val.json',
+        'annotations/mpii_gt_val.mat',
+        'annotations/synthetic.json',
+    }
+    for person in train + val:
+        assert cv2.imread(str(made / 'images' / person['image'])).shape == (120, 160, 3)
+        assert set(person) == {'image', 'center', 'scale', 'joints', 'joints_vis'}
+        assert np.shape(person['center']) == (2,) and isinstance(person['scale'], float)
+        assert np.shape(person['joints']) == (16, 2)
+        assert set(person['joints_vis']) <= {0, 1} and len(person['joints_vis']) == 16
+
+
+def test_mat_has_the_shapes_of_mpii(made):
+    truth = loadmat(made / 'annotations' / 'mpii_gt_val.mat')
+    assert {
+        name: (array.shape, array.dtype) for name, array in truth.items() if not name.startswith('__')
+    } == dict(
+        headboxes_src=((2, 2, 12), np.dtype(float)),
+        pos_gt_src=((16, 2, 12), np.dtype(float)),
+        jnt_missing=((16, 12), np.dtype('uint8')),
+        dataset_joints=((1, 16), np.dtype(object)),
+    )
+    assert [str(name[0]) for name in truth['dataset_joints'][0]] == list(JOINTS)
+    assert (truth['headboxes_src'][0] < truth['headboxes_src'][1]).all()  # left top, then right bottom
+
+
+def test_one_validation_picture_keeps_its_axis(tmp_path):
+    make_synthetic(tmp_path / 'set', **{**SMALL, 'num_val': 1})
+    truth = loadmat(tmp_path / 'set' / 'annotations' / 'mpii_gt_val.mat')
+    assert truth['headboxes_src'].shape == (2, 2, 1) and truth['pos_gt_src'].shape == (16, 2, 1)
+
+
+def test_mat_agrees_with_json(made):
+    truth, val = loadmat(made / 'annotations' / 'mpii_gt_val.mat'), annotations(made, 'val')
+    joints = np.array([person['joints'] for person in val])
+    visible = np.array([person['joints_vis'] for person in val])
+    assert 0 < (visible == 0).sum() < visible.size / 2
+    np.testing.assert_array_equal(truth['jnt_missing'].T, 1 - visible)
+    np.testing.assert_array_equal(truth['pos_gt_src'].transpose(2, 0, 1)[visible == 1], joints[visible == 1])
+    assert (truth['pos_gt_src'].transpose(2, 0, 1)[visible == 0] == 0).all() and (
+        joints[visible == 0] == -1
+    ).all()
+
+
+def test_files_are_one_based(made):
+    for index, written in enumerate(annotations(made, 'val'), FIRST_VAL):
+        _, person = draw_picture(np.random.default_rng([0, index]), (160, 120), truncated=1)
+        visible = person['visible']
+        np.testing.assert_allclose(
+            np.array(written['joints'])[visible], person['joints'][visible] + 1, atol=1e-3
+        )
+        np.testing.assert_allclose(written['center'], person['center'] + 1, atol=1e-3)
+        head_box = loadmat(made / 'annotations' / 'mpii_gt_val.mat')['headboxes_src'][:, :, index - FIRST_VAL]
+        np.testing.assert_allclose(head_box, person['head_box'] + 1)
+
+
+def test_joints_are_where_they_are_drawn(tmp_path, monkeypatch):
+    """Changes one limb's colour, so that two files differ where it is seen, and compares its axis with the joints."""
+    look = {
+        name: np.full((*synthetic.PATCH, 3), 120, np.uint8)
+        for name in ('torso', 'front', 'skin', 'hair', 'shoe')
+    }
+    look.update({limb[:2]: look['torso'] for limb in LIMBS})
+
+    def make(name, look):
+        monkeypatch.setattr(synthetic, 'random_look', lambda rng: look)
+        make_synthetic(tmp_path / name, num_train=10, num_val=1, seed=5, num_workers=1, **CLEAN)
+        persons = annotations(tmp_path / name, 'train')
+        grey = [cv2.imread(str(tmp_path / name / 'images' / person['image']), 0) for person in persons]
+        joints, scales = ([person[key] for person in persons] for key in ('joints', 'scale'))
+        return np.array(grey, float), np.array(joints), np.array(scales) * 200
+
+    before, joints, stature = make('before', look)
+    x, y = np.meshgrid(np.arange(1, 321), np.arange(1, 241))  # of pixel centres, 1-based
+    normals, offsets = [], []
+    for start, end, *radii in LIMBS:
+        after, *_ = make(end, {**look, (start, end): np.full((*synthetic.PATCH, 3), 250, np.uint8)})
+        for number, change in enumerate(np.abs(after - before)):
+            change[change < 15] = 0  # what JPEG makes of it elsewhere
+            a, b = joints[number, [JOINTS.index(start), JOINTS.index(end)]]
+            length = np.hypot(*(b - a))
+            whole = 120 * length * sum(radii) * stature[number]
+            if length < 15 or change.sum() < 0.75 * whole:  # seen end on, or behind another part
+                continue
+            centroid = np.array([(change * x).sum(), (change * y).sum()]) / change.sum()
+            normal = np.array([b[1] - a[1], a[0] - b[0]]) / length
+            normals.append(normal)
+            offsets.append(normal @ (centroid - (a + b) / 2))
+    assert len(offsets) > 30
+    shift = np.linalg.lstsq(np.array(normals), np.array(offsets), rcond=None)[0]
+    assert np.abs(shift).max() < 0.25
+    assert np.median(np.abs(offsets)) < 0.5
+
+
+def test_left_and_right_look_different():
+    """Along the limbs the right side is darker, wherever that side is in the picture."""
+    darker = []
+    for picture, person in pictures(1, 40, **CLEAN):
+        sides = []
+        for side in (LIMBS[:4], LIMBS[4:]):
+            places = [
+                person['joints'][JOINTS.index(start)] * (1 - t) + person['joints'][JOINTS.index(end)] * t
+                for start, end, *_ in side
+                for t in (0.3, 0.4, 0.5, 0.6, 0.7)
+            ]
+            columns, rows = np.rint(places).astype(int).T
+            sides.append(picture[rows, columns].max(1).mean())
+        darker.append(sides[0] < sides[1] - 30)
+    assert np.mean(darker) > 0.9
+
+
+def test_turned_backs_swap_the_sides_of_the_picture():
+    def right_is_on_the_left(from_behind):
+        joints = np.array([person['joints'] for _, person in pictures(2, 40, from_behind=from_behind)])
+        return np.mean(joints[:, JOINTS.index('rsho'), 0] < joints[:, JOINTS.index('lsho'), 0])
+
+    assert right_is_on_the_left(0) > 0.85
+    assert right_is_on_the_left(1) < 0.15
+
+
+def test_a_shirt_front_shows_who_faces_the_viewer():
+    rng = np.random.default_rng(0)
+    look = {**synthetic.random_look(rng), 'front': np.full((*synthetic.PATCH, 3), (255, 0, 255), np.uint8)}
+
+    def shown(from_behind):
+        picture = np.zeros((240, 320, 3), np.uint8)
+        pose, head = synthetic.random_pose(rng, from_behind=from_behind)
+        points, stature = synthetic.place(rng, pose, (320, 240), truncated=0)
+        synthetic.draw_person(picture, points, head, look, stature)
+        return (picture == (255, 0, 255)).all(2).any()
+
+    assert np.mean([shown(from_behind=0) for _ in range(30)]) > 0.85
+    assert np.mean([shown(from_behind=1) for _ in range(30)]) < 0.15
+
+
+def test_hidden_joints_stay_annotated():
+    free, hidden = pictures(3, 10, occluded=0), pictures(3, 10, occluded=1)
+    for (picture, person), (other_picture, other_person) in zip(free, hidden):
+        assert (picture != other_picture).any()
+        np.testing.assert_array_equal(person['joints'], other_person['joints'])
+        np.testing.assert_array_equal(person['visible'], other_person['visible'])
+
+
+def test_companions_are_not_annotated():
+    alone, together = pictures(4, 5, companions=0), pictures(4, 5, companions=1)
+    for (picture, person), (other_picture, other_person) in zip(alone, together):
+        assert (picture != other_picture).any()
+        np.testing.assert_array_equal(person['joints'], other_person['joints'])
+
+
+@pytest.mark.parametrize('size', [(64, 64), (320, 240), (90, 400)])
+def test_joints_outside_are_not_visible_and_the_head_is_inside(size):
+    persons = [person for _, person in pictures(6, 30, size, truncated=1)]
+    joints, visible = (np.array([person[name] for person in persons]) for name in ('joints', 'visible'))
+    inside = ((joints >= 0) & (joints <= np.array(size) - 1)).all(2)
+    np.testing.assert_array_equal(visible, inside)
+    assert (~visible).any()
+    assert visible[:, JOINTS.index('head')].all() and visible[:, JOINTS.index('neck')].all()
+    assert np.concatenate([person['visible'] for _, person in pictures(6, 30, size, truncated=0)]).all()
+
+
+def test_scale_and_head_size_are_those_of_mpii():
+    persons = [person for _, person in pictures(7, 60, **CLEAN)]
+    joints = {
+        name: np.array([person['joints'][index] for person in persons]) for index, name in enumerate(JOINTS)
+    }
+    head_segment = np.linalg.norm(joints['head'] - joints['neck'], axis=1)
+    head_boxes = np.array([person['head_box'] for person in persons])
+    head_size = 0.6 * np.linalg.norm(head_boxes[:, 1] - head_boxes[:, 0], axis=1)
+    # the medians over MPII's own validation persons are 0.75 and 1/6
+    assert np.median(head_size / head_segment) == pytest.approx(0.75, abs=0.03)
+    assert np.median(head_segment / [person['scale'] * 200 for person in persons]) == pytest.approx(
+        1 / 6, abs=0.015
+    )
+    np.testing.assert_allclose(head_boxes.mean(1), (joints['head'] + joints['neck']) / 2)
+    np.testing.assert_allclose(joints['pelv'], (joints['rhip'] + joints['lhip']) / 2)
+    np.testing.assert_allclose(joints['thor'], (joints['rsho'] + joints['lsho']) / 2)
+    for person in persons:  # a loader crops 1.25 statures around a centre moved down by 15 * scale
+        middle = person['center'] + (0, 15 * person['scale'])
+        assert (np.abs(person['joints'] - middle) <= 125 * person['scale']).all()
+
+
+def test_same_whatever_the_number_of_workers(tmp_path):
+    settings = {**SMALL, 'num_train': 12}
+    make_synthetic(tmp_path / 'one', **settings)
+    make_synthetic(tmp_path / 'two', **{**settings, 'num_workers': 2})
+    assert contents(tmp_path / 'one') == contents(tmp_path / 'two')
+    one, two = (loadmat(tmp_path / name / 'annotations' / 'mpii_gt_val.mat') for name in ('one', 'two'))
+    np.testing.assert_array_equal(one['pos_gt_src'], two['pos_gt_src'])
+
+
+def test_pictures_depend_on_seed_and_number_only(tmp_path):
+    make_synthetic(tmp_path / 'few', **SMALL)
+    make_synthetic(tmp_path / 'more', **{**SMALL, 'num_train': 5})
+    make_synthetic(tmp_path / 'other', **SMALL, seed=1)
+    few, more, other = (contents(tmp_path / name) for name in ('few', 'more', 'other'))
+    names = [name for name in few if name.startswith('images')]
+    assert all(few[name] == more[name] and few[name] != other[name] for name in names)
+    assert len({few[name] for name in names}) == len(names) == 5  # no picture is in both splits
+    assert annotations(tmp_path / 'few', 'train') == annotations(tmp_path / 'more', 'train')[:3]
+    assert annotations(tmp_path / 'few', 'val') == annotations(tmp_path / 'more', 'val')
+
+
+def test_complete_set_is_reused(tmp_path, monkeypatch):
+    make_synthetic(tmp_path, **SMALL)
+    monkeypatch.setattr(synthetic, 'draw_picture', lambda *args, **kwargs: pytest.fail('drawn again'))
+    assert make_synthetic(tmp_path, **SMALL) is False
+    assert make_synthetic(str(tmp_path), **{**SMALL, 'num_workers': 2}) is False
+
+
+def test_other_settings_are_refused_and_force_replaces_them(tmp_path):
+    make_synthetic(tmp_path, **SMALL)
+    (tmp_path / 'images' / 'mine.jpg').write_bytes(b'mine')
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match='seed 0 instead of 3'):
+        make_synthetic(tmp_path, **SMALL, seed=3)
+    assert contents(tmp_path) == before
+    assert make_synthetic(tmp_path, **{**SMALL, 'num_train': 1}, seed=3, force=True)
+    make_synthetic(tmp_path / 'fresh', **{**SMALL, 'num_train': 1}, seed=3)
+    fresh = contents(tmp_path / 'fresh')
+    after = {name: data for name, data in contents(tmp_path).items() if not name.startswith('fresh')}
+    assert after.pop('images/mine.jpg') == b'mine'
+    assert after == fresh  # so the pictures that only the former set had are gone
+
+
+def test_foreign_files_are_refused(tmp_path):
+    (tmp_path / 'thesis.txt').write_text('years of work')
+    with pytest.raises(InputError, match='thesis.txt'):
+        make_synthetic(tmp_path, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ['thesis.txt']
+    assert make_synthetic(tmp_path, **SMALL, force=True)
+    assert (tmp_path / 'thesis.txt').read_text() == 'years of work'
+    assert make_synthetic(tmp_path, **SMALL) is False
+
+
+def test_damaged_set_is_refused(tmp_path):
+    make_synthetic(tmp_path, **SMALL)
+    (tmp_path / 'images' / '000000002.jpg').unlink()
+    with pytest.raises(InputError, match='lacks 1 files .*000000002.jpg'):
+        make_synthetic(tmp_path, **SMALL)
+    assert make_synthetic(tmp_path, **SMALL, force=True)
+
+
+@pytest.mark.parametrize('existed', [False, True])
+def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch, existed):
+    folder = tmp_path / 'set'
+    if existed:
+        folder.mkdir()
+    drawn = []
+
+    def interrupt(*args, **kwargs):
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        drawn.append(1)
+        return draw_picture(*args, **kwargs)
+
+    monkeypatch.setattr(synthetic, 'draw_picture', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make_synthetic(folder, **SMALL)
+    assert len(drawn) == 2 and folder.exists() == existed and not list(tmp_path.rglob('*.jpg'))
+
+
+def test_killed_run_is_not_taken_for_complete(tmp_path):
+    endless = multiprocessing.get_context('fork').Process(
+        target=make_synthetic, args=(tmp_path / 'set',), kwargs={**SMALL, 'num_train': 10**6}
+    )
+    endless.start()
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.rglob('*.jpg'))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    endless.kill()
+    endless.join()
+    assert len(list(tmp_path.rglob('*.jpg'))) >= 3 and not list(tmp_path.rglob('*.json'))
+    assert make_synthetic(tmp_path / 'set', **SMALL)
+    make_synthetic(tmp_path / 'fresh', **SMALL)
+    assert contents(tmp_path / 'set') == contents(tmp_path / 'fresh')
+
+
+def test_run_stopped_while_moving_is_not_taken_for_complete(tmp_path, monkeypatch):
+    make_synthetic(tmp_path, **SMALL)
+    moved = []
+
+    def replace(source, target):
+        if len(moved) == 4:
+            raise OSError(28, 'No space left on device')
+        moved.append(os.rename(source, target))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(synthetic.os, 'replace', replace)
+        with pytest.raises(InputError, match='No space left'):
+            make_synthetic(tmp_path, **SMALL, force=True)
+    with pytest.raises(InputError, match='no complete synthetic set'):
+        make_synthetic(tmp_path, **SMALL)
+    assert make_synthetic(tmp_path, **SMALL, force=True)
+    assert make_synthetic(tmp_path, **SMALL) is False
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(num_train=-1), 'num_train is -1'),
+        (dict(num_val=0), 'num_val is 0'),
+        (dict(num_val=2.5), 'num_val is 2.5'),
+        (dict(seed=-1), 'seed is -1'),
+        (dict(num_workers=0), 'num_workers is 0'),
+        (dict(picture_size=(63, 80)), 'width in picture_size is 63'),
+        (dict(picture_size=(96, 20)), 'height in picture_size is 20'),
+        (dict(picture_size=96), 'picture_size is 96'),
+        (dict(occluded=1.5), 'occluded is 1.5'),
+        (dict(truncated=float('nan')), 'truncated is nan'),
+    ],
+)
+def test_bad_arguments(tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        make_synthetic(tmp_path / 'set', **{**SMALL, **change})
+    assert not (tmp_path / 'set').exists()
+
+
+@pytest.mark.parametrize('path', ['file', 'file/below'])
+def test_folder_that_cannot_be_made(tmp_path, path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(InputError, match='cannot be written'):
+        make_synthetic(tmp_path / path, **SMALL)
+    assert (tmp_path / 'file').read_text() == ''
+
+
+def test_command_line(tmp_path, monkeypatch, capsys):
+    def call(*more):
+        options = ['--train', '2', '--val', '1', '--size', '80', '64', *more]
+        monkeypatch.setattr('sys.argv', [TOOL, str(tmp_path / 'set'), *options])
+        runpy.run_path(TOOL, run_name='__main__')
+        return capsys.readouterr()
+
+    shown = call('--workers', '1')
+    assert (
+        '2 training and 1 validation pictures made' in shown.out and '3/3' in shown.err and 'ETA' in shown.err
+    )
+    assert 'there already' in call().out
+    with pytest.raises(SystemExit) as stopped:
+        call('--seed', '4')
+    assert str(stopped.value).startswith('error: ') and 'seed 0 instead of 4' in str(stopped.value)
+    assert 'made' in call('--seed', '4', '--workers', '1', '--force').out
+    assert cv2.imread(str(tmp_path / 'set' / 'images' / '000000001.jpg')).shape == (64, 80, 3)

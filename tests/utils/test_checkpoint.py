@@ -1,0 +1,69 @@
+import argparse
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from hg_plugin.utils.checkpoint import read_checkpoint
+from hg_plugin.utils.errors import InputError
+
+
+@pytest.fixture
+def refusal(tmp_path, recwarn):
+    """The sentence with which a file of these bytes, or of what ``torch.save`` makes of other things, is refused."""
+
+    def refusal(content, **kwargs):
+        path = tmp_path / 'file.pth'
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            torch.save(content, path, **kwargs)
+        recwarn.clear()
+        with pytest.raises(InputError) as refused:
+            read_checkpoint(str(path))
+        sentence = str(refused.value)
+        assert sentence.count('. ') == 0 and '\n' not in sentence and len(sentence) < 400  # torch says half a page
+        assert not recwarn.list
+        return sentence
+
+    return refusal
+
+
+def test_what_training_writes_is_read(tmp_path):
+    torch.save(dict(state_dict=dict(a=torch.ones(2)), best=np.float64(3), meta=dict(names=np.arange(3))), tmp_path / 'file.pth')
+    assert read_checkpoint(str(tmp_path / 'file.pth'))['best'] == 3
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+@pytest.mark.parametrize('content, name', [
+    (dict(args=argparse.Namespace()), 'argparse.Namespace'),
+    (dict(meta=os.system), 'posix.system'),
+    (torch.nn.Linear(2, 2), 'torch.nn.modules.linear.Linear'),
+])
+def test_what_could_run_code_is_named(refusal, content, name, zipped):
+    sentence = refusal(content, _use_new_zipfile_serialization=zipped)
+    assert f'holds more than weights, such as {name}, and could run code' in sentence and '--trust' in sentence
+
+
+def test_broken_files_do_not_ask_for_trust(refusal, tmp_path):
+    torch.save(dict(a=torch.ones(300)), tmp_path / 'whole.pth')
+    torch.save(dict(a=torch.ones(300)), tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
+    whole, old = ((tmp_path / name).read_bytes() for name in ('whole.pth', 'old.pth'))
+    for content in (b'', b'<html>404</html>', b'hello there', bytes(5000), whole[:200], whole[:len(whole) // 2], old[:20],
+                    old[:len(old) // 2], pickle.dumps(dict(a=1))):
+        assert 'is no checkpoint or was cut off; get it again' in refusal(content), content[:20]
+
+
+def test_torchscript_is_named(refusal, tmp_path):
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / 'traced.pt')
+    assert 'is a TorchScript program' in refusal((tmp_path / 'traced.pt').read_bytes())
+    with pytest.raises(InputError, match='is a TorchScript program'):
+        read_checkpoint(str(tmp_path / 'traced.pt'), trust=True)
+
+
+def test_trusted_code_that_is_not_here_is_named(tmp_path):
+    (tmp_path / 'file.pth').write_bytes(b'\x80\x02cnowhere\nNothing\n.')
+    with pytest.raises(InputError, match=r"code that this Python does not have \(No module named 'nowhere'\)"):
+        read_checkpoint(str(tmp_path / 'file.pth'), trust=True)

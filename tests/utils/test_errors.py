@@ -1,0 +1,42 @@
+import pytest
+
+from hg_plugin.utils.errors import InputError, command
+
+
+@command
+def fail(error):
+    raise error
+
+
+def test_a_mistake_is_one_sentence_also_from_a_data_loaders_worker():
+    with pytest.raises(SystemExit, match='^error: a.json is wrong.$'):
+        fail(InputError('a.json is wrong.'))
+    with pytest.raises(SystemExit, match='^error: a.json is wrong.$'):
+        fail(
+            InputError(
+                'Caught InputError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
+                '  File "x.py", line 1\nhg_plugin.utils.errors.InputError: a.json is wrong.\n'
+            )
+        )
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError):
+        fail(ZeroDivisionError())
+
+
+def test_ctrl_c_ends_without_a_traceback(capsys):
+    with pytest.raises(SystemExit) as end:
+        fail(KeyboardInterrupt())
+    assert end.value.code == 130 and capsys.readouterr().err == 'interrupted\n'
+
+
+def test_of_the_processes_of_torchrun_one_says_it(tmp_path, monkeypatch):
+    codes = []
+    for rank in range(3):
+        (tmp_path / f'{rank}').mkdir()
+        monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(tmp_path / f'{rank}/error.json'))
+        with pytest.raises(SystemExit) as end:
+            fail(InputError('a.json is wrong.'))
+        codes.append(end.value.code)
+    assert codes == ['error: a.json is wrong.', 1, 1]
