@@ -1,4 +1,4 @@
-# make demo and make test need Python 3.10 to 3.12 and, on 3.12, a C compiler. Everything they make lies in this folder.
+# make demo and make test need Python 3.10 to 3.12 and a C compiler. Everything they make lies in this folder.
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST ?=
@@ -46,14 +46,15 @@ test: $(VENV)/.plugin $(VENV)/.test
 ifneq ($(TORCH),$(shell cat $(INSTALLED) 2>/dev/null))
 $(INSTALLED): FORCE
 endif
-$(INSTALLED): requirements/build.txt requirements/runtime.txt requirements/torch.txt
+$(INSTALLED): requirements/build.txt requirements/xtcocotools.txt requirements/runtime.txt requirements/torch.txt
 	@$(if $(wildcard $(VENV)/bin/pip),$(VENV)/bin/python,$(PYTHON)) -c \
 	'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || { \
 	echo 'error: hg_plugin supports Python 3.10, 3.11 and 3.12, which $(PYTHON) is not; give another: PYTHON=python3.11'; \
 	exit 1; }
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --no-deps -r requirements/build.txt
-	$(PIP) install --no-deps --no-build-isolation -r requirements/runtime.txt
+	$(PIP) install --no-deps --no-build-isolation --no-binary xtcocotools --no-cache-dir -r requirements/xtcocotools.txt
+	$(PIP) install --no-deps -r requirements/runtime.txt
 	$(if $(TORCH),$(PIP) install $(TORCH))
 	@$(VENV)/bin/python -c 'import torch' || { \
 	echo 'error: $(VENV) has no torch that works; make help says how to choose one'; exit 1; }
