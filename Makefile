@@ -14,13 +14,14 @@ ifeq ($(origin TORCH),undefined)
 TORCH := $(if $(wildcard $(INSTALLED)),$(shell cat $(INSTALLED)),-r requirements/torch.txt)
 endif
 
-.PHONY: help demo data test clean FORCE
+.PHONY: help demo data test lint clean FORCE
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo    draw synthetic persons, train two small stacks on them, test; leaves one picture'
 	@echo 'make test    run the tests; PYTEST="..." is passed on to pytest'
-	@echo 'make clean   remove .venv, build leftovers and what make demo made'
+	@echo 'make lint    ruff (lint, import order, format) and mypy'
+	@echo 'make clean   remove $(VENV), build leftovers and what make demo made'
 	@echo
 	@echo 'PYTHON=python3.12 VENV=.venv312        another Python, in an environment of its own'
 	@echo 'TORCH="torch==2.11.0 --index-url ..."  another torch: anything that pip install takes'
@@ -42,6 +43,11 @@ data: $(VENV)/.plugin
 
 test: $(VENV)/.plugin $(VENV)/.test
 	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(PYTEST)
+
+lint: $(VENV)/.plugin $(VENV)/.lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 ifneq ($(TORCH),$(shell cat $(INSTALLED) 2>/dev/null))
 $(INSTALLED): FORCE
@@ -69,5 +75,9 @@ $(VENV)/.test: $(INSTALLED) requirements/test.txt
 	$(PIP) install --no-deps -r requirements/test.txt
 	@touch $@
 
+$(VENV)/.lint: $(INSTALLED) requirements/lint.txt
+	$(PIP) install --no-deps -r requirements/lint.txt
+	@touch $@
+
 clean:
-	rm -rf .venv build dist hg_plugin.egg-info data/synthetic $(RUN)
+	rm -rf $(VENV) build dist hg_plugin.egg-info data/synthetic $(RUN)
