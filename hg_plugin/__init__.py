@@ -2,18 +2,16 @@
 
 __version__ = '0.1.0'
 
-from .environment import (
-    allow_mmengine_checkpoints,
-    check_requirements,
-    draw_circles_with_new_numpy,
-    find_plugin_configs,
-    import_mmpose,
-)
+from .compat.mmpose import check_requirements, draw_circles_with_new_numpy, import_mmpose
 
 check_requirements()
 import_mmpose()
 draw_circles_with_new_numpy()
+
+from .compat.mmengine import find_plugin_configs  # noqa: E402
+from .compat.torch import allow_mmengine_checkpoints  # noqa: E402
+
 find_plugin_configs()
 allow_mmengine_checkpoints()
 
-from . import datasets, engine, evaluation, models  # noqa: E402
+from . import datasets, engine, evaluation, models  # noqa: E402, F401

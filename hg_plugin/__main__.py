@@ -9,7 +9,8 @@ import ast
 import runpy
 import sys
 
-from hg_plugin.environment import MIM, describe
+from hg_plugin.compat.mmengine import MIM
+from hg_plugin.utils.report import describe
 
 
 def main():

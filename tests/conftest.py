@@ -10,7 +10,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.visualization import Visualizer
 
-from hg_plugin.environment import torch_before
+from hg_plugin.compat.torch import torch_before
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get('HG_DATA', ROOT / '../shared/data')).resolve()

@@ -1,0 +1,1 @@
+"""Work-arounds for the installed stack, one file a package."""

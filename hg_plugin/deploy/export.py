@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hg_plugin import __version__
-from hg_plugin.environment import torch_before
+from hg_plugin.compat.torch import torch_before
 from hg_plugin.inference.pose_estimator import PoseEstimator
 from hg_plugin.models.reparameterize import reparameterize
 from hg_plugin.utils.errors import InputError

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from hg_plugin.environment import is_compiling
+from hg_plugin.compat.torch import is_compiling
 from hg_plugin.utils.errors import InputError
 
 

@@ -11,7 +11,8 @@ from mmengine.config import Config, DictAction
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from hg_plugin.environment import fit_optimizer_to_torch, start_cpu_processes, torch_before
+from hg_plugin.compat.distributed import start_cpu_processes
+from hg_plugin.compat.torch import fit_optimizer_to_torch, torch_before
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.errors import InputError
 

@@ -8,7 +8,7 @@ import zipfile
 import torch
 from torch import nn
 
-from hg_plugin.environment import load_weights_only
+from hg_plugin.compat.torch import load_weights_only
 
 from .errors import InputError
 

@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from hg_plugin.environment import torch_before
+from hg_plugin.compat.torch import torch_before
 from hg_plugin.models import StackedHourglass
 from hg_plugin.utils.errors import InputError
 

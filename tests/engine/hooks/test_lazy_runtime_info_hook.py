@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hg_plugin.environment import fit_optimizer_to_torch, torch_before
+from hg_plugin.compat.torch import fit_optimizer_to_torch, torch_before
 from hg_plugin.prepare.synthetic import make_synthetic
 
 

@@ -11,7 +11,7 @@ from mmengine.registry import METRICS, DefaultScope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
-from hg_plugin.environment import fit_optimizer_to_torch
+from hg_plugin.compat.torch import fit_optimizer_to_torch
 from hg_plugin.models import StackedHourglass
 from hg_plugin.prepare.synthetic import make_synthetic
 from hg_plugin.utils.errors import InputError

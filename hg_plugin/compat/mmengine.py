@@ -1,0 +1,64 @@
+"""MMEngine 0.10: configs of this package by name, and what checkpoints hold beside weights."""
+
+import codecs
+import pickle
+from pathlib import Path
+
+# configs/ and tools/: files in a wheel, links in the repository
+MIM = Path(__file__).parents[1] / '.mim'
+
+
+def find_plugin_configs() -> None:
+    """Lets a config in any folder say ``_base_ = 'hg_plugin::hg_2stack_mpii.py'``.
+
+    MMEngine knows the packages of OpenMMLab by name and no others. Import the plugin before the config is
+    read.
+    """
+    from mmengine.config import Config
+
+    stock = Config._get_cfg_path
+
+    def get_cfg_path(cfg_path: str, filename: str):
+        package, _, name = cfg_path.partition('::')
+        if package != 'hg_plugin' or not name:
+            return stock(cfg_path, filename)
+        # no scope: the plugin's modules are in the root registries, where every scope finds them
+        return str(MIM / 'configs' / name), None
+
+    Config._get_cfg_path = staticmethod(get_cfg_path)
+
+
+def logged_scalars() -> dict:
+    """What MMEngine writes beside weights, by name in the pickle: HistoryBuffers of NumPy arrays.
+
+    Their pickles name NumPy's dtypes and constructors, and methods of HistoryBuffer by way of ``getattr``.
+    """
+    import numpy as np
+    from mmengine.logging import HistoryBuffer
+
+    classes = {HistoryBuffer, np.ndarray, np.dtype, *(type(np.dtype(code)) for code in '?bhilqBHILQefd')}
+    constructors = (np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0])
+    return {
+        **{f'{each.__module__}.{each.__qualname__}': each for each in classes},
+        # the module of the constructors has one name in NumPy 1 and another in NumPy 2
+        **{
+            f'numpy.{core}.multiarray.{function.__name__}': function
+            for function in constructors
+            for core in ('core', '_core')
+        },
+        **{
+            f'{builtins}.{name}': value
+            for name, value in (('getattr', _statistics_method), ('set', set))
+            for builtins in ('builtins', '__builtin__')
+        },
+        '_codecs.encode': codecs.encode,  # bytes, in older pickles
+    }
+
+
+def _statistics_method(owner: type, name: str):
+    """The only use of ``getattr`` in a pickled HistoryBuffer."""
+    from mmengine.logging import HistoryBuffer
+
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
+        raise pickle.UnpicklingError(f'Unsupported getattr of {name} from {owner}')
+    return getattr(HistoryBuffer, name)

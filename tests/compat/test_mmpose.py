@@ -1,0 +1,105 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import hg_plugin.compat.mmpose as compat_mmpose
+from hg_plugin.compat.mmpose import stood_in
+
+
+def python(code, **env):
+    result = subprocess.run(
+        [sys.executable, '-c', code], env={**os.environ, **env}, text=True, capture_output=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout + result.stderr
+
+
+def test_import_gives_mmpose_without_a_word_and_leaves_no_stand_in_behind():
+    out = python("""
+import sys, hg_plugin
+import mmpose.models, mmpose.visualization, mmpose.apis
+from hg_plugin.compat.mmpose import stood_in
+for module in stood_in:
+    package = module.split('.')[0]
+    assert module not in sys.modules and (package == 'mmcv' or package not in sys.modules), module
+if 'mmdet.utils' in stood_in:
+    assert not mmpose.apis.inferencers.base_mmpose_inferencer.has_mmdet
+""")
+    assert out == ''
+
+
+def test_a_working_package_is_not_hidden(tmp_path):
+    package = tmp_path / 'torchvision'
+    package.mkdir()
+    (package / '__init__.py').write_text("__version__ = '9.9'")
+    (package / 'transforms.py').write_text('class ToPILImage:\n    real = True\n')
+    out = python(
+        'import hg_plugin, torchvision, mmpose.visualization.simcc_vis as m;'
+        'from hg_plugin.compat.mmpose import stood_in;'
+        'print(m.ToPILImage.real, torchvision.__version__, "torchvision.transforms" in stood_in)',
+        PYTHONPATH=os.pathsep.join([str(tmp_path), os.getcwd()]),
+    )
+    assert out.split() == ['True', '9.9', 'False']
+
+
+@pytest.mark.parametrize(
+    'program, reason',
+    [
+        (
+            "raise RuntimeError('operator torchvision::nms does not exist')",
+            'RuntimeError: operator torchvision::nms does not exist',
+        ),
+        (
+            'from torchvision import gone',
+            "ImportError: cannot import name 'gone' from partially initialized module 'torchvision'",
+        ),
+        (
+            None,
+            "ModuleNotFoundError: No module named 'torchvision.transforms'",
+        ),  # the folder that an uninstallation left
+    ],
+)
+def test_a_broken_package_is_stood_in_for_and_leaves_no_halves(tmp_path, program, reason):
+    if not program and 'torchvision.transforms' not in stood_in:
+        pytest.skip('torchvision is installed, and comes before an empty folder')
+    package = tmp_path / 'torchvision'
+    package.mkdir()
+    (package / 'part.py').write_text('')
+    if program:
+        (package / '__init__.py').write_text(f'from . import part\n{program}')
+    out = python(
+        'import sys, hg_plugin; print(hg_plugin.compat.mmpose.stood_in["torchvision.transforms"]);'
+        'print([m for m in sys.modules if m.startswith("torchvision.")]);'
+        # as every runner does
+        'from mmengine.utils.dl_utils import collect_env; print("TorchVision" in collect_env())',
+        PYTHONPATH=os.pathsep.join([str(tmp_path), os.getcwd()]),
+    )
+    assert out.startswith(reason) and out.splitlines()[1:] == ['[]', 'False']
+
+
+@pytest.mark.skipif('torchvision.transforms' not in stood_in, reason='torchvision is installed')
+def test_a_stand_in_that_is_used_names_the_package():
+    from mmpose.visualization import simcc_vis
+
+    with pytest.raises(ImportError, match='install torchvision'):
+        simcc_vis.ToPILImage()
+
+
+@pytest.mark.parametrize('radius', [3, 3.0, [3], np.array([3])])
+def test_circles_of_any_kind_of_radius_are_drawn(radius):
+    from mmpose.visualization.opencv_backend_visualizer import OpencvBackendVisualizer
+
+    visualizer = OpencvBackendVisualizer(backend='opencv')
+    visualizer.set_image(np.zeros((20, 20, 3), np.uint8))
+    visualizer.draw_circles(np.array([10, 10]), radius=radius, face_colors=(255, 255, 255))
+    drawn = visualizer.get_image()
+    assert drawn[10, 13].any() and not drawn[10, 15].any()
+
+
+def test_missing_packages_are_named_with_commands_that_work(monkeypatch):
+    monkeypatch.setattr(compat_mmpose, 'REQUIRED', dict(gone1='gone-1', gone2='mmpose'))
+    with pytest.raises(ImportError, match='run: pip install gone-1 && pip install --no-deps mmpose$'):
+        compat_mmpose.check_requirements()

@@ -1,0 +1,154 @@
+import collections
+import os
+import pickle
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+
+import hg_plugin.compat.torch as compat_torch
+
+
+@pytest.fixture(params=['safe globals', 'before torch 2.6'])
+def either_list(request, monkeypatch):
+    """Both ways to restrict what a checkpoint may hold; the older works with any torch."""
+    if request.param == 'before torch 2.6':
+        monkeypatch.setattr(compat_torch, '_has_safe_globals', lambda: False)
+    elif not compat_torch._has_safe_globals():
+        pytest.skip('this torch has no such list')
+
+
+@pytest.mark.usefixtures('either_list')
+def test_history_buffers_load_with_weights_only(tmp_path):
+    buffer = HistoryBuffer([0.5, 0.25, 1.0], [1, 1, 2])
+    content = dict(
+        buffer=buffer,
+        scalar=np.float64(0.1),
+        array=np.arange(3, dtype=np.uint8),
+        state_dict=dict(w=torch.ones(2)),
+        others=({1}, torch.uint8, torch.device('cpu'), collections.Counter('a')),
+    )
+    torch.save(content, tmp_path / 'a.pth')
+    loaded = compat_torch.load_weights_only(str(tmp_path / 'a.pth'))
+    assert loaded['buffer'].mean() == buffer.mean() and loaded['buffer'].min(2) == 0.25
+    assert (
+        loaded['others'] == content['others']
+        and loaded['scalar'] == content['scalar']
+        and (loaded['array'] == content['array']).all()
+    )
+
+
+def rewrite_pickle(source, target, rewrite):
+    """Copies a checkpoint with another pickle in it."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, 'w') as new:
+        for name in old.namelist():
+            new.writestr(name, rewrite(old.read(name)) if name.endswith('data.pkl') else old.read(name))
+
+
+@pytest.mark.usefixtures('either_list')
+@pytest.mark.parametrize('core', [b'core', b'_core'])
+def test_checkpoints_of_either_numpy_are_read(tmp_path, core):
+    torch.save(np.float64(0.1), tmp_path / 'here.pth')
+    own = b'_core' if b'_core' in zipfile.ZipFile(tmp_path / 'here.pth').read('here/data.pkl') else b'core'
+    rewrite_pickle(
+        tmp_path / 'here.pth',
+        tmp_path / 'there.pth',
+        lambda pickled: pickled.replace(b'numpy.%s.multiarray' % own, b'numpy.%s.multiarray' % core),
+    )
+    assert compat_torch.load_weights_only(str(tmp_path / 'there.pth')) == 0.1
+
+
+class Touch:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), 'w')
+
+
+class ThroughGetattr:
+    """Reaches code by way of the one getattr that HistoryBuffer's pickles need."""
+
+    def __reduce__(self):
+        return getattr, (HistoryBuffer, '__init__')
+
+
+class Attribute:
+    """Changes what a later HistoryBuffer does."""
+
+    def __reduce__(self):
+        return getattr, (HistoryBuffer, 'mean'), dict(touched=True)
+
+
+@pytest.mark.usefixtures('either_list')
+@pytest.mark.parametrize(
+    'attack', [Touch, lambda path: ThroughGetattr(), lambda path: Attribute(), lambda path: os.system]
+)
+@pytest.mark.parametrize('zipped', [True, False])
+def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, attack, zipped):
+    content = dict(state_dict={}, meta=attack(tmp_path / 'touched'))
+    torch.save(content, tmp_path / 'evil.pth', _use_new_zipfile_serialization=zipped)
+    with pytest.raises(pickle.UnpicklingError):
+        compat_torch.load_weights_only(str(tmp_path / 'evil.pth'))
+    assert not (tmp_path / 'touched').exists() and not hasattr(HistoryBuffer.mean, 'touched')
+
+
+def test_attributes_of_a_class_are_refused_before_torch_26(monkeypatch, tmp_path):
+    monkeypatch.setattr(compat_torch, '_has_safe_globals', lambda: False)
+    torch.save({}, tmp_path / 'empty.pth')
+    # the class, what its attributes shall be, and BUILD
+    attack = b'cmmengine.logging.history_buffer\nHistoryBuffer\n(N}X\x07\x00\x00\x00touchedK\x01stb.'
+    rewrite_pickle(tmp_path / 'empty.pth', tmp_path / 'evil.pth', lambda pickled: attack)
+    with pytest.raises(pickle.UnpicklingError, match='attributes of'):
+        compat_torch.load_weights_only(str(tmp_path / 'evil.pth'))
+    assert not hasattr(HistoryBuffer, 'touched')
+
+
+@pytest.mark.usefixtures('either_list')
+def test_a_torchscript_program_is_not_run(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), tmp_path / 'evil.pth')
+    with pytest.raises(RuntimeError, match='TorchScript'):
+        compat_torch.load_weights_only(str(tmp_path / 'evil.pth'))
+
+
+@pytest.mark.usefixtures('either_list')
+def test_a_tar_archive_is_not_unpacked(tmp_path):
+    with tarfile.open(tmp_path / 'evil.pth', 'w') as archive:
+        archive.add(__file__, 'storages')
+    with pytest.raises((RuntimeError, pickle.UnpicklingError)):
+        compat_torch.load_weights_only(str(tmp_path / 'evil.pth'))
+
+
+def test_versions_are_compared_as_numbers(monkeypatch):
+    monkeypatch.setattr(torch, '__version__', '2.13.0+cu130')
+    assert (
+        not compat_torch.torch_before('2.6')
+        and not compat_torch.torch_before('2.13')
+        and compat_torch.torch_before('2.14')
+    )
+    monkeypatch.setattr(torch, '__version__', '2.6.0a0+df5bbc09d1.nv24.12')  # as NVIDIA's containers have
+    assert not compat_torch.torch_before('2.6') and compat_torch.torch_before('2.7')
+    monkeypatch.setattr(torch, '__version__', '2.5.1')
+    assert not compat_torch._has_safe_globals()
+    monkeypatch.setattr(torch, '__version__', '2.6.0')
+    assert compat_torch._has_safe_globals()
+
+
+@pytest.mark.parametrize('old, gpu, fused', [(True, False, False), (True, True, True), (False, False, True)])
+def test_optimisers_are_fused_where_torch_can(monkeypatch, old, gpu, fused):
+    monkeypatch.setattr(compat_torch, 'torch_before', lambda version: old)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu)
+    cfg = Config(dict(optim_wrapper=dict(optimizer=dict(type='Adam', fused=True))))
+    compat_torch.fit_optimizer_to_torch(cfg)
+    assert cfg.optim_wrapper.optimizer.fused == fused
+    compat_torch.fit_optimizer_to_torch(Config())
+
+
+def test_optimisers_that_are_never_fused_are_not_told_to_be():
+    cfg = Config(dict(optim_wrapper=dict(optimizer=dict(type='RMSprop', fused=True))))
+    compat_torch.fit_optimizer_to_torch(cfg)
+    assert 'fused' not in cfg.optim_wrapper.optimizer
