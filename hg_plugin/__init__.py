@@ -14,4 +14,8 @@ from .compat.torch import allow_mmengine_checkpoints  # noqa: E402
 find_plugin_configs()
 allow_mmengine_checkpoints()
 
+from .utils.resume import guard_resume  # noqa: E402
+
+guard_resume()
+
 from . import datasets, engine, evaluation, models  # noqa: E402, F401

@@ -1,4 +1,5 @@
 """From a config file and command-line options to a stock MMEngine runner; what tools/train.py and tools/test.py share."""
+
 import contextlib
 import inspect
 import os
@@ -9,12 +10,13 @@ from argparse import ArgumentParser, Namespace
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from hg_plugin.compat.distributed import start_cpu_processes
 from hg_plugin.compat.torch import fit_optimizer_to_torch, torch_before
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.resume import holds_training, latest_checkpoint
 
 from .config_check import (
     CONFIG_ERRORS,
@@ -33,13 +35,26 @@ def add_common_options(parser: ArgumentParser) -> None:
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder of logs and checkpoints (default: work_dirs/CONFIG)')
     parser.add_argument('--data-root', help="folder of the data set, instead of the config's")
-    parser.add_argument('--show-dir', help='folder of drawn predictions, within the run\'s folder')
+    parser.add_argument('--show-dir', help="folder of drawn predictions, within the run's folder")
     parser.add_argument('--interval', type=int, default=1, help='draw every so many samples (default: 1)')
     parser.add_argument('--show', action='store_true', help='show drawn predictions in a window')
     parser.add_argument('--wait-time', type=float, default=1, help='seconds a window stays (default: 1)')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override settings of the config: KEY.KEY=VALUE ...')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher (default: none)')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help='set by torch.distributed.launch')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='override settings of the config: KEY.KEY=VALUE ...',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher (default: none)',
+    )
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help='set by torch.distributed.launch'
+    )
 
 
 def load_config(args: Namespace) -> Config:
@@ -59,14 +74,18 @@ def load_config(args: Namespace) -> Config:
         try:
             cfg.merge_from_dict({key: DictAction._parse_iterable(value)})
         except RecursionError as error:  # MMEngine's parser does not end on dict(...)
-            raise InputError(f'--cfg-options {option} is more than numbers, words and lists of them; write it into the config.') from error
+            raise InputError(
+                f'--cfg-options {option} is more than numbers, words and lists of them; write it into the config.'
+            ) from error
         except (KeyError, TypeError, AssertionError, ValueError, AttributeError) as error:
             raise InputError(f'--cfg-options {option} does not fit {args.config}: {error}.') from error
     check_kinds(cfg)
     check_sizes(cfg)
     check_pipelines(cfg)
     if not isinstance(cfg.get('compile'), (bool, dict, type(None))):
-        raise InputError(f'compile is {cfg.compile!r}; give True, False or arguments of torch.compile, such as dict(mode=\'max-autotune\').')
+        raise InputError(
+            f"compile is {cfg.compile!r}; give True, False or arguments of torch.compile, such as dict(mode='max-autotune')."
+        )
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir
@@ -83,7 +102,8 @@ def load_config(args: Namespace) -> Config:
             show=args.show,
             wait_time=args.wait_time,
             out_dir=args.show_dir,
-            interval=args.interval)
+            interval=args.interval,
+        )
     if not torch.cuda.is_available():
         if args.launcher == 'pytorch':
             start_cpu_processes(cfg)
@@ -110,7 +130,9 @@ def train_runner(args: Namespace) -> Runner:
     cfg = load_config(args)
     if cfg.get('compile') and (cfg.model.get('backbone') or {}).get('with_cp') and torch_before('2.9'):
         # 2.7 and older count every batch twice in the running statistics; 2.8 was not tried
-        raise InputError(f'compile and model.backbone.with_cp need torch 2.9 to work together, and this is {torch.__version__}; leave one of them out.')
+        raise InputError(
+            f'compile and model.backbone.with_cp need torch 2.9 to work together, and this is {torch.__version__}; leave one of them out.'
+        )
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     check_training(cfg)
@@ -124,20 +146,27 @@ def train_runner(args: Namespace) -> Runner:
             cfg.optim_wrapper.type = 'AmpOptimWrapper'
             cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
         else:
-            raise InputError(f'--amp cannot be combined with optim_wrapper.type={wrapper} of {args.config}; leave one of them out.')
+            raise InputError(
+                f'--amp cannot be combined with optim_wrapper.type={wrapper} of {args.config}; leave one of them out.'
+            )
     if args.auto_scale_lr:
         if 'auto_scale_lr' not in cfg:
-            raise InputError(f'--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in {args.config}.')
+            raise InputError(
+                f'--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in {args.config}.'
+            )
         cfg.auto_scale_lr.enable = True
     if args.resume:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-        latest = find_latest_checkpoint(cfg.work_dir) if args.resume == 'auto' else args.resume
-        return build_runner(cfg, args.config, latest, resume=True)
+        hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+        latest = latest_checkpoint(cfg.work_dir, hook.get('out_dir'))
+        cfg.load_from = latest if args.resume == 'auto' else args.resume
+        return build_runner(cfg, args.config, cfg.load_from, resume=True)
     return build_runner(cfg, args.config, cfg.get('load_from'), partly=True)
 
 
-def build_runner(cfg: Config, config: str, checkpoint: str | None, resume: bool = False, partly: bool = False) -> Runner:
+def build_runner(
+    cfg: Config, config: str, checkpoint: str | None, resume: bool = False, partly: bool = False
+) -> Runner:
     """MMEngine's runner, after a look at the checkpoint that it will start from.
 
     MMEngine leaves what does not fit at its random values. Where training goes on, and to test, all must fit; where it starts from
@@ -148,13 +177,17 @@ def build_runner(cfg: Config, config: str, checkpoint: str | None, resume: bool 
     """
     # MMEngine fetches what is named by an address, such as https://, itself
     state = read_checkpoint(checkpoint) if checkpoint and '://' not in checkpoint else None
-    if resume and state and not {'meta', 'optimizer', 'message_hub'} <= state.keys():
-        raise InputError(f'{checkpoint} holds weights, but not the state of a training; start from it with '
-                         f'--cfg-options load_from={checkpoint} instead of --resume.')
+    if resume and state is not None and not holds_training(state):
+        raise InputError(
+            f'{checkpoint} holds weights, but not the state of a training; start from it with '
+            f'--cfg-options load_from={checkpoint} instead of --resume.'
+        )
     try:
         os.makedirs(cfg.work_dir, exist_ok=True)
     except OSError as error:
-        raise InputError(f'The work directory {cfg.work_dir} cannot be made: {error.strerror}; choose another --work-dir.') from error
+        raise InputError(
+            f'The work directory {cfg.work_dir} cannot be made: {error.strerror}; choose another --work-dir.'
+        ) from error
     with building(config, 'model or runner'):
         runner = Runner.from_cfg(cfg)
     if state:
@@ -162,9 +195,13 @@ def build_runner(cfg: Config, config: str, checkpoint: str | None, resume: bool 
         weights = weights_of(state, checkpoint)
         if not partly:
             check_weights(model, weights, checkpoint)
-        elif not any(weights.get(name) is not None and weights[name].shape == tensor.shape
-                     for name, tensor in model.state_dict().items()):
-            raise InputError(f'No weight in {checkpoint} (load_from) fits the model of {config}; give weights of such a network.')
+        elif not any(
+            weights.get(name) is not None and weights[name].shape == tensor.shape
+            for name, tensor in model.state_dict().items()
+        ):
+            raise InputError(
+                f'No weight in {checkpoint} (load_from) fits the model of {config}; give weights of such a network.'
+            )
     return runner
 
 
@@ -175,7 +212,9 @@ def building_late(config: str):
         yield
     except (*CONFIG_ERRORS, RuntimeError) as error:
         frames = traceback.extract_tb(error.__traceback__)
-        builds = any(frame.filename == inspect.getfile(Runner) and frame.name.startswith('build_') for frame in frames)
+        builds = any(
+            frame.filename == inspect.getfile(Runner) and frame.name.startswith('build_') for frame in frames
+        )
         if not builds or isinstance(error, InputError):
             raise
         raise config_mistake(config, 'training or test', error) from error
@@ -203,7 +242,9 @@ def test_runner(args: Namespace) -> Runner:
             raise InputError(f'{path} cannot be written: its folder does not exist or is not writable.')
     cfg = load_config(args)
     if args.dump:
-        evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
+        evaluators = (
+            cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
+        )
         cfg.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=args.dump)]
     # the runner loads it itself, after EMAHook has made the model that it would load it into
     cfg.load_from, cfg.resume = args.checkpoint, False

@@ -1,0 +1,265 @@
+"""Resuming from checkpoints that attack, and in work directories that were copied or moved."""
+
+import collections
+import shutil
+from argparse import Namespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import HistoryBuffer, MessageHub, MMLogger
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+
+from hg_plugin.prepare.synthetic import make_synthetic
+from hg_plugin.training.runner import train_runner
+from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.resume import checkpoint_folder, holds_training, latest_checkpoint, sanitize
+
+PARTS = dict(log_scalars={}, resumed_keys={})
+
+
+@pytest.fixture(autouse=True)
+def no_instances():
+    for instances in (MessageHub, MMLogger, Visualizer):
+        instances._instance_dict.clear()
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory, request):
+    """A config file of a tiny network that trains for one epoch of two iterations and validates."""
+    folder = tmp_path_factory.mktemp('resume')
+    make_synthetic(folder / 'data', num_train=4, num_val=2, seed=0, num_workers=1)
+    cfg = Config.fromfile(request.config.rootpath / 'configs/hg_2stack_synthetic.py')
+    loader = dict(batch_size=2, num_workers=0, persistent_workers=False, pin_memory=False)
+    cfg.merge_from_dict(
+        dict(
+            train_cfg=dict(max_epochs=1, val_interval=1),
+            model=dict(backbone=dict(channels=8)),
+            default_hooks=dict(checkpoint=dict(max_keep_ckpts=1)),
+            train_dataloader=loader,
+            val_dataloader=loader,
+            test_dataloader=loader,
+        )
+    )
+    for name in ('train', 'val', 'test'):
+        cfg[f'{name}_dataloader'].dataset.data_root = str(folder / 'data')
+    cfg.dump(folder / 'config.py')
+    return folder / 'config.py'
+
+
+def train(config, work_dir, resume=None, epochs=2):
+    """A training by the plugin's own tool."""
+    runner = train_runner(
+        Namespace(
+            config=str(config),
+            work_dir=str(work_dir),
+            resume=resume,
+            data_root=None,
+            launcher='none',
+            cfg_options=[f'train_cfg.max_epochs={epochs}'],
+            local_rank=0,
+            show_dir=None,
+            interval=1,
+            show=False,
+            no_validate=False,
+            amp=False,
+            auto_scale_lr=False,
+        )
+    )
+    runner.train()
+    return runner
+
+
+def resume_with_mmengine(config, work_dir):
+    """A training by MMEngine's runner alone, as MMPose's train.py starts it."""
+    cfg = Config.fromfile(config)
+    cfg.merge_from_dict(dict(work_dir=str(work_dir), resume=True, train_cfg=dict(max_epochs=2)))
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+def resume_with_tool(config, work_dir):
+    return train(config, work_dir, resume='auto')
+
+
+def edit(path, change):
+    checkpoint = torch.load(path)
+    change(checkpoint['meta'], checkpoint['message_hub']['runtime_info'])
+    torch.save(checkpoint, path)
+
+
+@pytest.fixture(scope='module')
+def one_epoch(config):
+    """The work directory of a training of one epoch, whose best checkpoint any other one replaces."""
+    work_dir = config.parent / 'one_epoch'
+    train(config, work_dir, epochs=1)
+    edit(work_dir / 'epoch_1.pth', lambda meta, info: info.update(best_score=-1.0))
+    return work_dir
+
+
+@pytest.fixture
+def run(one_epoch, tmp_path):
+    """A work directory as of :func:`one_epoch`, where it was trained, to change."""
+    work_dir = shutil.copytree(one_epoch, tmp_path / 'run')
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
+    best = str(work_dir / 'best_Mean_epoch_1.pth')
+    edit(work_dir / 'epoch_1.pth', lambda meta, info: info.update(best_ckpt=best))
+    return work_dir
+
+
+def checkpoints(work_dir):
+    return sorted(path.name for path in work_dir.glob('*.pth'))
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+RESUMED = ['best_Mean_epoch_2.pth', 'epoch_2.pth']
+
+
+@pytest.mark.parametrize('resume', [resume_with_mmengine, resume_with_tool])
+def test_nothing_in_a_checkpoint_is_run_or_followed(config, run, tmp_path, resume):
+    others = tmp_path / 'others'
+    (others / 'folder.pth').mkdir(parents=True)
+    for name in ('best_Mean_epoch_1.pth', 'file.pth', 'folder.pth/file'):
+        (others / name).write_text('of somebody else')
+    (run / 'epoch_').mkdir()  # so that there is a way through it
+    before = content(others)
+
+    def attack(meta, info):
+        meta['config'] = info['cfg'] = f'open({str(others / "run")!r}, "w")'
+        info.update(
+            best_ckpt=str(others / 'best_Mean_epoch_1.pth'),
+            last_ckpt=str(others / 'folder.pth'),
+            keep_ckpt_ids=['/../../others/file', '/../../others/folder', 1],
+        )
+
+    edit(run / 'epoch_1.pth', attack)
+    runner = resume(config, run)
+    assert content(others) == before
+    assert runner.epoch == 2 and checkpoints(run) == RESUMED
+    info = torch.load(run / 'epoch_2.pth')['message_hub']['runtime_info']
+    assert info['best_ckpt'] == str(run / 'best_Mean_epoch_2.pth') and 'others' not in info['cfg']
+
+
+@pytest.mark.parametrize('resume', [resume_with_mmengine, resume_with_tool])
+def test_a_copied_work_directory_leaves_the_original_untouched(config, run, tmp_path, resume):
+    copy = shutil.copytree(run, tmp_path / 'copy')
+    before = content(run)
+    assert resume(config, copy).epoch == 2
+    assert content(run) == before and checkpoints(copy) == RESUMED
+    assert (copy / 'last_checkpoint').read_text() == str(copy / 'epoch_2.pth')
+
+
+def test_a_moved_work_directory_resumes(config, run, tmp_path):
+    moved = run.rename(tmp_path / 'moved')
+    assert resume_with_tool(config, moved).epoch == 2
+    assert checkpoints(moved) == RESUMED and not run.exists()
+
+
+def test_a_run_that_goes_on_from_anothers_checkpoint_takes_nothing_from_either(config, run, tmp_path):
+    other = tmp_path / 'other'
+    other.mkdir()
+    (other / 'epoch_1.pth').write_text('of an older run')
+    (other / 'best_Mean_epoch_1.pth').write_text('of an older run')
+    before = content(run)
+    assert train(config, other, resume=str(run / 'epoch_1.pth')).epoch == 2
+    assert content(run) == before
+    assert checkpoints(other) == sorted(['best_Mean_epoch_1.pth', 'epoch_1.pth', *RESUMED])
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['/elsewhere/epoch_3.pth\n', '../../epoch_3.pth', 'http://host/epoch_3.pth', r'C:\runs\epoch_3.pth'],
+)
+def test_the_latest_checkpoint_lies_in_the_work_directory(tmp_path, text):
+    assert latest_checkpoint(str(tmp_path)) is None
+    (tmp_path / 'last_checkpoint').write_text(text)
+    assert latest_checkpoint(str(tmp_path)) == str(tmp_path / 'epoch_3.pth')
+    assert latest_checkpoint(str(tmp_path), '/out') == f'/out/{tmp_path.name}/epoch_3.pth'
+
+
+def test_last_checkpoint_that_is_no_text_is_told(tmp_path):
+    (tmp_path / 'last_checkpoint').write_bytes(b'\xff\xfe')
+    with pytest.raises(InputError, match='last_checkpoint cannot be read .* give the checkpoint'):
+        latest_checkpoint(str(tmp_path))
+
+
+def test_the_folder_is_that_of_the_hook():
+    assert checkpoint_folder('/runs/a') == checkpoint_folder('/runs/a', '/runs/a') == '/runs/a'
+    assert checkpoint_folder('/runs/a/', '/out') == '/out/a'
+
+
+def info(folder='/run', hook=CheckpointHook(filename_tmpl='epoch_{:03d}.pth'), **runtime_info):
+    hub = dict(PARTS, runtime_info=runtime_info, resumed_keys=dict.fromkeys(runtime_info, True))
+    hub = sanitize(dict(message_hub=hub), hook, folder)['message_hub']
+    assert hub['resumed_keys'].keys() == hub['runtime_info'].keys()
+    return hub['runtime_info']
+
+
+PATHS = ['/b/best_a_epoch_007.pth', 'best_a_epoch_007.pth', r'D:\best_a_epoch_007.pth']
+
+
+@pytest.mark.parametrize('path', PATHS)
+def test_best_checkpoints_are_found_in_the_folder(path):
+    assert info(best_ckpt=path, best_ckpt_a=path, own=1) == dict(
+        best_ckpt='/run/best_a_epoch_007.pth', best_ckpt_a='/run/best_a_epoch_007.pth', own=1
+    )
+    assert info(best_ckpt=path, keep_ckpt_ids=[1], hook=None) == {}
+
+
+@pytest.mark.parametrize(
+    'path',
+    [
+        '/run/epoch_007.pth',
+        '/run/best_a.pth',
+        '/run/best_a_epoch_007.pth/',
+        '/run/best_a_epoch_7.pth',
+        '..',
+        'best_epoch_007.pth.txt',
+        '/run/best_' + '9' * 5000,
+        ['best_a_epoch_007.pth'],
+        None,
+        b'best',
+    ],
+)
+def test_what_is_no_best_checkpoint_is_dropped(path):
+    assert info(best_ckpt=path, best_ckpt_a=path, best_score=1.0) == dict(best_score=1.0)
+
+
+def test_only_numbers_of_epochs_are_kept():
+    assert info(keep_ckpt_ids=[1, '2', '/../x', 3.0, True, -1, [4], 5]) == dict(keep_ckpt_ids=[1, 5])
+    assert info(keep_ckpt_ids='/../x') == {}
+
+
+def test_disguised_states_are_not_used():
+    """MMEngine takes what is no dict for a message hub, and calls what a dict has in place of its methods."""
+    hub = HistoryBuffer()
+    hub._runtime_info = dict(best_ckpt='/etc/passwd')
+    disguised = collections.OrderedDict(best_ckpt='/etc/passwd')
+    disguised.items = lambda: [('best_ckpt', '/etc/passwd')]
+    for state in (hub, dict(PARTS, runtime_info=disguised), dict(PARTS, runtime_info=hub), None):
+        checkpoint = sanitize(dict(message_hub=state), CheckpointHook(), '/etc')
+        assert checkpoint['message_hub'] == dict(PARTS, runtime_info={})
+    meta = collections.OrderedDict(epoch=1, config='raise')
+    meta.items = dict
+    assert sanitize(dict(meta=meta), None, '/run')['meta'] == dict(epoch=1)
+    assert sanitize(dict(meta=HistoryBuffer()), None, '/run')['meta'] == {}
+
+
+def test_weights_are_no_training():
+    state = dict(optimizer={}, meta=dict(epoch=1, iter=2), message_hub=dict(PARTS, runtime_info={}))
+    assert holds_training(state)
+    for change in (
+        dict(meta=dict(epoch=1)),
+        dict(meta=dict(epoch='1', iter='2')),
+        dict(meta=3),
+        dict(message_hub=PARTS),
+        dict(message_hub=None),
+    ):
+        assert not holds_training({**state, **change})
+    assert not holds_training({}) and not holds_training(dict(state_dict={}))
