@@ -185,7 +185,7 @@ def test_the_latest_checkpoint_lies_in_the_work_directory(tmp_path, text):
 
 def test_last_checkpoint_that_is_no_text_is_told(tmp_path):
     (tmp_path / 'last_checkpoint').write_bytes(b'\xff\xfe')
-    with pytest.raises(InputError, match='last_checkpoint cannot be read .* give the checkpoint'):
+    with pytest.raises(InputError, match='last_checkpoint cannot be read .* name the checkpoint'):
         latest_checkpoint(str(tmp_path))
 
 
