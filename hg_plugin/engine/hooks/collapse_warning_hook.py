@@ -1,4 +1,5 @@
 """Says so when a training has collapsed to empty heatmaps."""
+
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -22,11 +23,15 @@ class CollapseWarningHook(Hook):
         self.interval = interval
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        if not self.every_n_train_iters(runner, self.interval) or 'train/heatmap_peak' not in runner.message_hub.log_scalars:
+        if (
+            not self.every_n_train_iters(runner, self.interval)
+            or 'train/heatmap_peak' not in runner.message_hub.log_scalars
+        ):
             return
         peak = runner.message_hub.get_scalar('train/heatmap_peak').mean(window_size=50)
         if peak < self.min_peak:
             runner.logger.warning(
                 f'The predicted heatmaps peak at {peak:.4f} after {runner.iter + 1} iterations, where the targets peak at 1: '
                 'this training has probably collapsed to empty heatmaps, however small its loss. Stop it, look at the training '
-                'pictures and keypoints, and try a lower learning rate, a longer warm-up, or a larger sigma of the codec.')
+                'pictures and keypoints, and try a lower learning rate, a longer warm-up, or a larger sigma of the codec.'
+            )

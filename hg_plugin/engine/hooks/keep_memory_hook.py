@@ -1,4 +1,5 @@
 """Memory that the process has freed stays with it: on CPUs, activations are the same few gigabytes again and again."""
+
 import ctypes
 import sys
 

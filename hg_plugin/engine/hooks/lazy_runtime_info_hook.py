@@ -25,12 +25,20 @@ class LazyRuntimeInfoHook(RuntimeInfoHook):
         self.waiting = []
         self.interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 1)
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
-        tensors = {key: value.detach().float().reshape(()) for key, value in (outputs or {}).items() if isinstance(value, torch.Tensor)}
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None
+    ) -> None:
+        tensors = {
+            key: value.detach().float().reshape(())
+            for key, value in (outputs or {}).items()
+            if isinstance(value, torch.Tensor)
+        }
         # a copy, because in CUDA graphs the next iteration writes its losses to the same place
         stacked = [torch.stack([*tensors.values()])] if tensors else []
         self.waiting.append(({**(outputs or {}), **dict.fromkeys(tensors, ON_DEVICE)}, stacked))
-        if self.every_n_inner_iters(batch_idx, self.interval) or self.end_of_epoch(runner.train_dataloader, batch_idx):
+        if self.every_n_inner_iters(batch_idx, self.interval) or self.end_of_epoch(
+            runner.train_dataloader, batch_idx
+        ):
             self.fetch(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -44,5 +52,7 @@ class LazyRuntimeInfoHook(RuntimeInfoHook):
         values = iter(torch.cat(stacked).tolist() if stacked else ())
         for outputs, _ in self.waiting:
             for key, value in outputs.items():
-                runner.message_hub.update_scalar(f'train/{key}', next(values) if value is ON_DEVICE else value)
+                runner.message_hub.update_scalar(
+                    f'train/{key}', next(values) if value is ON_DEVICE else value
+                )
         self.waiting = []

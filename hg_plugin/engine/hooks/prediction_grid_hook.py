@@ -1,4 +1,5 @@
 """One picture that shows what a model has learnt."""
+
 import os.path as osp
 from collections.abc import Sequence
 
@@ -27,7 +28,13 @@ class PredictionGridHook(Hook):
 
     priority = 'LOW'
 
-    def __init__(self, num_persons: int = 24, num_columns: int = 4, person_size: int = 192, out_file: str = 'predictions.png'):
+    def __init__(
+        self,
+        num_persons: int = 24,
+        num_columns: int = 4,
+        person_size: int = 192,
+        out_file: str = 'predictions.png',
+    ):
         self.num_persons = num_persons
         self.num_columns = num_columns
         self.person_size = person_size
@@ -38,12 +45,14 @@ class PredictionGridHook(Hook):
         self.cells = []
 
     @master_only
-    def after_test_iter(self,
-                        runner: Runner,
-                        batch_idx: int,
-                        data_batch: dict | None = None,
-                        outputs: Sequence[PoseDataSample] | None = None) -> None:
-        for sample in outputs[:self.num_persons - len(self.cells)]:
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence[PoseDataSample] | None = None,
+    ) -> None:
+        for sample in outputs[: self.num_persons - len(self.cells)]:
             self.cells.append(self._draw(sample, runner.test_dataloader.dataset.metainfo))
 
     @master_only
@@ -51,11 +60,22 @@ class PredictionGridHook(Hook):
         if not self.cells:
             return
         self.cells += [np.full_like(self.cells[0], 255)] * (-len(self.cells) % self.num_columns)
-        rows = [np.hstack(self.cells[i:i + self.num_columns]) for i in range(0, len(self.cells), self.num_columns)]
+        rows = [
+            np.hstack(self.cells[i : i + self.num_columns])
+            for i in range(0, len(self.cells), self.num_columns)
+        ]
         grid = np.vstack(rows)
         caption = np.full((28, grid.shape[1], 3), 255, np.uint8)
-        cv2.putText(caption, 'left of each pair: prediction, right: truth', (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1,
-                    cv2.LINE_AA)
+        cv2.putText(
+            caption,
+            'left of each pair: prediction, right: truth',
+            (8, 20),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.55,
+            (0, 0, 0),
+            1,
+            cv2.LINE_AA,
+        )
         path = osp.join(runner.work_dir, self.out_file)
         mmcv.imwrite(np.vstack([caption, grid]), path)
         runner.logger.info(f'Predictions beside the truth: {path}')
@@ -64,7 +84,8 @@ class PredictionGridHook(Hook):
     def _draw(self, sample: PoseDataSample, dataset_meta: dict) -> np.ndarray:
         """(person_size, 2 * person_size, 3) BGR."""
         crop, matrix = crop_person(
-            mmcv.imread(sample.img_path), sample.input_center, sample.input_scale, self.person_size)
+            mmcv.imread(sample.img_path), sample.input_center, sample.input_scale, self.person_size
+        )
         annotated = np.asarray(sample.gt_instances.keypoints_visible).reshape(-1) > 0
         halves = []
         for instances in (sample.pred_instances, sample.gt_instances):

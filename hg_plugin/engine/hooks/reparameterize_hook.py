@@ -32,7 +32,9 @@ class ReparameterizeHook(Hook):
     def before_test_epoch(self, runner: Runner) -> None:
         if self.enable:
             model = unwrapped(runner).eval()
-            model.predict = reparameterize(model, all_stacks=model.test_cfg.get('output_stages', False)).predict
+            model.predict = reparameterize(
+                model, all_stacks=model.test_cfg.get('output_stages', False)
+            ).predict
             runner.logger.info('The test runs the reparameterized network.')
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:

@@ -1,4 +1,5 @@
 """TensorFloat-32 on NVIDIA GPUs from Ampere on."""
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
