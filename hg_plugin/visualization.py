@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import torch
 from mmpose.structures.bbox import get_warp_matrix
+
+from hg_plugin.utils.heatmaps import heatmap_peaks
 
 
 def crop_person(
@@ -70,13 +73,12 @@ def heatmap_sheet(
     Returns:
         The sheet, (., ., 3) BGR.
     """
-    num_stacks, num_keypoints, height, width = heatmaps.shape
+    num_stacks, _, height, width = heatmaps.shape
     size = max(round(cell_height * crop.shape[1] / crop.shape[0]), 1), cell_height
     gray = cv2.cvtColor(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
     background = np.repeat(gray[..., None], 3, axis=2) * 0.8
     heatmaps = np.clip(heatmaps / max(float(heatmaps.max()), 1.0), 0, 1)
-    peaks = heatmaps.reshape(num_stacks, num_keypoints, -1).argmax(2)
-    peaks = np.stack([peaks % width, peaks // width], axis=2)
+    peaks = heatmap_peaks(torch.from_numpy(heatmaps))[1].numpy()
 
     def position(peak: np.ndarray) -> tuple[int, int]:
         """The middle of a heatmap's pixel in the cell."""

@@ -29,6 +29,7 @@ from hg_plugin.inference.pose_estimator import PoseEstimator
 from hg_plugin.models.reparameterize import reparameterize
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
+from hg_plugin.utils.heatmaps import heatmap_peaks
 
 # How far an exported file's outputs may be from torch's, as a share of their largest value.
 TOLERANCE = 1e-3
@@ -102,18 +103,18 @@ class MSRADecoder(nn.Module):
         """(N, K, H, W) to keypoints (N, K, 2) in input pixels, negative where no value is positive; scores (N, K)."""
         height, width = heatmaps.shape[2:]
         values = heatmaps.flatten(2)
-        scores, peak = values.amax(dim=2), values.argmax(dim=2)
-        x, y = peak % width, peak // width
+        scores, peaks = heatmap_peaks(heatmaps)
+        x, y = peaks.unbind(dim=2)
+        index = y * width + x
 
         def value_at(index: Tensor) -> Tensor:
             return values.gather(2, index.clamp(0, height * width - 1).unsqueeze(2)).squeeze(2)
 
-        dx = (value_at(peak + 1) - value_at(peak - 1)).sign() * ((x > 1) & (x < width - 1) & (y > 0))
-        dy = (value_at(peak + width) - value_at(peak - width)).sign() * ((y > 1) & (y < height - 1) & (x > 0))
-        keypoints = torch.stack([x + 0.25 * dx, y + 0.25 * dy], dim=2)
-        return keypoints.where(
-            scores.unsqueeze(2) > 0, torch.full_like(keypoints, -1)
-        ) * self.scale_factor, scores
+        dx = (value_at(index + 1) - value_at(index - 1)).sign() * ((x > 1) & (x < width - 1) & (y > 0))
+        dy = (value_at(index + width) - value_at(index - width)).sign() * (
+            (y > 1) & (y < height - 1) & (x > 0)
+        )
+        return (peaks + 0.25 * torch.stack([dx, dy], dim=2)) * self.scale_factor, scores
 
 
 class Redraw(nn.Module):

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from hg_plugin.inference.pose_estimator import PoseEstimator
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
+from hg_plugin.utils.heatmaps import heatmap_peaks
 from hg_plugin.utils.progress import Progress
 
 from .export import ONNX, export, need_packages
@@ -59,12 +59,6 @@ def quantize(float32: str, int8: str, inputs: Sequence[np.ndarray]) -> None:
         logger.setLevel(level)
 
 
-def peaks(heatmaps: Tensor) -> Tensor:
-    """(N, K, h, w) to the pixels (N, K, 2), x and y, of the largest values."""
-    index = heatmaps.flatten(2).argmax(dim=2)
-    return torch.stack([index % heatmaps.shape[3], index // heatmaps.shape[3]], dim=2)
-
-
 def export_int8(config: str, checkpoint: str, out: str, pictures: Sequence[str]) -> float:
     """Writes a trained network to an ONNX file that computes with 8 bits where :func:`export`'s computes with 32.
 
@@ -105,7 +99,8 @@ def export_int8(config: str, checkpoint: str, out: str, pictures: Sequence[str])
         near = []
         for image in inputs:
             expected, found = (
-                peaks(torch.from_numpy(network.run(None, {'image': image})[0])) for network in networks
+                heatmap_peaks(torch.from_numpy(network.run(None, {'image': image})[0]))[1]
+                for network in networks
             )
             near.append(((found - expected).abs().amax(dim=2) <= 1).float().mean().item())
         with open(int8, 'rb') as content:

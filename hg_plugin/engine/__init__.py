@@ -1,5 +1,6 @@
 from . import hooks
 from .ema import ForeachEMA
-from .optim_wrapper import AutocastOptimWrapper
+from .hooks import *  # noqa: F403
+from .optim_wrapper import AutocastOptimWrapper, cpu_has_bfloat16
 
-__all__ = ['AutocastOptimWrapper', 'ForeachEMA', 'hooks']
+__all__ = ['AutocastOptimWrapper', 'ForeachEMA', 'cpu_has_bfloat16', *hooks.__all__]

@@ -18,11 +18,9 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from mmpose.apis.inference import dataset_meta_from_config
 from mmpose.models import TopdownPoseEstimator
-from mmpose.models.utils.tta import flip_heatmaps
 from torch import Tensor
 
-from hg_plugin.models.reparameterize import reparameterize
-from hg_plugin.models.stacked_hourglass import StackedHourglass
+from hg_plugin.models import StackedHourglass, average_flipped, reparameterize
 from hg_plugin.training.config_check import building, read_config
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.errors import InputError
@@ -333,20 +331,8 @@ class PoseEstimator:
         stacks = self._network.head.forward(self._network.extract_feat(inputs))
         stacks = [stacks] if isinstance(stacks, Tensor) else stacks if all_stacks else stacks[-1:]
         if flip_test:
-            cfg = self.model.test_cfg
-            stacks = [
-                0.5
-                * (
-                    heatmaps
-                    + flip_heatmaps(
-                        mirrored.contiguous(),  # flipping offsets needs it, and channels_last is not
-                        flip_mode=cfg.get('flip_mode', 'heatmap'),
-                        flip_indices=self.dataset_meta['flip_indices'],
-                        shift_heatmap=cfg.get('shift_heatmap', False),
-                    )
-                )
-                for heatmaps, mirrored in (both.chunk(2) for both in stacks)
-            ]
+            flip_indices = self.dataset_meta['flip_indices']
+            stacks = [average_flipped(*both.chunk(2), flip_indices, self.model.test_cfg) for both in stacks]
         return torch.stack(tuple(stacks))
 
     def _into_frame(self, stacks: Tensor, scale: float) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 from .data_preprocessor import HeatmapDataPreprocessor
-from .multi_stage_heatmap_head import MultiStageHeatmapHead
+from .heatmap_targets import draw_heatmaps
+from .multi_stage_heatmap_head import MultiStageHeatmapHead, average_flipped, peak_pck
 from .pose_estimator import HourglassPoseEstimator
 from .reparameterize import reparameterize
 from .stacked_hourglass import StackedHourglass
@@ -9,5 +10,8 @@ __all__ = [
     'HourglassPoseEstimator',
     'MultiStageHeatmapHead',
     'StackedHourglass',
+    'average_flipped',
+    'draw_heatmaps',
+    'peak_pck',
     'reparameterize',
 ]

@@ -1,4 +1,4 @@
-"""Target heatmaps of a whole batch, drawn where the keypoints are: on the GPU."""
+"""Target heatmaps of a whole batch, drawn on the device."""
 
 import torch
 from mmpose.codecs import MSRAHeatmap, UDPHeatmap
@@ -8,22 +8,22 @@ from hg_plugin.utils.errors import InputError
 
 
 def check_codec(codec) -> None:
-    """Raises an :class:`InputError` for a codec whose targets :func:`draw_heatmaps` does not draw."""
+    """Raise an :class:`InputError` for a codec whose targets :func:`draw_heatmaps` does not draw."""
     if (
         type(codec) not in (MSRAHeatmap, UDPHeatmap)
         or getattr(codec, 'heatmap_type', 'gaussian') != 'gaussian'
     ):
         raise InputError(
-            f'Targets of the codec {type(codec).__name__} are not drawn on the device, only those of MSRAHeatmap and of '
-            "UDPHeatmap with heatmap_type='gaussian'; leave encoder out of data_preprocessor, and end the training pipeline "
-            'with GenerateTarget and PackPoseInputs.'
+            f'data_preprocessor.encoder: targets of the codec {type(codec).__name__} are not drawn on the '
+            "device, only those of MSRAHeatmap and of UDPHeatmap with heatmap_type='gaussian'; leave encoder "
+            'out, and end train_pipeline with GenerateTarget and PackPoseInputs.'
         )
 
 
 def draw_heatmaps(keypoints: Tensor, visible: Tensor, codec) -> tuple[Tensor, Tensor]:
-    """What ``codec.encode`` of MMPose draws of each person, for a batch and without a word to the host.
+    """Draw the targets of ``codec.encode`` for a batch, without a copy to the host.
 
-    A Gaussian is the product of one along x and one along y, so that only its outer product has the size of a heatmap.
+    A Gaussian is the outer product of one along x and one along y; only the product has a heatmap's size.
 
     Args:
         keypoints: (N, K, 2) float32 in pixels of the network's input.
@@ -31,33 +31,33 @@ def draw_heatmaps(keypoints: Tensor, visible: Tensor, codec) -> tuple[Tensor, Te
         codec: MMPose's ``MSRAHeatmap``, biased or not, or ``UDPHeatmap`` with Gaussians.
 
     Returns:
-        (N, K, H, W) heatmaps that peak at 1, or beside it where a biased or cut Gaussian does; and (N, K) weights: ``visible``, and 0
-        where a Gaussian lies outside.
+        Heatmaps (N, K, H, W) with Gaussians of height 1, and weights (N, K): ``visible``, or 0 where the
+        Gaussian lies outside the heatmap.
     """
     (along_x, inside_x), (along_y, inside_y) = (
-        _draw_along(axis, keypoints[..., axis], codec) for axis in (0, 1)
+        _gaussians(axis, keypoints[..., axis], codec) for axis in (0, 1)
     )
     inside = inside_x & inside_y
-    seen = visible >= 0.5
-    along_y = along_y * (seen & inside).unsqueeze(2)
-    return along_y.unsqueeze(3) * along_x.unsqueeze(2), visible.masked_fill(seen & ~inside, 0)
+    annotated = visible >= 0.5
+    along_y = along_y * (annotated & inside).unsqueeze(2)
+    return along_y.unsqueeze(3) * along_x.unsqueeze(2), visible.masked_fill(annotated & ~inside, 0)
 
 
-def _draw_along(axis: int, keypoints: Tensor, codec) -> tuple[Tensor, Tensor]:
-    """(N, K, L) Gaussians along x (0) or y (1), and (N, K) whether they are partly inside, of coordinates (N, K)."""
+def _gaussians(axis: int, keypoints: Tensor, codec) -> tuple[Tensor, Tensor]:
+    """Gaussians (N, K, L) along x (0) or y (1) of coordinates (N, K), and (N, K) whether part is inside."""
     length, radius = codec.heatmap_size[axis], codec.sigma * 3
     mean = keypoints / float(codec.scale_factor[axis])
     pixels = torch.arange(length, device=keypoints.device, dtype=keypoints.dtype)
     if getattr(codec, 'unbiased', False):
         first, end, peak = mean - radius, mean + radius + 1, mean
+        window = 1
     else:
-        # cut to a square of whole pixels, which MMPose finds by rounding towards zero
+        # MMPose cuts to a square of whole pixels, and rounds towards zero to find it
         nearest = (mean + 0.5).trunc()
         first, end = (nearest - radius).trunc(), (nearest + radius + 1).trunc()
         peak = first + (2 * radius + 1) // 2
         if isinstance(codec, UDPHeatmap):
             peak = peak + (mean - nearest)
-    gaussian = torch.exp(-((pixels - peak.unsqueeze(2)) ** 2) / (2 * codec.sigma**2))
-    if not getattr(codec, 'unbiased', False):
-        gaussian = gaussian * ((pixels >= first.unsqueeze(2)) & (pixels < end.unsqueeze(2)))
-    return gaussian, (first < length) & (end >= 0)
+        window = (pixels >= first.unsqueeze(2)) & (pixels < end.unsqueeze(2))
+    gaussians = torch.exp(-((pixels - peak.unsqueeze(2)) ** 2) / (2 * codec.sigma**2)) * window
+    return gaussians, (first < length) & (end >= 0)

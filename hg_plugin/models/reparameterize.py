@@ -1,4 +1,4 @@
-"""The same network with fewer operations, for inference: folded batch norms, and one convolution between two stacks."""
+"""Fewer operations for inference: folded batch norms, and one convolution between two stacks."""
 
 import copy
 
@@ -13,7 +13,7 @@ from hg_plugin.utils.errors import InputError
 from .multi_stage_heatmap_head import MultiStageHeatmapHead
 from .stacked_hourglass import AddJoin, ConcatJoin, PostActResidual, PreActResidual, StackedHourglass
 
-# Which norm alone reads which convolution. A pre-activation residual's first norm reads a sum, and stays.
+# The norms that read only a convolution. The first norm of a PreActResidual reads a sum, and stays.
 NORM_AFTER = {
     PreActResidual: dict(conv1='norm2', conv2='norm3'),
     PostActResidual: dict(conv1='norm1', conv2='norm2', conv3='norm3'),
@@ -21,46 +21,44 @@ NORM_AFTER = {
 
 
 class MergedAddJoin(nn.Module):
-    """:class:`AddJoin` where the prediction is a linear function of the features: x + conv(features)."""
+    """:class:`AddJoin` with heatmaps as a linear function of the features: x + conv(features)."""
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
         self.from_features = conv
 
-    def forward(self, x: Tensor, features: Tensor, heatmaps: Tensor, previous: Tensor) -> Tensor:
-        return self.from_features(features).add_(x)
+    def forward(self, x: Tensor, feats: Tensor, heatmaps: Tensor, previous: Tensor) -> Tensor:
+        return self.from_features(feats).add_(x)
 
 
 class MergedConcatJoin(MergedAddJoin):
-    """The same for :class:`ConcatJoin`: conv(concat(features, previous features))."""
+    """The same for :class:`ConcatJoin`: conv(concat(features, previous))."""
 
-    def forward(self, x: Tensor, features: Tensor, heatmaps: Tensor, previous: Tensor) -> Tensor:
-        return self.from_features(torch.cat([features, previous], dim=1))
+    def forward(self, x: Tensor, feats: Tensor, heatmaps: Tensor, previous: Tensor) -> Tensor:
+        return self.from_features(torch.cat([feats, previous], dim=1))
 
 
 MERGED = {AddJoin: MergedAddJoin, ConcatJoin: MergedConcatJoin}
 
 
 class LastStack(nn.Module):
-    """A :class:`StackedHourglass` that returns the last stack's heatmaps alone, in a tuple of one."""
+    """A :class:`StackedHourglass` that returns only the last stack's heatmaps, in a tuple of one."""
 
     def __init__(self, network: StackedHourglass):
         super().__init__()
         self.network = network
 
-    def forward(self, image: Tensor) -> tuple:
+    def forward(self, image: Tensor) -> tuple[Tensor]:
         return self.network(image)[-1:]
 
 
 def fold_batch_norms(network: nn.Module) -> None:
-    """Folds every batch norm that follows a convolution into it, in place."""
+    """Fold every batch norm that follows a convolution into it, in place."""
     for module in network.modules():
-        names = list(module._modules)
-        pairs = (
-            dict(zip(names, names[1:]))
-            if isinstance(module, nn.Sequential)
-            else NORM_AFTER.get(type(module), {})
-        )
+        pairs = NORM_AFTER.get(type(module), {})
+        if isinstance(module, nn.Sequential):
+            names = list(module._modules)
+            pairs = dict(zip(names, names[1:]))
         for conv_name, norm_name in pairs.items():
             conv, norm = getattr(module, conv_name), getattr(module, norm_name)
             if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm) and norm.running_var is not None:
@@ -69,66 +67,59 @@ def fold_batch_norms(network: nn.Module) -> None:
 
 
 def merge_joins(network: StackedHourglass) -> None:
-    """Makes one convolution of what lies between two stacks, in place; all stacks but the last then return features.
+    """Merge the convolutions between two stacks into one, in place; then only the last stack has heatmaps.
 
-    A prediction is ``Wo f + bo`` of the features f, so that ``Wf f + Wp (Wo f + bo)`` is ``(Wf + Wp Wo) f + Wp bo``.
+    Heatmaps are ``Wo f + bo`` of the features f, so ``Wf f + Wp (Wo f + bo)`` is ``(Wf + Wp Wo) f + Wp bo``.
     """
     for stack, join in enumerate(network.joins):
-        score, predicted, merged = network.scores[stack], join.from_heatmaps, join.from_features
-        from_prediction = predicted.weight.double().flatten(1)
-        # behind a concatenation, the features come first
-        merged.weight[:, : score.in_channels, 0, 0] += from_prediction @ score.weight.double().flatten(1)
-        merged.bias += predicted.bias + from_prediction @ score.bias.double()
+        score, merged = network.scores[stack], join.from_features
+        from_heatmaps = join.from_heatmaps.weight.double().flatten(1)
+        # the features come first in a concatenation
+        merged.weight[:, : score.in_channels, 0, 0] += from_heatmaps @ score.weight.double().flatten(1)
+        merged.bias += join.from_heatmaps.bias + from_heatmaps @ score.bias.double()
         network.joins[stack] = MERGED[type(join)](merged)
         network.scores[stack] = nn.Identity()
 
 
 @torch.no_grad()
 def reparameterize(model: nn.Module, all_stacks: bool = False) -> nn.Module:
-    """A copy of a trained network that computes the same heatmaps with fewer operations.
+    """Copy a trained network into one that computes the same heatmaps with fewer operations.
 
-    Batch norms that follow a convolution become part of it. Between two stacks, the score convolution, the convolution
-    that feeds the prediction back and the one that feeds the features back become one, so that the heatmaps of all
-    stacks but the last are never computed. Both are exact but for rounding. In a pre-activation residual the first
-    batch norm follows an addition, and stays. On a CPU the copy is in torch's channels_last memory format, which is the
-    larger part of what it gains there.
+    Batch norms are folded into the convolution before them; the first norm of a pre-activation residual
+    follows an addition and stays. Between two stacks, the convolutions to heatmaps, from heatmaps and from
+    features become one, so only the last stack computes heatmaps. Both are exact up to rounding. On a CPU the
+    copy is in the channels_last memory format, which gains the most there.
 
     Args:
-        model: A :class:`StackedHourglass`, or a pose estimator with one as its backbone, in evaluation mode. It stays
-            as it is.
-        all_stacks: Keep the heatmaps of every stack, and fold batch norms only. Defaults to False.
+        model: A :class:`StackedHourglass`, or a pose estimator with one as its backbone. It is not changed.
+        all_stacks: Keep the heatmaps of every stack, and only fold batch norms. Defaults to False.
 
     Returns:
-        The copy, for inference only. As the original's, its backbone returns a tuple of (N, K, H/4, W/4) heatmaps, but
-        of the last stack alone unless ``all_stacks``; an estimator's :class:`MultiStageHeatmapHead` expects that one.
+        The copy in evaluation mode, for inference only. Its backbone returns a tuple of heatmaps
+        (N, K, H/4, W/4): of every stack with ``all_stacks``, or else of the last stack, and the
+        :class:`MultiStageHeatmapHead` of an estimator expects the same.
 
     Raises:
-        InputError: for a model in training mode, or without a :class:`StackedHourglass`.
+        InputError: If the network is no :class:`StackedHourglass`.
     """
+    model = copy.deepcopy(model).eval()
     backbone = model.backbone if isinstance(model, BasePoseEstimator) else model
     if not isinstance(backbone, StackedHourglass):
         raise InputError(
-            f'reparameterize: the network is a {type(backbone).__name__}; give a StackedHourglass, or a '
-            'pose estimator with one as its backbone.'
+            f'reparameterize: the network is a {type(backbone).__name__}; give a StackedHourglass, or a pose '
+            'estimator with one as its backbone.'
         )
-    if any(module.training for module in model.modules()):
-        raise InputError(
-            'reparameterize: the model is in training mode, where batch norms depend on the batch; '
-            'call its eval() first.'
-        )
-    model = copy.deepcopy(model)
-    backbone = model.backbone if isinstance(model, BasePoseEstimator) else model
     fold_batch_norms(backbone)
     if next(backbone.parameters()).device.type == 'cpu':
         backbone.to(memory_format=torch.channels_last)
     if all_stacks:
-        return model.eval()
+        return model
     merge_joins(backbone)
     if backbone is model:
         return LastStack(model).eval()
     model.backbone = LastStack(backbone)
     if isinstance(model.head, MultiStageHeatmapHead):
         model.head.num_stages = 1
-        for name in ('multi_final_layers', 'loss_modules', 'stage_weights'):
+        for name in ('multi_deconv_layers', 'multi_final_layers', 'loss_module', 'stage_weights'):
             setattr(model.head, name, getattr(model.head, name)[-1:])
     return model.eval()

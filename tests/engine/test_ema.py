@@ -4,7 +4,6 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from hg_plugin.engine import ForeachEMA
-from hg_plugin.utils.errors import InputError
 
 
 def network():
@@ -91,20 +90,7 @@ def test_the_default_momentum_is_mmengines():
     )
 
 
-@pytest.mark.parametrize(
-    'settings',
-    [
-        dict(gamma=0),
-        dict(gamma='2000'),
-        dict(momentum=0.0),
-        dict(momentum=2),
-        dict(momentum='a'),
-        dict(interval=0),
-        dict(interval=-1),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize('settings', [dict(gamma=0), dict(momentum=0.0), dict(momentum=2)], ids=str)
 def test_settings_out_of_range(settings):
-    ((name, value),) = settings.items()
-    with pytest.raises(InputError, match=f'{name} is {value!r}; give '):
+    with pytest.raises(AssertionError, match='must be'):
         ForeachEMA(network(), **settings)

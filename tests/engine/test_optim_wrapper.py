@@ -1,5 +1,6 @@
 import contextlib
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ def build(model, **kwargs):
     )
 
 
+@pytest.mark.parametrize('gpu_beside', [False, True])
 @pytest.mark.parametrize(
     'gpu, cpu, options, expected',
     [
@@ -28,13 +30,17 @@ def build(model, **kwargs):
         (None, False, dict(on_cpu=True), True),
     ],
 )
-def test_autocast_is_on_where_the_machine_has_bfloat16(monkeypatch, gpu, cpu, options, expected):
+def test_autocast_is_on_where_the_models_device_has_bfloat16(
+    monkeypatch, gpu, cpu, options, expected, gpu_beside
+):
+    """The model is on a GPU of the capability ``gpu``, or on the CPU, with or without a GPU beside it."""
     model = torch.nn.Linear(2, 2)
     wrapper = build(model, **options)
+    monkeypatch.setattr(model, 'parameters', lambda: iter([SimpleNamespace(is_cuda=gpu is not None)]))
     entered = []
     real = torch.autocast
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu is not None)
-    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: gpu)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: gpu is not None or gpu_beside)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: gpu or (8, 0))
     monkeypatch.setattr(torch.cuda, 'get_device_name', lambda: 'Tesla T4')
     monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(avx512_bf16=cpu), raising=False)
     told = []
@@ -66,9 +72,6 @@ def test_a_torch_that_cannot_tell_leaves_cpus_at_float32(monkeypatch):
     assert cpu_has_bfloat16() is False
 
 
-@pytest.mark.skipif(
-    torch.cuda.is_available(), reason='the model is on the CPU, and autocast would be on the GPU'
-)
 @pytest.mark.parametrize('dtype', ['bfloat16', None])
 def test_a_cpu_trains_in_bfloat16_when_told(dtype):
     model = torch.nn.Linear(2, 2)

@@ -1,4 +1,5 @@
 """A training step on a GPU, as configs/hg_2stack_mpii.py has it."""
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -15,11 +16,19 @@ def test_a_step_in_bfloat16_learns_and_never_waits_for_the_gpu(request, with_cp)
     cfg.model.backbone.with_cp = with_cp
     model = MODELS.build(cfg.model).cuda().train()
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    batch = default_collate([
-        dict(inputs=torch.randint(0, 256, (3, 256, 256), dtype=torch.uint8),
-             data_samples=dict(keypoints=torch.rand(16, 2) * 256, keypoints_visible=torch.ones(16))) for _ in range(8)
-    ])
-    batch = dict(inputs=batch['inputs'].pin_memory(), data_samples={key: value.pin_memory() for key, value in batch['data_samples'].items()})
+    batch = default_collate(
+        [
+            dict(
+                inputs=torch.randint(0, 256, (3, 256, 256), dtype=torch.uint8),
+                data_samples=dict(keypoints=torch.rand(16, 2) * 256, keypoints_visible=torch.ones(16)),
+            )
+            for _ in range(8)
+        ]
+    )
+    batch = dict(
+        inputs=batch['inputs'].pin_memory(),
+        data_samples={key: value.pin_memory() for key, value in batch['data_samples'].items()},
+    )
     first = model.train_step(batch, optim_wrapper)['loss'].item()
     torch.cuda.set_sync_debug_mode('error')
     try:

@@ -1,3 +1,4 @@
+import inspect
 import os
 import shutil
 from pathlib import Path
@@ -10,12 +11,14 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData, PixelData
 from mmpose.evaluation.functional import pose_pck_accuracy
+from mmpose.models.heads import CPMHead
 from mmpose.registry import KEYPOINT_CODECS
 from mmpose.registry import MODELS as POSE_MODELS
 from mmpose.structures import PoseDataSample
 
-from hg_plugin.models.multi_stage_heatmap_head import heatmap_peaks, peak_pck
+from hg_plugin.models import MultiStageHeatmapHead, average_flipped, peak_pck
 from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.heatmaps import heatmap_peaks
 
 CODECS = dict(
     msra=dict(type='MSRAHeatmap', input_size=(64, 96), heatmap_size=(16, 24), sigma=2),
@@ -88,16 +91,15 @@ def test_accuracy_is_mmposes(size):
     weights[:, 3] = 0  # a keypoint that nobody has
     _, expected, _ = pose_pck_accuracy(pred.numpy(), target.numpy(), weights.numpy() > 0)
     assert 0.1 < expected < 0.9
-    assert peak_pck(heatmap_peaks(pred)[1], heatmap_peaks(target)[1], weights).item() == pytest.approx(
-        expected, abs=1e-6
-    )
-    assert peak_pck(heatmap_peaks(pred)[1], heatmap_peaks(target)[1], torch.zeros(6, 16)) == 0
+    pred, target = (heatmap_peaks(heatmaps)[1] for heatmaps in (pred, target))
+    assert peak_pck(pred, target, weights, size).item() == pytest.approx(expected, abs=1e-6)
+    assert peak_pck(pred, target, torch.zeros(6, 16), size) == 0
 
 
 @pytest.mark.skipif(
     shutil.which(os.environ.get('CXX', 'g++')) is None, reason='torch.compile needs a C++ compiler for CPUs'
 )
-def test_compiled_in_bfloat16_the_figures_are_those_of_eager_mode():
+def test_compiled_in_bfloat16_the_losses_are_those_of_eager_mode():
     """Inductor up to torch 2.13 writes no C++ for a maximum of bfloat16 heatmaps that is stored twice."""
     targets = dict(
         heatmaps=torch.stack([s.gt_fields.heatmaps for s in samples(3)]), keypoint_weights=torch.ones(3, 16)
@@ -136,8 +138,35 @@ def test_it_takes_the_place_of_cpm_head():
     assert (got['loss_stage0'] + got['loss_stage1']).item() == pytest.approx(
         expected['loss_kpt'].item(), abs=1e-6
     )
-    with pytest.raises(InputError, match='it has no deconvolutions'):
-        POSE_MODELS.build(dict(config, type='MultiStageHeatmapHead', deconv_out_channels=(256,)))
+
+
+def test_arguments_and_their_order_are_those_of_cpm_head():
+    names = list(inspect.signature(CPMHead.__init__).parameters)
+    assert list(inspect.signature(MultiStageHeatmapHead.__init__).parameters)[: len(names)] == names
+    for arguments in [
+        (8, 16, 2, (12,), (4,), dict(kernel_size=3, padding=1)),
+        (8, 12, 2, (9, 12), (4, 3), None),
+        (16, 16, 2, None, None, None),
+    ]:
+        theirs, ours = CPMHead(*arguments), MultiStageHeatmapHead(*arguments)
+        ours.load_state_dict(theirs.state_dict())
+        features = [torch.randn(2, arguments[0], 6, 4) for _ in range(2)]
+        for a, b in zip(theirs(features), ours(features)):
+            assert torch.equal(a, b)
+
+
+def test_a_codec_that_also_predicts_offsets():
+    codec = dict(CODECS['udp'], heatmap_type='combined')
+    loss = dict(type='CombinedTargetMSELoss', use_target_weight=True)
+    model = head(out_channels=48, num_stages=1, decoder=codec, loss=loss)
+    batch = samples(3, codec)
+    truth = torch.stack([s.gt_fields.heatmaps for s in batch])
+    losses = model.loss([truth], batch)
+    assert losses['loss_stage0'] == 0 and losses['heatmap_peak'] == losses['acc_pose'] == 1
+    flipped = truth.flip(-1).unflatten(1, (16, 3))[:, FLIP_INDICES]
+    flipped[:, :, 1] *= -1
+    averaged = average_flipped(truth, flipped.flatten(1, 2), FLIP_INDICES, dict(flip_mode='udp_combined'))
+    assert torch.equal(averaged, truth)
 
 
 @pytest.mark.parametrize('codec', CODECS)
@@ -168,8 +197,8 @@ def test_any_heatmap_loss_by_config(loss):
 
 def test_flip_test_averages_both_views():
     batch, (a, b) = samples(3), heatmaps()
-    mirrored = b.flip(-1)[:, FLIP_INDICES]
-    both = head(decoder=CODECS['msra']).predict([(a, b), (a, mirrored)], batch, dict(flip_test=True))
+    flipped = b.flip(-1)[:, FLIP_INDICES]
+    both = head(decoder=CODECS['msra']).predict([(a, b), (a, flipped)], batch, dict(flip_test=True))
     single = head(decoder=CODECS['msra']).predict((a, b), batch)
     for x, y in zip(both, single):
         assert np.allclose(x.keypoints, y.keypoints) and np.allclose(x.keypoint_scores, y.keypoint_scores)
@@ -186,13 +215,14 @@ def test_heatmaps_of_the_last_or_of_every_stage():
 def test_mismatches_are_one_clear_error():
     with pytest.raises(InputError, match='num_stages=2, but the backbone returns 3 stages'):
         head()(heatmaps(stages=3))
-    with pytest.raises(InputError, match='out_channels=17, but the backbone returns 16'):
+    with pytest.raises(InputError, match='out_channels=17 with .* but the backbone returns 16 of 16x24'):
         head(out_channels=17)(heatmaps())
-    with pytest.raises(InputError, match=r'heatmaps have the size \(8, 24\), but the decoder \(16, 24\)'):
+    with pytest.raises(InputError, match='heatmaps of 16x24, but the backbone returns 16 of 8x24'):
         head(decoder=CODECS['msra'])(tuple(h[..., :8] for h in heatmaps()))
     with pytest.raises(InputError, match='but the targets'):
         head().loss(tuple(h[..., :8] for h in heatmaps()), samples(3))
     with pytest.raises(InputError, match='stage_weights has 3 entries for num_stages=2'):
         head(stage_weights=[1, 1, 1])
-    with pytest.raises(InputError, match='loss has 1 entries'):
-        head(loss=[dict(type='KeypointMSELoss')])
+    for without in (dict(keypoints=torch.zeros(3, 16, 2)), [PoseDataSample()]):
+        with pytest.raises(InputError, match='no target heatmaps.* set model.data_preprocessor.encoder'):
+            head().loss(heatmaps(), without)

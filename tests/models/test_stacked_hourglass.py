@@ -68,7 +68,7 @@ def test_every_stack_returns_heatmaps_and_every_weight_learns(variant):
     heatmaps = model(torch.randn(2, 3, 32, 48))
     assert [tuple(h.shape) for h in heatmaps] == [(2, 5, 8, 12)] * 3
     heatmaps[-1].square().mean().backward()
-    # the last loss alone reaches everything, because each stack is fed its predecessor's input, features and prediction
+    # the last loss reaches all weights: each stack is fed the input, features and heatmaps of the one before
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
@@ -129,7 +129,12 @@ def test_checkpointing_keeps_fewer_activations():
     for with_cp in (False, True):
         model = StackedHourglass(num_stacks=4, depth=2, channels=16, with_cp=with_cp)
         sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+
+        def pack(tensor, sizes=sizes):
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             model(torch.randn(1, 3, 32, 32))
         kept[with_cp] = sum(sizes)
     assert kept[True] < kept[False] / 3
@@ -169,12 +174,11 @@ def test_other_sizes_name_those_that_would_work():
 @pytest.mark.parametrize(
     'kwargs, message',
     [
-        (dict(num_stacks=0), 'num_stacks is 0'),
-        (dict(depth=0), 'depth is 0'),
-        (dict(num_blocks=(1, 2, 3)), 'num_blocks'),
-        (dict(stem_channels=(64, 128)), 'stem_channels'),
-        (dict(stem_channels=(64, 128, 128)), 'equals channels'),
-        (dict(channels=33), 'even'),
+        (dict(num_stacks=0), 'num_stacks, .* must be positive'),
+        (dict(depth=0), 'depth and .* must be positive'),
+        (dict(num_blocks=0), 'num_blocks must be positive'),
+        (dict(stem_channels=(64, 128)), 'stem_channels must be at least three'),
+        (dict(stem_channels=(64, 128, 128)), 'last equal to channels'),
         (dict(residual='resnet'), 'preact, postact'),
         (dict(join='cat'), "'add' or 'concat'"),
         (dict(out_channels=512), "join='add'"),
@@ -189,7 +193,7 @@ def test_arguments_that_build_no_network(kwargs, message):
     torch_before('2.13'), reason='older torch asks the driver about tensors without storage, too'
 )
 def test_autocast_on_gpus_leaves_no_activation_in_float32():
-    """On tensors without storage, so that no GPU is needed: autocast's list for GPUs has nearest-neighbour upsampling in float32."""
+    """Autocast on GPUs upsamples in float32 by default. Tensors without storage need no GPU."""
     network = MODELS.build(dict(type='StackedHourglass', channels=16, depth=2)).eval().requires_grad_(False)
     in_float32 = set()
 

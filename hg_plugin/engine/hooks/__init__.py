@@ -5,4 +5,12 @@ from .prediction_grid_hook import PredictionGridHook
 from .reparameterize_hook import ReparameterizeHook
 from .tf32_hook import TF32Hook
 
-__all__ = ['CollapseWarningHook', 'KeepMemoryHook', 'LazyRuntimeInfoHook', 'PredictionGridHook', 'ReparameterizeHook', 'TF32Hook', 'keep_freed_memory']
+__all__ = [
+    'CollapseWarningHook',
+    'KeepMemoryHook',
+    'LazyRuntimeInfoHook',
+    'PredictionGridHook',
+    'ReparameterizeHook',
+    'TF32Hook',
+    'keep_freed_memory',
+]

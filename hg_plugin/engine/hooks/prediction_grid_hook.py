@@ -1,4 +1,5 @@
-"""One picture that shows what a model has learnt."""
+"""One image that shows what a model has learned."""
+
 import os.path as osp
 from collections.abc import Sequence
 
@@ -16,55 +17,61 @@ from hg_plugin.visualization import crop_person, draw_skeleton
 
 @HOOKS.register_module()
 class PredictionGridHook(Hook):
-    """Writes a grid of test persons after a test, each twice: the prediction on the left, the truth on the right.
+    """Write a grid of persons after a test: the prediction on the left, the ground truth on the right.
 
     Args:
-        num_persons: Persons in the grid, the first of the test set. Defaults to 24.
+        num_persons: Persons in the grid, the first of the test dataset. Defaults to 24.
         num_columns: Persons in a row. Defaults to 4.
-        person_size: Side of a person's square, in pixels. Defaults to 192.
-        out_file: The picture, relative to the work directory. Defaults to 'predictions.png'.
+        person_size: Side of a person's crop in pixels. Defaults to 192.
+        out_file: The image, relative to the work directory. Defaults to 'predictions.png'.
     """
 
     priority = 'LOW'
 
-    def __init__(self, num_persons: int = 24, num_columns: int = 4, person_size: int = 192, out_file: str = 'predictions.png'):
+    def __init__(
+        self,
+        num_persons: int = 24,
+        num_columns: int = 4,
+        person_size: int = 192,
+        out_file: str = 'predictions.png',
+    ):
         self.num_persons = num_persons
         self.num_columns = num_columns
         self.person_size = person_size
         self.out_file = out_file
-        self.cells = []
 
     def before_test_epoch(self, runner: Runner) -> None:
         self.cells = []
 
     @master_only
-    def after_test_iter(self,
-                        runner: Runner,
-                        batch_idx: int,
-                        data_batch: dict | None = None,
-                        outputs: Sequence[PoseDataSample] | None = None) -> None:
-        for sample in outputs[:self.num_persons - len(self.cells)]:
+    def after_test_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: Sequence[PoseDataSample] | None = None,
+    ) -> None:
+        for sample in outputs[: self.num_persons - len(self.cells)]:
             self.cells.append(self._draw(sample, runner.test_dataloader.dataset.metainfo))
 
     @master_only
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         if not self.cells:
             return
-        self.cells += [np.full_like(self.cells[0], 255)] * (-len(self.cells) % self.num_columns)
-        rows = [np.hstack(self.cells[i:i + self.num_columns]) for i in range(0, len(self.cells), self.num_columns)]
-        grid = np.vstack(rows)
+        cells, columns = self.cells, self.num_columns
+        cells += [np.full_like(cells[0], 255)] * (-len(cells) % columns)
+        grid = np.vstack([np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)])
         caption = np.full((28, grid.shape[1], 3), 255, np.uint8)
-        cv2.putText(caption, 'left of each pair: prediction, right: truth', (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1,
-                    cv2.LINE_AA)
+        text = 'left of each pair: prediction, right: ground truth'
+        cv2.putText(caption, text, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
         path = osp.join(runner.work_dir, self.out_file)
         mmcv.imwrite(np.vstack([caption, grid]), path)
-        runner.logger.info(f'Predictions beside the truth: {path}')
-        self.cells = []
+        runner.logger.info(f'Predictions beside the ground truth: {path}')
 
     def _draw(self, sample: PoseDataSample, dataset_meta: dict) -> np.ndarray:
-        """(person_size, 2 * person_size, 3) BGR."""
-        crop, matrix = crop_person(
-            mmcv.imread(sample.img_path), sample.input_center, sample.input_scale, self.person_size)
+        """A cell (person_size, 2 * person_size, 3) in BGR."""
+        image = mmcv.imread(sample.img_path)
+        crop, matrix = crop_person(image, sample.input_center, sample.input_scale, self.person_size)
         annotated = np.asarray(sample.gt_instances.keypoints_visible).reshape(-1) > 0
         halves = []
         for instances in (sample.pred_instances, sample.gt_instances):

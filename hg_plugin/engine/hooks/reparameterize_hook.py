@@ -1,4 +1,4 @@
-"""Tests the network that inference will run, instead of the trained one."""
+"""Tests with the reparameterized network that inference runs."""
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -6,24 +6,24 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
-from hg_plugin.models.reparameterize import reparameterize
+from hg_plugin.models import reparameterize
 
 
 @HOOKS.register_module()
 class ReparameterizeHook(Hook):
-    """Predicts with a :func:`reparameterize`'d copy of the model for as long as a test takes.
+    """Predict with a :func:`reparameterize`'d copy of the model during a test.
 
-    The model itself, its modules and its parameters stay as they are, which is what :class:`EMAHook` and a wrapper for
-    distributed testing rely on: only its ``predict`` is the copy's meanwhile. Training and validation never see it.
+    Only ``predict`` of the model is replaced, and put back afterwards: :class:`EMAHook` and wrappers for
+    distributed testing rely on its modules and parameters. Training and validation use the model itself.
 
     Args:
-        enable: Do so; ``--cfg-options default_hooks.reparameterize.enable=True`` of tools/test.py. Defaults to False.
+        enable: Whether to do so, as with ``default_hooks.reparameterize.enable=True``. Defaults to False.
 
     Raises:
-        InputError: when the test begins, for a model without a :class:`StackedHourglass`.
+        InputError: If the test begins with a model without a :class:`StackedHourglass`.
     """
 
-    # behind EMAHook, which puts the averaged weights into the model before a test
+    # after EMAHook, which puts the averaged weights into the model before a test
     priority = 'VERY_LOW'
 
     def __init__(self, enable: bool = False):
@@ -31,8 +31,10 @@ class ReparameterizeHook(Hook):
 
     def before_test_epoch(self, runner: Runner) -> None:
         if self.enable:
-            model = unwrapped(runner).eval()
-            model.predict = reparameterize(model, all_stacks=model.test_cfg.get('output_stages', False)).predict
+            model = unwrapped(runner)
+            model.predict = reparameterize(
+                model, all_stacks=model.test_cfg.get('output_stages', False)
+            ).predict
             runner.logger.info('The test runs the reparameterized network.')
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:

@@ -1,4 +1,5 @@
 """TensorFloat-32 on NVIDIA GPUs from Ampere on."""
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -6,12 +7,12 @@ from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
 class TF32Hook(Hook):
-    """Sets whether float32 convolutions and matrix products may round their factors to TF32's 10 bits, which is several times faster.
+    """Set whether float32 convolutions and matrix products may round their inputs to TF32's 10-bit mantissa.
 
-    torch's own default is yes for convolutions, no for matrix products.
+    That is several times faster. torch's default is on for convolutions and off for matrix products.
 
     Args:
-        enable: Defaults to True.
+        enable: Whether they may. Defaults to True.
     """
 
     def __init__(self, enable: bool = True):

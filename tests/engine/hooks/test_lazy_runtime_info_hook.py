@@ -93,7 +93,7 @@ def test_losses_of_any_type_wait_without_their_graphs(runner):
         0,
         outputs=dict(a=loss, b=loss.bfloat16(), c=torch.tensor(3)),
     )
-    ((_, (values,)),) = hook.waiting
+    ((_, (values,), _),) = hook.waiting
     assert values.tolist() == [2, 2, 3] and not values.requires_grad
 
 

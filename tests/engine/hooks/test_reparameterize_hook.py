@@ -45,7 +45,7 @@ def runner(persons, tmp_path):
 
     def runner(*, ema=False, **options):
         for instances in (DefaultScope, MessageHub, MMLogger, Visualizer):
-            instances._instance_dict.clear()  # runners that were built within a second have one name, and share these
+            instances._instance_dict.clear()  # runners built within a second share a name, and so these
         torch.manual_seed(0)
         cfg = Config.fromfile(CONFIG)
         for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
