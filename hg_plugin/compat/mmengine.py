@@ -11,19 +11,22 @@ MIM = Path(__file__).parents[1] / '.mim'
 def find_plugin_configs() -> None:
     """Lets a config in any folder say ``_base_ = 'hg_plugin::hg_2stack_mpii.py'``.
 
-    MMEngine knows the packages of OpenMMLab by name and no others. Import the plugin before the config is
-    read.
+    MMEngine knows the packages of OpenMMLab by name and no others. Import the plugin before the config is read.
+    MMPose's configs, which the plugin's inherit, are found without MMEngine's slow reload of pkg_resources.
     """
+    import mmpose
     from mmengine.config import Config
 
     stock = Config._get_cfg_path
+    # no scope for the plugin: its modules are in the root registries, where every scope finds them
+    packages = {'hg_plugin': (MIM, None), 'mmpose': (Path(mmpose.__file__).parent / '.mim', 'mmpose')}
 
     def get_cfg_path(cfg_path: str, filename: str):
         package, _, name = cfg_path.partition('::')
-        if package != 'hg_plugin' or not name:
+        if package not in packages or not name:
             return stock(cfg_path, filename)
-        # no scope: the plugin's modules are in the root registries, where every scope finds them
-        return str(MIM / 'configs' / name), None
+        mim, scope = packages[package]
+        return str(mim / 'configs' / name), scope
 
     Config._get_cfg_path = staticmethod(get_cfg_path)
 
