@@ -10,11 +10,11 @@ from torch import nn
 
 @MODELS.register_module()
 class ForeachEMA(ExponentialMovingAverage):
-    """MMEngine's ``ExponentialMovingAverage`` or MMPose's ``ExpMomentumEMA`` in one operation for all.
+    """Average all weights in one operation, as MMEngine's ``ExponentialMovingAverage`` does one by one.
 
-    Those two average weights one by one, and read their step counter from the GPU in every iteration
-    (``ExpMomentumEMA``: for every weight). Here the host counts too. Averages are the same up to rounding,
-    and checkpoints fit all three. In a config:
+    With ``gamma`` it is MMPose's ``ExpMomentumEMA``. Both read their step counter from the GPU in every
+    iteration; here the host counts too. Averages are the same up to rounding, and checkpoints fit all three.
+    In a config:
     ``custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', ema_type='ForeachEMA')]``.
 
     Args:
@@ -23,20 +23,12 @@ class ForeachEMA(ExponentialMovingAverage):
         gamma: As in ``ExpMomentumEMA``: momentum starts at 1 and decays with exp(-steps / gamma), so the
             average forgets the first, random weights. MMPose's default is 2000. Defaults to None: momentum is
             constant, as in ``ExponentialMovingAverage``.
-        interval: Iterations between two updates. Defaults to 1.
-        **kwargs: ``device`` and ``update_buffers`` of ``ExponentialMovingAverage``. Without
+        **kwargs: ``interval``, ``device`` and ``update_buffers`` of ``ExponentialMovingAverage``. Without
             ``update_buffers``, running statistics on the model's device are the model's own tensors.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        momentum: float = 0.0002,
-        gamma: float | None = None,
-        interval: int = 1,
-        **kwargs,
-    ):
-        super().__init__(model, momentum, interval, **kwargs)
+    def __init__(self, model: nn.Module, momentum: float = 0.0002, gamma: float | None = None, **kwargs):
+        super().__init__(model, momentum, **kwargs)
         assert gamma is None or gamma > 0, f'gamma must be greater than 0, but got {gamma}'
         self.gamma = gamma
         self.steps_on_host = 0

@@ -177,12 +177,10 @@ class MultiStageHeatmapHead(CPMHead):
                 f"targets {tuple(targets.shape)}; make the codec's heatmap_size and the dataset's number of "
                 'keypoints fit the network.'
             )
-        losses = {
-            f'loss_stage{stage}': weight * loss(heatmaps, targets, weights)
-            for stage, (weight, loss, heatmaps) in enumerate(
-                zip(self.stage_weights, self.loss_module, all_heatmaps)
-            )
-        }
+        losses = {}
+        for stage, heatmaps in enumerate(all_heatmaps):
+            loss = self.loss_module[stage](heatmaps, targets, weights)
+            losses[f'loss_stage{stage}'] = self.stage_weights[stage] * loss
         if train_cfg.get('compute_acc', True):
             with torch.no_grad():
                 step = targets.shape[1] // weights.shape[1]  # 3 where two offsets follow each heatmap

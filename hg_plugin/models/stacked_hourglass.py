@@ -1,4 +1,4 @@
-"""Stacked hourglass network: Newell, Yang, Deng, "Stacked Hourglass Networks for Human Pose Estimation"."""
+"""Newell, Yang, Deng, "Stacked Hourglass Networks for Human Pose Estimation", ECCV 2016."""
 
 from collections.abc import Sequence
 

@@ -8,11 +8,12 @@ from mmengine.runner import Runner
 
 @HOOKS.register_module()
 class LazyRuntimeInfoHook(RuntimeInfoHook):
-    """MMEngine's ``RuntimeInfoHook``, which reads every loss in every iteration and makes the host wait.
+    """A ``RuntimeInfoHook`` that does not make the host wait for the GPU in every iteration.
 
-    Here losses stay on the device until the iteration that :class:`mmengine.hooks.LoggerHook` logs, which
-    fetches all of them at once. The message hub gets the same values in the same order, and a checkpoint
-    holds all of them. In a config: ``default_hooks = dict(runtime_info=dict(type='LazyRuntimeInfoHook'))``.
+    MMEngine's reads every loss in every iteration. Here losses stay on the device until the iteration that
+    :class:`mmengine.hooks.LoggerHook` logs, which fetches all of them at once. The message hub gets the same
+    values in the same order, and a checkpoint holds all of them. In a config:
+    ``default_hooks = dict(runtime_info=dict(type='LazyRuntimeInfoHook'))``.
     """
 
     def __init__(self):
@@ -23,20 +24,15 @@ class LazyRuntimeInfoHook(RuntimeInfoHook):
         self.waiting = []
         self.interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 1)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None, outputs: dict | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         outputs = outputs or {}
         names = [name for name, value in outputs.items() if isinstance(value, torch.Tensor)]
         others = {name: value for name, value in outputs.items() if name not in names}
-        # a copy, because with CUDA graphs the next iteration writes its losses to the same memory
-        values = (
-            [torch.stack([outputs[name].detach().float().reshape(()) for name in names])] if names else []
-        )
-        self.waiting.append((names, values, others))
-        if self.every_n_inner_iters(batch_idx, self.interval) or self.end_of_epoch(
-            runner.train_dataloader, batch_idx
-        ):
+        tensors = [outputs[name].detach().float().reshape(()) for name in names]
+        # stack copies; with CUDA graphs, the next iteration writes its losses to the same memory
+        self.waiting.append((names, [torch.stack(tensors)] if tensors else [], others))
+        last = self.end_of_epoch(runner.train_dataloader, batch_idx)
+        if last or self.every_n_inner_iters(batch_idx, self.interval):
             self.fetch(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:

@@ -1,7 +1,6 @@
 """One image that shows what a model has learned."""
 
 import os.path as osp
-from collections.abc import Sequence
 
 import cv2
 import mmcv
@@ -44,13 +43,7 @@ class PredictionGridHook(Hook):
         self.cells = []
 
     @master_only
-    def after_test_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: dict | None = None,
-        outputs: Sequence[PoseDataSample] | None = None,
-    ) -> None:
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         for sample in outputs[: self.num_persons - len(self.cells)]:
             self.cells.append(self._draw(sample, runner.test_dataloader.dataset.metainfo))
 

@@ -4,7 +4,6 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from torch import nn
 
 from hg_plugin.models import reparameterize
 
@@ -31,16 +30,11 @@ class ReparameterizeHook(Hook):
 
     def before_test_epoch(self, runner: Runner) -> None:
         if self.enable:
-            model = unwrapped(runner)
-            model.predict = reparameterize(
-                model, all_stacks=model.test_cfg.get('output_stages', False)
-            ).predict
+            self.model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            all_stacks = self.model.test_cfg.get('output_stages', False)
+            self.model.predict = reparameterize(self.model, all_stacks=all_stacks).predict
             runner.logger.info('The test runs the reparameterized network.')
 
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         if self.enable:
-            del unwrapped(runner).predict
-
-
-def unwrapped(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+            del self.model.predict
