@@ -23,8 +23,8 @@ from torch import Tensor
 
 from hg_plugin.models.reparameterize import reparameterize
 from hg_plugin.models.stacked_hourglass import StackedHourglass
-from hg_plugin.training.config_check import building, read_config
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
+from hg_plugin.utils.config import building, read_config
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import PictureError, as_bgr, read_picture
 

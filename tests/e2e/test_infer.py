@@ -366,7 +366,7 @@ def test_a_full_disk_ends_the_run(infer, inputs, tmp_path, monkeypatch):
         opened.append(path)
         raise OSError(errno.ENOSPC, 'No space left on device')
 
-    monkeypatch.setattr('hg_plugin.mpii_format.open', full, raising=False)
+    monkeypatch.setattr('hg_plugin.utils.files.open', full, raising=False)
     end, out = infer(inputs / 'good', '--out-dir', tmp_path)
     assert end.endswith('cannot be written: No space left on device.') and len(opened) == 1
 
