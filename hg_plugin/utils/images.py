@@ -99,6 +99,77 @@ def reduce_image(image: np.ndarray, reduction: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
+def read_image(path: str | PathLike, reduction: int = 1) -> np.ndarray:
+    """Read an image file, see :func:`decode_image`.
+
+    Raises:
+        PictureError: If the file cannot be read, is not an image or is truncated.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        raise PictureError(f'{path} cannot be read: {getattr(error, "strerror", None) or error}.') from error
+    image = decode_image(data, reduction)
+    if image is None:
+        raise PictureError(f'{path} is not an image or is truncated; get it again, or leave it out.')
+    return image
+
+
+def decode_image(data: bytes, reduction: int = 1) -> np.ndarray | None:
+    """Decode an image as MMPose does: upright by its EXIF orientation, 8 bits, without transparency.
+
+    Args:
+        data: The file's content.
+        reduction: Decode at 1 / ``reduction`` of the size, rounded up; 1, 2, 4 or 8. A JPEG decoder then
+            skips most of its work; images of other formats are averaged. Defaults to 1.
+
+    Returns:
+        (H, W, 3) uint8, BGR; None for data that is not an image or is truncated.
+    """
+    jpeg = data.startswith(JPEG)
+    reduced = jpeg and not (reduction > 1 and _shifts_reduced(data, reduction))
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), DECODE_FLAGS[reduction if reduced else 1])
+    except cv2.error:
+        return None
+    # OpenCV refuses truncated files, but fills a JPEG with gray; a whole JPEG may have data after its end
+    if image is None or (jpeg and END_OF_JPEG not in data[-1024:] and not _is_complete(data)):
+        return None
+    return image if reduced else reduce_image(image, reduction)
+
+
+def _shifts_reduced(data: bytes, reduction: int) -> bool:
+    """Whether a JPEG's side is rounded up before the EXIF orientation is applied, which moves all pixels."""
+    if b'Exif' not in data[:65536]:
+        return False
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            rotated = image.getexif().get(EXIF_ORIENTATION, 1) != 1
+            return rotated and any(side % reduction for side in image.size)
+    except Exception:  # damaged EXIF data raises anything
+        return True
+
+
+def _is_complete(data: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except Exception:  # damaged files raise anything: OSError, SyntaxError, ...
+        return False
+    return True
+
+
+def reduce_image(image: np.ndarray, reduction: int) -> np.ndarray:
+    """Average squares of ``reduction`` pixels; at the right and bottom, edges are repeated as in a JPEG."""
+    if reduction == 1:
+        return image
+    bottom, right = (-side % reduction for side in image.shape[:2])
+    if bottom or right:
+        image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+    size = image.shape[1] // reduction, image.shape[0] // reduction
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
 def as_bgr(image: np.ndarray) -> np.ndarray:
     """Convert gray (H, W) or (H, W, 1), BGR or BGRA images of 8 or 16 bits to (H, W, 3) uint8 BGR.
 
