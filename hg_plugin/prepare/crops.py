@@ -22,7 +22,7 @@ from hg_plugin.datasets.transforms import reduced_to_image
 from hg_plugin.mpii_format import CENTER_SHIFT
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
-from hg_plugin.utils.images import PictureError, read_image
+from hg_plugin.utils.images import ImageError, read_image
 from hg_plugin.utils.progress import Progress
 
 NUM_TRIALS = 32  # crops that are made in memory to estimate disk space and time
@@ -76,7 +76,7 @@ def plan_crop(image: str, path: str, bbox: np.ndarray, padding: float, topdown: 
 
 
 def encode_crop(crop: Crop, quality: int) -> bytes:
-    """The crop's file. Raises a :class:`PictureError` for a damaged image."""
+    """The crop's file. Raises a :class:`ImageError` for a damaged image."""
     (left, top), (right, bottom) = crop.start, crop.end
     window = read_image(crop.image, crop.reduction)[top:bottom, left:right]
     if not window.size:  # the person is outside the image
@@ -93,7 +93,7 @@ def _make_crop(task: tuple[Crop, int, bool]) -> tuple[int, str]:
     crop, quality, write = task
     try:
         data = encode_crop(crop, quality)
-    except PictureError as error:
+    except ImageError as error:
         return 0, str(error)
     if write:
         with atomic_write(crop.path) as file:
