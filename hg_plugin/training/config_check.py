@@ -7,7 +7,7 @@ import traceback
 from mmengine.config import Config
 from mmpose.registry import OPTIMIZERS
 
-from hg_plugin.evaluation import FIGURES
+from hg_plugin.evaluation import METRIC_NAMES
 from hg_plugin.utils.errors import InputError
 
 # what MMEngine, MMPose and torch raise for settings that they do not know or like
@@ -142,7 +142,7 @@ def check_training(cfg: Config) -> None:
         )
     best = checkpoint.get('save_best')
     for figure in [best] if isinstance(best, str) else best or []:
-        if figure not in (*FIGURES, 'auto') and not metric.get('prefix'):
+        if figure not in (*METRIC_NAMES, 'auto') and not metric.get('prefix'):
             raise InputError(
-                f"default_hooks.checkpoint.save_best is '{figure}', which MPIIPCKh does not measure; give one of {', '.join(FIGURES)}."
+                f"default_hooks.checkpoint.save_best is '{figure}', which MPIIPCKh does not measure; give one of {', '.join(METRIC_NAMES)}."
             )
