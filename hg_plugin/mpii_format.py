@@ -1,37 +1,28 @@
-"""Prediction files as they are published for MPII, and the ground truth to hold them against.
+"""The conventions of MPII Human Pose, and its files.
 
-Files count pixels from 1, as MATLAB and MPII do; the arrays that are passed in and out here count from 0.
+Files count pixels from 1, as MATLAB does. Everything in memory counts from 0, so each file is converted once,
+where it is read or written.
 """
 
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat, savemat
 
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 
+# fmt: off
 JOINTS = (
-    'rank',
-    'rkne',
-    'rhip',
-    'lhip',
-    'lkne',
-    'lank',
-    'pelv',
-    'thor',
-    'neck',
-    'head',
-    'rwri',
-    'relb',
-    'rsho',
-    'lsho',
-    'lelb',
-    'lwri',
+    'rank', 'rkne', 'rhip', 'lhip', 'lkne', 'lank', 'pelv', 'thor',
+    'neck', 'head', 'rwri', 'relb', 'rsho', 'lsho', 'lelb', 'lwri',
 )
+# fmt: on
 NUM_JOINTS = len(JOINTS)
-# the columns of PCKh tables; pelvis and thorax are in none, the upper neck is in the mean alone
-COLUMNS = {
+# The columns of PCKh tables. Pelvis and thorax are never scored; the upper neck counts in the mean alone.
+JOINT_GROUPS = {
     'Head': [9],
     'Shoulder': [12, 13],
     'Elbow': [11, 14],
@@ -42,107 +33,139 @@ COLUMNS = {
 }
 SCORED_JOINTS = [0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15]
 
-# MPII gives a person's height in units of 200 pixels; the crop's centre moves down by 15 pixels a unit, so that feet stay in
-# (Newell's training code, and all MPII loaders since).
+# `scale` is the person's height in units of 200 pixels. Loaders lower `center` by 15 pixels per unit to keep
+# the feet inside the crop (Newell's training code, and all MPII loaders since).
 PIXELS_A_SCALE = 200.0
 CENTER_SHIFT = 15.0
 
-# Beside mpii_test.json: the pictures of the test set with all their rectangles.
+# Beside mpii_test.json: the release's annolist of the test images, with all rectangles.
 TEST_ANNOLIST = 'mpii_test_annolist.mat'
 
-WRITERS = {'.npz': np.savez, '.mat': lambda file, **arrays: savemat(file, arrays)}
+# What an entry of an annotation file holds besides the image's name.
+ENTRY_SHAPES = dict(center=(2,), scale=(), joints=(NUM_JOINTS, 2), joints_vis=(NUM_JOINTS,))
 
 
-def check_prediction_file(path) -> None:
-    """Raises an InputError unless the name ends in an extension that :func:`save_predictions` writes."""
-    if Path(path).suffix not in WRITERS:
-        raise InputError(
-            f'predictions are written as {" or ".join(WRITERS)}, so rename the prediction file {path}.'
-        )
+def to_zero_based(points) -> np.ndarray:
+    """Convert pixel coordinates that count from 1, as in MPII's files."""
+    return np.asarray(points, np.float64) - 1
 
 
-def save_predictions(path, pred: np.ndarray) -> None:
-    """Writes a prediction file, whole or not at all.
-
-    Args:
-        path: A ``.npz`` or ``.mat``; gets the array ``preds``, (N, 16, 2) float64, in 1-based pixels.
-        pred: (N, 16, 2), in 0-based pixels.
-
-    Raises:
-        InputError: The extension is another one, or the file cannot be written.
-    """
-    check_prediction_file(path)
-    with atomic_write(path) as file:
-        WRITERS[Path(path).suffix](file, preds=np.asarray(pred, np.float64) + 1)
+def to_one_based(points) -> np.ndarray:
+    """Convert pixel coordinates that count from 0, for MPII's files."""
+    return np.asarray(points, np.float64) + 1
 
 
-def _read_npz(path, names) -> dict:
-    with np.load(path) as file:
-        return {name: file[name] for name in names if name in file.files}
+def _savemat(file, **arrays) -> None:
+    from scipy.io import savemat
+
+    savemat(file, arrays, do_compression=True)
 
 
-def _read_mat(path, names) -> dict:
+def _loadmat(path, names) -> dict:
+    from scipy.io import loadmat
+
     try:
         return loadmat(path, variable_names=names)
     except NotImplementedError:  # version 7.3 is HDF5 with MATLAB's axes, the reverse of NumPy's
-        return {name: array.T for name, array in _read_hdf5(path, names).items()}
+        return {name: array.T for name, array in _load_hdf5(path, names).items()}
 
 
-def _read_hdf5(path, names) -> dict:
-    try:
-        import h5py
-    except ImportError as error:
-        raise InputError(
-            f'{path} is an HDF5 file, and reading it needs the package h5py: pip install h5py.'
-        ) from error
+def _load_hdf5(path, names) -> dict:
+    import h5py
+
     with h5py.File(path, 'r') as file:
         return {name: file[name][()] for name in names if name in file}
 
 
-READERS = {'.npz': _read_npz, '.mat': _read_mat, '.h5': _read_hdf5, '.hdf5': _read_hdf5}
+def _load_npz(path, names) -> dict:
+    with np.load(path) as file:
+        return {name: file[name] for name in names if name in file.files}
 
 
-def _read_arrays(path, *names) -> list:
-    """The arrays of these names from a file of any kind in :data:`READERS`, as float64."""
+def _load_json(path) -> list:
+    with open(path) as file:
+        content = json.load(file)
+    if not isinstance(content, list) or not content:
+        raise ValueError(f'it should be a list of annotations, but is {content!r:.40}')
+    return content
+
+
+WRITERS = {'.npz': np.savez, '.mat': _savemat}
+READERS = {'.npz': _load_npz, '.mat': _loadmat, '.h5': _load_hdf5, '.hdf5': _load_hdf5}
+
+
+def check_extension(path, known=WRITERS) -> str:
+    """Return the extension of ``path``. Raise an InputError if it is not one of ``known``."""
     suffix = Path(path).suffix
-    if suffix not in READERS:
-        raise InputError(f'{path} is none of {", ".join(READERS)}; convert it to one of these.')
+    if suffix not in known:
+        raise InputError(f'{path} does not end in {" or ".join(known)}; convert or rename it.')
+    return suffix
+
+
+def save_arrays(path, **arrays) -> None:
+    """Write arrays to a ``.npz`` or ``.mat`` file, atomically.
+
+    Raises:
+        InputError: The extension is a different one, or the file cannot be written.
+    """
+    write = WRITERS[check_extension(path)]
+    with atomic_write(path) as file:
+        write(file, **arrays)
+
+
+def read_file(path, reader: Callable, hint: str = 'was it cut off?'):
+    """Return ``reader(path)``.
+
+    Raises:
+        InputError: The file is missing, or ``reader`` fails, with ``hint`` as the advice.
+    """
     if not Path(path).is_file():
-        raise InputError(f'there is no file {path}.')
+        raise InputError(f'The file {path} does not exist.')
     try:
-        arrays = READERS[suffix](path, names)
-    except InputError:
-        raise
-    except (
-        Exception
-    ) as error:  # the readers raise anything on a broken file: zlib's, zipfile's, a TypeError ...
-        raise InputError(
-            f'{path} cannot be read ({type(error).__name__}: {error}); is it a complete {suffix} file?'
-        ) from error
+        return reader(path)
+    except Exception as error:  # readers raise anything on a broken file: zlib's, zipfile's, a TypeError ...
+        hint = 'pip install h5py' if isinstance(error, ImportError) else hint
+        raise InputError(f'{path} cannot be read ({type(error).__name__}: {error}); {hint}.') from error
+
+
+def _load_arrays(path, *names) -> list[np.ndarray]:
+    """Read the arrays of these names as float64."""
+    arrays = read_file(path, partial(READERS[check_extension(path, READERS)], names=names))
     for name in names:
-        if name not in arrays:
-            raise InputError(f'{path} has no array called {name}.')
-        if getattr(arrays[name], 'dtype', np.dtype(object)).kind not in 'biuf':
-            raise InputError(f'{path}: {name} is no array of real numbers.')
+        if getattr(arrays.get(name), 'dtype', np.dtype(object)).kind not in 'biuf':
+            raise InputError(f'{path} has no array called {name}, or not one of real numbers.')
     return [np.asarray(arrays[name], np.float64) for name in names]
 
 
-def load_predictions(path, num_persons: int) -> np.ndarray:
-    """Reads a prediction file.
+def save_predictions(path, pred: np.ndarray) -> None:
+    """Write predictions in the layout that is published for MPII, atomically.
 
     Args:
-        path: A ``.mat`` (version 7.3 and ``.h5`` need h5py), ``.npz`` or ``.h5`` with ``preds``, 1-based pixels, of
-            shape (N, 16, 2), or transposed as MATLAB code leaves it, (16, 2, N) or (2, 16, N).
-        num_persons: N, as the annotation file has it.
+        path: A ``.npz`` or ``.mat``, which gets the array ``preds``, (N, 16, 2) float64, in 1-based pixels.
+        pred: (N, 16, 2), in 0-based pixels.
+
+    Raises:
+        InputError: The extension is a different one, or the file cannot be written.
+    """
+    save_arrays(path, preds=to_one_based(pred))
+
+
+def load_predictions(path, num_persons: int) -> np.ndarray:
+    """Read predictions in any layout that is published for MPII.
+
+    Args:
+        path: A ``.mat`` (version 7.3 needs h5py), ``.npz`` or ``.h5`` with ``preds`` in 1-based pixels, of
+            shape (N, 16, 2), or transposed by MATLAB code to (16, 2, N) or (2, 16, N).
+        num_persons: N, from the annotation file.
 
     Returns:
         (N, 16, 2) float64, in 0-based pixels.
 
     Raises:
-        InputError: The file cannot be read, has no ``preds``, its shape is not plainly one of the three (for N = 2 the
-            first and the third look alike), or some of it is not finite.
+        InputError: The file cannot be read, has no ``preds``, or their shape is not exactly one of the three.
+            For N = 2 the first and the third are the same.
     """
-    (preds,) = _read_arrays(path, 'preds')
+    (preds,) = _load_arrays(path, 'preds')
     axes = dict(person=num_persons, joint=NUM_JOINTS, xy=2)
     layouts = [
         layout
@@ -152,52 +175,149 @@ def load_predictions(path, num_persons: int) -> np.ndarray:
     if len(layouts) != 1:
         n = num_persons
         raise InputError(
-            f'{path}: preds has shape {preds.shape}, but for the {n} persons of the ground truth it must '
-            f'be plainly one of ({n}, 16, 2), (16, 2, {n}) and (2, 16, {n}).'
+            f'{path}: preds has shape {preds.shape}, but for the {n} persons of the ground truth it must be '
+            f'exactly one of ({n}, 16, 2), (16, 2, {n}) and (2, 16, {n}).'
         )
-    preds = preds.transpose([layouts[0].index(axis) for axis in axes])
-    broken = np.flatnonzero(~np.isfinite(preds).all(axis=(1, 2)))
-    if len(broken):
-        raise InputError(
-            f'{path}: the predictions of {len(broken)} persons are not finite, the first in row '
-            f'{broken[0]} (counted from 0).'
-        )
-    return preds - 1
+    return to_zero_based(preds.transpose([layouts[0].index(axis) for axis in axes]))
+
+
+def save_ground_truth(path, gt: np.ndarray, visible: np.ndarray, head_boxes: np.ndarray) -> None:
+    """Write a ground truth file like MPII's ``mpii_gt_val.mat``, atomically.
+
+    Args:
+        path: The ``.mat`` file.
+        gt: (N, 16, 2) joints in 0-based pixels. A joint that is not visible is written as (0, 0).
+        visible: (N, 16), True where the joint is annotated.
+        head_boxes: (N, 2, 2), left top and right bottom, in 0-based pixels.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    joints = np.where(visible[..., None], to_one_based(gt), 0.0)
+    save_arrays(
+        path,
+        headboxes_src=to_one_based(head_boxes).transpose(1, 2, 0),
+        pos_gt_src=joints.transpose(1, 2, 0),
+        jnt_missing=np.logical_not(visible).T.astype(np.uint8),
+        dataset_joints=np.array([JOINTS], dtype=object),
+    )
 
 
 def load_ground_truth(path) -> dict[str, np.ndarray]:
-    """Reads MPII's ``mpii_gt_val.mat``, the ground truth that published figures are computed on.
+    """Read MPII's ``mpii_gt_val.mat``, the ground truth that published results are computed on.
 
-    It is not quite the JSON's: 13 of the validation set's 44,240 joints have a coordinate 0 here and another one there.
+    It differs from the JSON file: 13 of the 44,240 joints of the validation set have a coordinate 0 here.
 
     Args:
-        path: The file, with ``pos_gt_src`` (16, 2, N), ``jnt_missing`` (16, N) and ``headboxes_src`` (2, 2, N).
+        path: The file, with ``pos_gt_src`` (16, 2, N), ``jnt_missing`` (16, N) and ``headboxes_src``
+            (2, 2, N).
 
     Returns:
-        The arguments of :func:`pckh`: ``gt`` (N, 16, 2) in 0-based pixels, ``visible`` (N, 16) bool, and ``head_size``
-        (N, ), 0.6 of the head box's diagonal in pixels.
+        The arguments of :func:`hg_plugin.evaluation.pckh`: ``gt`` (N, 16, 2) in 0-based pixels, ``visible``
+        (N, 16) bool, and ``head_size`` (N,), 0.6 of the head box's diagonal in pixels.
 
     Raises:
-        InputError: The file cannot be read, its shapes do not belong together, or a head box has no size.
+        InputError: The file cannot be read, its shapes do not match, or a value is not finite or a box empty.
     """
-    joints, missing, boxes = _read_arrays(path, 'pos_gt_src', 'jnt_missing', 'headboxes_src')
+    joints, missing, boxes = _load_arrays(path, 'pos_gt_src', 'jnt_missing', 'headboxes_src')
     n = joints.shape[-1]
     if (joints.shape, missing.shape, boxes.shape) != ((NUM_JOINTS, 2, n), (NUM_JOINTS, n), (2, 2, n)):
         raise InputError(
-            f'{path}: pos_gt_src, jnt_missing and headboxes_src must be (16, 2, N), (16, N) and '
-            f'(2, 2, N), not {joints.shape}, {missing.shape} and {boxes.shape}.'
+            f'{path}: pos_gt_src, jnt_missing and headboxes_src must be (16, 2, N), (16, N) and (2, 2, N), '
+            f'not {joints.shape}, {missing.shape} and {boxes.shape}.'
         )
     head_size = 0.6 * np.linalg.norm(boxes[1] - boxes[0], axis=0)
-    broken = np.flatnonzero(
-        ~(np.isfinite(missing).all(axis=0) & (np.isfinite(joints).all(axis=1) | (missing != 0)).all(axis=0))
-    )
+    known = np.isfinite(missing) & (np.isfinite(joints).all(axis=1) | (missing != 0))
+    broken = np.flatnonzero(~(known.all(axis=0) & (head_size > 0) & np.isfinite(head_size)))
     if len(broken):
         raise InputError(
-            f'{path}: pos_gt_src or jnt_missing of person {broken[0]} (counted from 0) holds NaN or infinity.'
+            f'{path}: person {broken[0]} (counted from 0) has a NaN or infinity in pos_gt_src, jnt_missing '
+            'or headboxes_src, or a head box without size.'
         )
-    flat = np.flatnonzero(~((head_size > 0) & np.isfinite(head_size)))
-    if len(flat):
-        raise InputError(
-            f'{path}: the head box in column {flat[0]} of headboxes_src (counted from 0) has no size.'
+    return dict(gt=to_zero_based(joints).transpose(2, 0, 1), visible=missing.T == 0, head_size=head_size)
+
+
+def load_head_boxes(path) -> np.ndarray:
+    """Read the head boxes of a ground truth file: (N, 2, 2), left top and right bottom, in 0-based pixels."""
+    return to_zero_based(_load_arrays(path, 'headboxes_src')[0]).transpose(2, 0, 1)
+
+
+def save_annotations(path, annotations: Mapping) -> None:
+    """Write an annotation file in MPII's layout, atomically.
+
+    Args:
+        path: The JSON file.
+        annotations: Columns as :func:`load_annotations` returns them. Coordinates are rounded to 3 decimals
+            and scales to 5. A joint that is not visible is written as (-1, -1).
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    visible = annotations['visible']
+    joints = np.where(visible[..., None], to_one_based(annotations['joints']), -1.0)
+    columns = dict(
+        image=annotations['image'],
+        center=to_one_based(annotations['center']).round(3).tolist(),
+        scale=[round(scale, 5) for scale in annotations['scale'].tolist()],
+        joints=joints.round(3).tolist(),
+        joints_vis=visible.astype(int).tolist(),
+    )
+    columns.update((key, values) for key, values in annotations.items() if key not in (*columns, 'visible'))
+    rows = [dict(zip(columns, row)) for row in zip(*columns.values())]
+    with atomic_write(path) as file:
+        file.write(json.dumps(rows).encode())
+
+
+def load_annotations(path) -> dict:
+    """Read an annotation file in MPII's layout.
+
+    Args:
+        path: A JSON list of N entries ``{image, center [x, y], scale, joints 16x2, joints_vis 16}`` in
+            1-based pixels. Entries may have further keys, the same in all.
+
+    Returns:
+        A dict of columns: ``image``, a list of N file names; ``center`` (N, 2) and ``joints`` (N, 16, 2) in
+        0-based pixels; ``scale`` (N,); ``visible`` (N, 16) bool; and a list for every further key.
+
+    Raises:
+        InputError: The file is missing or damaged, or an entry is wrong; the first such entry is named.
+    """
+    entries = read_file(path, _load_json)
+    try:
+        arrays = {key: np.array([entry[key] for entry in entries], np.float64) for key in ENTRY_SHAPES}
+        correct = all(isinstance(entry['image'], str) for entry in entries) and all(
+            array.shape[1:] == ENTRY_SHAPES[key] and np.isfinite(array).all() for key, array in arrays.items()
         )
-    return dict(gt=joints.transpose(2, 0, 1) - 1, visible=missing.T == 0, head_size=head_size)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        correct = False
+    if not correct:  # looking for the entry takes longer
+        index, problem = next(found for found in enumerate(map(_find_problem, entries)) if found[1])
+        raise InputError(f'{path}, annotation {index}: {problem}; correct the file.')
+    columns = {key: [entry.get(key) for entry in entries] for key in entries[0] if key not in arrays}
+    return dict(
+        columns,
+        center=to_zero_based(arrays['center']),
+        scale=arrays['scale'],
+        joints=to_zero_based(arrays['joints']),
+        visible=arrays['joints_vis'] > 0,
+    )
+
+
+def _find_problem(entry) -> str | None:
+    if not isinstance(entry, dict):
+        return f'should be an object, but is {type(entry).__name__}'
+    missing = {'image', *ENTRY_SHAPES} - entry.keys()
+    if missing:
+        return f'lacks {", ".join(sorted(missing))}'
+    if not isinstance(entry['image'], str):
+        return f'image should be a file name, but is {entry["image"]!r}'
+    for key, shape in ENTRY_SHAPES.items():
+        try:
+            values = np.array(entry[key], np.float64)
+        except (ValueError, TypeError, OverflowError):
+            return f'{key} should have shape {shape}, but is ragged or not numeric'
+        if values.shape != shape:
+            return f'{key} should have shape {shape}, but is {values.shape}'
+        if not np.isfinite(values).all():
+            return f'{key} holds NaN or infinity'
+    return None

@@ -1,17 +1,17 @@
-"""Scores saved predictions on MPII: PCKh as the stacked hourglass paper reports it."""
+"""Evaluate saved predictions on MPII: PCKh as in the stacked hourglass paper."""
 
 import argparse
 
 from hg_plugin.evaluation import (
-    check_plot_file,
     load_ground_truth,
     load_predictions,
     pckh_curves,
-    pckh_figures,
+    pckh_metrics,
     pckh_table,
     plot_pckh,
 )
 from hg_plugin.evaluation.pckh import MEAN_WEIGHTS
+from hg_plugin.evaluation.plot import check_plot_file
 from hg_plugin.utils.errors import command
 
 
@@ -26,9 +26,9 @@ def main():
         '--weights',
         choices=MEAN_WEIGHTS,
         default='annotations',
-        help='of the joints in Mean; default: %(default)s',
+        help='weights of the joints in Mean (default: %(default)s)',
     )
-    parser.add_argument('--plot', metavar='FILE.png', help='also draw PCKh against the threshold')
+    parser.add_argument('--plot', metavar='FILE.png', help='plot PCKh over the threshold')
     args = parser.parse_args()
 
     if args.plot:
@@ -38,7 +38,7 @@ def main():
         path: pckh_curves(load_predictions(path, len(truth['gt'])), **truth, weights=args.weights)
         for path in args.pred
     }
-    print(pckh_table({path: pckh_figures(own) for path, own in curves.items()}, weights=args.weights))
+    print(pckh_table({path: pckh_metrics(own) for path, own in curves.items()}, weights=args.weights))
     if args.plot:
         plot_pckh(curves, args.plot, weights=args.weights)
 

@@ -1,21 +1,22 @@
-"""PCKh: the percentage of joints that are predicted within a fraction of the head size. Pure NumPy.
+"""PCKh, the percentage of joints that are predicted within a fraction of the head size, in NumPy.
 
-Tables of PCKh differ by convention. The columns are those of Newell et al., "Stacked Hourglass Networks for Human Pose
-Estimation" (ECCV 2016), table 2, computed on MPII's validation set as HRNet and MMPose do: the head size is 0.6 of the
-head box's diagonal; a distance equal to the threshold counts as right; 'Head' is the head top alone; every other column
-is the plain mean of its left and right joint; pelvis and thorax are in no column; and the upper neck is in 'Mean' only.
+Tables of PCKh differ by convention. The columns here are those of Newell et al., "Stacked Hourglass Networks
+for Human Pose Estimation" (ECCV 2016), table 2, computed on MPII's validation set as in HRNet and MMPose:
+
+- The head size is 0.6 of the head box's diagonal, and a distance equal to the threshold counts as correct.
+- 'Head' is the head top alone. Every other column is the plain mean of the left and the right joint.
+- Pelvis and thorax are in no column, and the upper neck is in 'Mean' only.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hg_plugin.mpii_format import COLUMNS, NUM_JOINTS, SCORED_JOINTS
-from hg_plugin.utils.errors import InputError
+from hg_plugin.mpii_format import JOINT_GROUPS, NUM_JOINTS, SCORED_JOINTS
 
-FIGURES = (*COLUMNS, 'Mean', 'Mean@0.1', 'AUC')
+METRIC_NAMES = (*JOINT_GROUPS, 'Mean', 'Mean@0.1', 'AUC')
 MEAN_WEIGHTS = dict(annotations='Mean weighted by annotations', equal='Mean of the joints with equal weights')
-# A division, because steps of 0.01 that are added up miss 0.1 and 0.5 by a rounding error, and `<=` would see it.
+# Added-up steps of 0.01 would miss 0.1 and 0.5 by a rounding error, which matters to `<=`.
 THRESHOLDS = np.arange(51) / 100
 
 
@@ -26,42 +27,37 @@ def pckh(
     head_size: np.ndarray,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> np.ndarray:
-    """PCKh of every joint at every threshold, in percent.
+    """Compute the PCKh of every joint at every threshold, in percent.
 
-    A joint is right when its distance to the truth is at most ``threshold * head_size``.
+    A joint is correct if its distance to the truth is at most ``threshold * head_size``.
 
     Args:
-        pred: Predicted keypoints, (N, K, 2), in pixels. A NaN is a wrong prediction.
-        gt: True keypoints, (N, K, 2), in the same pixel frame. Not looked at where ``visible`` is not positive.
+        pred: Predicted keypoints, (N, K, 2), in pixels. NaN counts as a wrong prediction.
+        gt: True keypoints, (N, K, 2), in the same pixel frame. Ignored where ``visible`` is not positive.
         visible: (N, K); positive where the joint is annotated.
-        head_size: (N, ), in pixels.
+        head_size: (N,), in pixels.
         thresholds: T fractions of the head size. Defaults to 0, 0.01 .. 0.5.
 
     Returns:
-        (T, K) float64 between 0 and 100; NaN for a joint that nobody in the set has annotated.
+        (T, K) float64 between 0 and 100; NaN for a joint without annotations.
 
     Raises:
-        InputError: The shapes do not belong together.
+        ValueError: The shapes do not match.
     """
     pred, gt, head_size, thresholds = (
         np.asarray(array, np.float64) for array in (pred, gt, head_size, thresholds)
     )
     annotated = np.asarray(visible) > 0
-    if not (
-        pred.ndim == 3
-        and pred.shape[2:] == (2,)
-        and pred.shape == gt.shape
-        and annotated.shape == pred.shape[:2]
-        and head_size.shape == pred.shape[:1]
-    ):
-        raise InputError(
-            f'PCKh needs pred and gt (N, K, 2), visible (N, K) and head_size (N, ), not {pred.shape}, '
-            f'{gt.shape}, {annotated.shape} and {head_size.shape}.'
+    people = head_size.shape  # (N,)
+    if not (pred.shape == gt.shape == (*annotated.shape, 2) and annotated.shape[:1] == people):
+        raise ValueError(
+            f'PCKh needs pred and gt (N, K, 2), visible (N, K) and head_size (N,), not {pred.shape}, '
+            f'{gt.shape}, {annotated.shape} and {people}.'
         )
     distance = np.linalg.norm(np.where(annotated[..., None], pred - gt, 0), axis=-1)
-    right = distance <= thresholds.reshape(-1, 1, 1) * head_size[:, None]
+    correct = distance <= thresholds.reshape(-1, 1, 1) * head_size[:, None]
     with np.errstate(invalid='ignore'):  # 0 / 0 is the NaN of a joint without annotations
-        return 100 * (right & annotated).sum(axis=1) / annotated.sum(axis=0)
+        return 100 * (correct & annotated).sum(axis=1) / annotated.sum(axis=0)
 
 
 def pckh_curves(
@@ -72,66 +68,64 @@ def pckh_curves(
     *,
     weights: str = 'annotations',
 ) -> dict[str, np.ndarray]:
-    """PCKh against the threshold for the seven joint groups of MPII and their mean.
+    """Compute PCKh over the threshold for the seven joint groups of MPII and their mean.
 
     Args:
         pred, gt, visible, head_size: As in :func:`pckh`, with MPII's 16 joints.
-        weights: How 'Mean' averages the 14 joints that count: 'annotations' weighs each by the number of its
-            annotations (HRNet, MMPose), 'equal' gives every joint that has annotations the same weight. Defaults to
+        weights: How 'Mean' averages the 14 joints that are scored. 'annotations' weights each by its number
+            of annotations (HRNet, MMPose); 'equal' weights all joints with annotations equally. Defaults to
             'annotations'.
 
     Returns:
-        Eight arrays, (51, ), in percent at :data:`THRESHOLDS`: 'Head', 'Shoulder', 'Elbow', 'Wrist', 'Hip', 'Knee',
-        'Ankle' and 'Mean'. A joint without annotations is left out of every average; a column with no other is NaN.
+        Eight arrays, (51,), in percent at :data:`THRESHOLDS`: 'Head', 'Shoulder', 'Elbow', 'Wrist', 'Hip',
+        'Knee', 'Ankle' and 'Mean'. Joints without annotations are left out of the averages; an empty average
+        is NaN.
 
     Raises:
-        InputError: The shapes do not belong together, or there are not 16 joints.
+        ValueError: The shapes do not match, or there are not 16 joints.
         KeyError: ``weights`` is neither of the two.
     """
     values = pckh(pred, gt, visible, head_size, THRESHOLDS)
     counts = (np.asarray(visible) > 0).sum(axis=0)
     if len(counts) != NUM_JOINTS:
-        raise InputError(
-            f'the columns of PCKh are made of the {NUM_JOINTS} joints of MPII, not of {len(counts)}.'
-        )
+        raise ValueError(f'The columns of PCKh need the {NUM_JOINTS} joints of MPII, not {len(counts)}.')
     equal = (counts > 0).astype(int)
 
     def average(joints, weight):
         with np.errstate(invalid='ignore'):
             return np.nansum(values[:, joints] * weight[joints], axis=1) / weight[joints].sum()
 
-    curves = {column: average(joints, equal) for column, joints in COLUMNS.items()}
+    curves = {column: average(joints, equal) for column, joints in JOINT_GROUPS.items()}
     curves['Mean'] = average(SCORED_JOINTS, dict(annotations=counts, equal=equal)[weights])
     return curves
 
 
-def pckh_figures(curves: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The ten figures of a table row from :func:`pckh_curves`, in the order of the paper's columns.
+def pckh_metrics(curves: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Reduce the curves of :func:`pckh_curves` to the ten metrics of a table row, :data:`METRIC_NAMES`.
 
     Returns:
-        Percent as Python floats: the eight curves at threshold 0.5, then 'Mean@0.1', and 'AUC', the mean of 'Mean' over
-        the 51 thresholds.
+        Percent as Python floats: the eight curves at threshold 0.5, then 'Mean@0.1', and 'AUC', the average
+            of
+        'Mean' over the 51 thresholds.
     """
-    figures = {column: float(curve[-1]) for column, curve in curves.items()}
-    figures['Mean@0.1'] = float(curves['Mean'][10])
-    figures['AUC'] = float(curves['Mean'].mean())
-    return figures
+    metrics = {column: float(curve[-1]) for column, curve in curves.items()}
+    metrics['Mean@0.1'] = float(curves['Mean'][10])
+    metrics['AUC'] = float(curves['Mean'].mean())
+    return metrics
 
 
 def pckh_table(rows: Mapping[str, Mapping[str, float]], *, weights: str) -> str:
-    """The table as text: one line for each name in ``rows``, two decimals, and '-' for NaN.
+    """Format metrics as a text table with one line per row, two decimals, and '-' for NaN.
 
     Args:
-        rows: Maps a name to its :func:`pckh_figures`; at least one.
-        weights: How 'Mean' was averaged, for the line above the table.
+        rows: Maps a name to its :func:`pckh_metrics`; at least one.
+        weights: How 'Mean' was averaged, for the heading.
     """
     columns = list(next(iter(rows.values())))
     width = max(map(len, rows))
-    lines = [
-        f'PCKh@0.5 in percent, {MEAN_WEIGHTS[weights]}',
-        ' ' * width + ''.join(f'{column:>10}' for column in columns),
-    ]
-    for name, figures in rows.items():
-        cells = ('-' if np.isnan(figures[column]) else f'{figures[column]:.2f}' for column in columns)
+    lines = [f'PCKh@0.5 in percent, {MEAN_WEIGHTS[weights]}', ' ' * width]
+    lines[1] += ''.join(f'{column:>10}' for column in columns)
+    for name, metrics in rows.items():
+        cells = ('-' if np.isnan(metrics[column]) else f'{metrics[column]:.2f}' for column in columns)
         lines.append(f'{name:<{width}}' + ''.join(f'{cell:>10}' for cell in cells))
     return '\n'.join(lines)

@@ -1,4 +1,4 @@
-"""PCKh against the threshold, drawn."""
+"""Plot PCKh over the threshold."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,29 +8,25 @@ import numpy as np
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 
-from .pckh import MEAN_WEIGHTS, THRESHOLDS, pckh_figures
+from .pckh import MEAN_WEIGHTS, THRESHOLDS, pckh_metrics
 
 
-def check_plot_file(path) -> None:
-    """Raises an InputError unless the name ends in the extension of a picture that matplotlib can write."""
+def check_plot_file(path) -> str:
+    """Return the image format of a file name. Raise an InputError if matplotlib cannot write it."""
     from matplotlib.backend_bases import FigureCanvasBase  # here, because training never draws
 
-    if _format(path) not in FigureCanvasBase.get_supported_filetypes():
-        raise InputError(
-            f'{path} does not end in the extension of a picture that can be drawn; name it .png.'
-        )
-
-
-def _format(path) -> str:
-    return Path(path).suffix[1:].lower()
+    extension = Path(path).suffix[1:].lower()
+    if extension not in FigureCanvasBase.get_supported_filetypes():
+        raise InputError(f'{path} does not end in the extension of an image that can be drawn; name it .png.')
+    return extension
 
 
 def plot_pckh(curves: Mapping[str, Mapping[str, np.ndarray]], path, *, weights: str) -> None:
-    """Draws PCKh over the thresholds 0 .. 0.5: 'Mean' large, each joint group small, one line for each name.
+    """Plot 'Mean' in a large panel and every joint group in a small one, with one line for each name.
 
     Args:
-        curves: Maps a name to its :func:`pckh_curves`; the legend has the name, its Mean at 0.5 and its AUC.
-        path: A picture whose extension matplotlib knows, such as ``.png`` or ``.pdf``.
+        curves: Maps a name to its :func:`pckh_curves`. The legend has the name, its Mean at 0.5 and its AUC.
+        path: An image whose extension matplotlib knows, such as ``.png`` or ``.pdf``.
         weights: How 'Mean' was averaged, for its title.
 
     Raises:
@@ -38,30 +34,23 @@ def plot_pckh(curves: Mapping[str, Mapping[str, np.ndarray]], path, *, weights: 
     """
     from matplotlib.figure import Figure  # not pyplot, which asks for a display
 
-    check_plot_file(path)
+    image_format = check_plot_file(path)
     figure = Figure(figsize=(14, 6), layout='constrained')
-    panels = figure.subplot_mosaic(
-        [
-            ['Mean', 'Mean', 'Head', 'Shoulder', 'Elbow', 'Wrist'],
-            ['Mean', 'Mean', 'Hip', 'Knee', 'Ankle', '.'],
-        ],
-        sharex=True,
-        sharey=True,
-    )
+    mosaic = [
+        ['Mean', 'Mean', 'Head', 'Shoulder', 'Elbow', 'Wrist'],
+        ['Mean', 'Mean', 'Hip', 'Knee', 'Ankle', '.'],
+    ]
+    panels = figure.subplot_mosaic(mosaic, sharex=True, sharey=True)
     for column, panel in panels.items():
         for name, own in curves.items():
-            figures = pckh_figures(own)
-            panel.plot(
-                THRESHOLDS, own[column], label=f'{name}: {figures["Mean"]:.2f}, AUC {figures["AUC"]:.2f}'
-            )
+            metrics = pckh_metrics(own)
+            label = f'{name}: {metrics["Mean"]:.2f}, AUC {metrics["AUC"]:.2f}'
+            panel.plot(THRESHOLDS, own[column], label=label)
         panel.set(title=column, xlim=(0, THRESHOLDS[-1]), ylim=(0, 100))
         panel.tick_params(labelbottom=True, labelleft=True)
         panel.grid(alpha=0.3)
-    panels['Mean'].set(
-        title=MEAN_WEIGHTS[weights], xlabel='threshold (fraction of the head size)', ylabel='PCKh (%)'
-    )
-    figure.legend(
-        *panels['Mean'].get_legend_handles_labels(), loc='outside lower center', title='Mean PCKh@0.5, AUC'
-    )
+    mean = panels['Mean']
+    mean.set(title=MEAN_WEIGHTS[weights], xlabel='threshold (fraction of the head size)', ylabel='PCKh (%)')
+    figure.legend(*mean.get_legend_handles_labels(), loc='outside lower center', title='Mean PCKh@0.5, AUC')
     with atomic_write(path) as file:
-        figure.savefig(file, format=_format(path), dpi=120)
+        figure.savefig(file, format=image_format, dpi=120)

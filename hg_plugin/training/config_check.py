@@ -3,7 +3,7 @@
 from mmengine.config import Config
 from mmpose.registry import OPTIMIZERS
 
-from hg_plugin.evaluation import FIGURES
+from hg_plugin.evaluation import METRIC_NAMES
 from hg_plugin.utils.config import CONFIG_ERRORS, building, config_mistake, read_config  # noqa: F401
 from hg_plugin.utils.errors import InputError
 
@@ -93,7 +93,7 @@ def check_training(cfg: Config) -> None:
         )
     best = checkpoint.get('save_best')
     for figure in [best] if isinstance(best, str) else best or []:
-        if figure not in (*FIGURES, 'auto') and not metric.get('prefix'):
+        if figure not in (*METRIC_NAMES, 'auto') and not metric.get('prefix'):
             raise InputError(
-                f"default_hooks.checkpoint.save_best is '{figure}', which MPIIPCKh does not measure; give one of {', '.join(FIGURES)}."
+                f"default_hooks.checkpoint.save_best is '{figure}', which MPIIPCKh does not measure; give one of {', '.join(METRIC_NAMES)}."
             )

@@ -18,7 +18,7 @@ def mpii_annotations():
 
 @pytest.fixture
 def people():
-    """Makes the arguments of `pckh` for N persons whose joints are off by up to a head; some are not annotated."""
+    """Makes the arguments of `pckh` for N persons, off by up to a head; some joints are not annotated."""
 
     def make(num_persons, seed=0):
         random = np.random.RandomState(seed)

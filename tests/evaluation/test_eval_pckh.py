@@ -9,7 +9,7 @@ import pytest
 from matplotlib import image
 from scipy.io import savemat
 
-from hg_plugin.evaluation import pckh_curves, pckh_figures, pckh_table, plot_pckh, save_predictions
+from hg_plugin.evaluation import pckh_curves, pckh_metrics, pckh_table, plot_pckh, save_predictions
 from hg_plugin.utils.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def folder(people, tmp_path):
-    """Ground truth of nine persons in MPII's layout, and the predictions of two networks, with their curves."""
+    """Ground truth of nine persons in MPII's layout, and the predictions of two networks."""
     people = people(9)
     boxes = np.zeros((2, 2, 9))
     boxes[1, 0] = people['head_size'] / 0.6
@@ -59,17 +59,17 @@ def test_tool_prints_a_row_for_each_file_and_draws_them(folder, people):
     assert done.returncode == 0, done.stderr
     people = people(9)
     good = {**people, 'pred': (people['pred'] + 9 * people['gt']) / 10}
-    rows = {'good.mat': pckh_figures(pckh_curves(**good)), 'poor.npz': pckh_figures(pckh_curves(**people))}
+    rows = {'good.mat': pckh_metrics(pckh_curves(**good)), 'poor.npz': pckh_metrics(pckh_curves(**people))}
     assert done.stdout.rstrip('\n') == pckh_table(rows, weights='annotations')
     assert rows['good.mat']['Mean'] > rows['poor.npz']['Mean']
-    picture = image.imread(folder / 'curves.png')
-    assert picture.shape[0] > 400 and picture.shape[1] > 800
+    plot = image.imread(folder / 'curves.png')
+    assert plot.shape[0] > 400 and plot.shape[1] > 800
     assert {file.name for file in folder.iterdir()} == {'gt.mat', 'good.mat', 'poor.npz', 'curves.png'}
 
 
 def test_tool_weighs_equally_when_asked(tool, people, capsys):
     tool('poor.npz', '--gt', 'gt.mat', '--weights', 'equal')
-    row = pckh_figures(pckh_curves(**people(9), weights='equal'))
+    row = pckh_metrics(pckh_curves(**people(9), weights='equal'))
     assert capsys.readouterr().out.rstrip('\n') == pckh_table({'poor.npz': row}, weights='equal')
 
 
@@ -82,7 +82,7 @@ def test_tool_ends_with_one_sentence_and_no_table(tool, folder, capsys):
 
 def test_a_plot_that_cannot_be_drawn_is_found_before_anything_is_computed(tool, folder, capsys):
     before = sorted(folder.iterdir())
-    with pytest.raises(SystemExit, match='^error: curves.txt does not end in the extension of a picture'):
+    with pytest.raises(SystemExit, match='^error: curves.txt does not end in the extension of an image'):
         tool('none.mat', '--gt', 'none.mat', '--plot', 'curves.txt')
     assert capsys.readouterr().out == '' and sorted(folder.iterdir()) == before
 
@@ -110,14 +110,14 @@ def test_plot_has_a_line_a_file_in_every_panel(people, tmp_path, monkeypatch):
             np.testing.assert_array_equal(line.get_ydata(), own[column])
             np.testing.assert_allclose(line.get_xdata(), np.linspace(0, 0.5, 51))
         assert len(panel.get_lines()) == 2
-    figures = pckh_figures(curves['ours'])
+    metrics = pckh_metrics(curves['ours'])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        f'ours: {figures["Mean"]:.2f}, AUC {figures["AUC"]:.2f}',
+        f'ours: {metrics["Mean"]:.2f}, AUC {metrics["AUC"]:.2f}',
         'theirs: 100.00, AUC 100.00',
     ]
 
 
-def test_plot_refuses_what_is_no_picture_before_it_draws(people, tmp_path):
+def test_plot_refuses_what_is_no_image_before_it_draws(people, tmp_path):
     with pytest.raises(InputError, match='curves.txt .* name it .png'):
         plot_pckh({'ours': pckh_curves(**people(3))}, tmp_path / 'curves.txt', weights='equal')
     assert not list(tmp_path.iterdir())

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
+from hg_plugin.mpii_format import JOINTS
 from hg_plugin.prepare import synthetic
-from hg_plugin.prepare.synthetic import FIRST_VAL, JOINTS, LIMBS, draw_picture, make_synthetic
+from hg_plugin.prepare.synthetic import FIRST_VAL, draw_image, make_synthetic
+from hg_plugin.prepare.synthetic_person import LIMBS, PATCH, draw_person, random_look, random_pose
 from hg_plugin.utils.errors import InputError
 
-SMALL = dict(num_train=3, num_val=2, picture_size=(96, 80), num_workers=1)
+SMALL = dict(num_train=3, num_val=2, image_size=(96, 80), num_workers=1)
 CLEAN = dict(occluded=0, truncated=0, companions=0)
 TOOL = str(Path(__file__).parents[2] / 'tools' / 'make_synthetic.py')
 
@@ -32,16 +34,14 @@ def annotations(folder, split):
     return json.loads((folder / 'annotations' / f'mpii_{split}.json').read_text())
 
 
-def pictures(seed, count, size=(320, 240), **options):
-    return [draw_picture(np.random.default_rng([seed, index]), size, **options) for index in range(count)]
+def draw_images(seed, count, size=(320, 240), **options):
+    return [draw_image(np.random.default_rng([seed, index]), size, **options) for index in range(count)]
 
 
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp('synthetic') / 'set'
-    assert make_synthetic(
-        folder, num_train=6, num_val=12, picture_size=(160, 120), truncated=1, num_workers=1
-    )
+    assert make_synthetic(folder, num_train=6, num_val=12, image_size=(160, 120), truncated=1, num_workers=1)
     return folder
 
 
@@ -98,7 +98,7 @@ def test_mat_agrees_with_json(made):
 
 def test_files_are_one_based(made):
     for index, written in enumerate(annotations(made, 'val'), FIRST_VAL):
-        _, person = draw_picture(np.random.default_rng([0, index]), (160, 120), truncated=1)
+        _, person = draw_image(np.random.default_rng([0, index]), (160, 120), truncated=1)
         visible = person['visible']
         np.testing.assert_allclose(
             np.array(written['joints'])[visible], person['joints'][visible] + 1, atol=1e-3
@@ -109,11 +109,8 @@ def test_files_are_one_based(made):
 
 
 def test_joints_are_where_they_are_drawn(tmp_path, monkeypatch):
-    """Changes one limb's colour, so that two files differ where it is seen, and compares its axis with the joints."""
-    look = {
-        name: np.full((*synthetic.PATCH, 3), 120, np.uint8)
-        for name in ('torso', 'front', 'skin', 'hair', 'shoe')
-    }
+    """Changes the color of a limb and compares the place where two files differ with the joints."""
+    look = {name: np.full((*PATCH, 3), 120, np.uint8) for name in ('torso', 'front', 'skin', 'hair', 'shoe')}
     look.update({limb[:2]: look['torso'] for limb in LIMBS})
 
     def make(name, look):
@@ -128,7 +125,7 @@ def test_joints_are_where_they_are_drawn(tmp_path, monkeypatch):
     x, y = np.meshgrid(np.arange(1, 321), np.arange(1, 241))  # of pixel centres, 1-based
     normals, offsets = [], []
     for start, end, *radii in LIMBS:
-        after, *_ = make(end, {**look, (start, end): np.full((*synthetic.PATCH, 3), 250, np.uint8)})
+        after, *_ = make(end, {**look, (start, end): np.full((*PATCH, 3), 250, np.uint8)})
         for number, change in enumerate(np.abs(after - before)):
             change[change < 15] = 0  # what JPEG makes of it elsewhere
             a, b = joints[number, [JOINTS.index(start), JOINTS.index(end)]]
@@ -147,9 +144,9 @@ def test_joints_are_where_they_are_drawn(tmp_path, monkeypatch):
 
 
 def test_left_and_right_look_different():
-    """Along the limbs the right side is darker, wherever that side is in the picture."""
+    """Along the limbs the right side is darker, wherever that side is in the image."""
     darker = []
-    for picture, person in pictures(1, 40, **CLEAN):
+    for image, person in draw_images(1, 40, **CLEAN):
         sides = []
         for side in (LIMBS[:4], LIMBS[4:]):
             places = [
@@ -158,14 +155,14 @@ def test_left_and_right_look_different():
                 for t in (0.3, 0.4, 0.5, 0.6, 0.7)
             ]
             columns, rows = np.rint(places).astype(int).T
-            sides.append(picture[rows, columns].max(1).mean())
+            sides.append(image[rows, columns].max(1).mean())
         darker.append(sides[0] < sides[1] - 30)
     assert np.mean(darker) > 0.9
 
 
 def test_turned_backs_swap_the_sides_of_the_picture():
     def right_is_on_the_left(from_behind):
-        joints = np.array([person['joints'] for _, person in pictures(2, 40, from_behind=from_behind)])
+        joints = np.array([person['joints'] for _, person in draw_images(2, 40, from_behind=from_behind)])
         return np.mean(joints[:, JOINTS.index('rsho'), 0] < joints[:, JOINTS.index('lsho'), 0])
 
     assert right_is_on_the_left(0) > 0.85
@@ -174,47 +171,47 @@ def test_turned_backs_swap_the_sides_of_the_picture():
 
 def test_a_shirt_front_shows_who_faces_the_viewer():
     rng = np.random.default_rng(0)
-    look = {**synthetic.random_look(rng), 'front': np.full((*synthetic.PATCH, 3), (255, 0, 255), np.uint8)}
+    look = {**random_look(rng), 'front': np.full((*PATCH, 3), (255, 0, 255), np.uint8)}
 
     def shown(from_behind):
-        picture = np.zeros((240, 320, 3), np.uint8)
-        pose, head = synthetic.random_pose(rng, from_behind=from_behind)
+        image = np.zeros((240, 320, 3), np.uint8)
+        pose, head = random_pose(rng, from_behind=from_behind)
         points, stature = synthetic.place(rng, pose, (320, 240), truncated=0)
-        synthetic.draw_person(picture, points, head, look, stature)
-        return (picture == (255, 0, 255)).all(2).any()
+        draw_person(image, points, head, look, stature)
+        return (image == (255, 0, 255)).all(2).any()
 
     assert np.mean([shown(from_behind=0) for _ in range(30)]) > 0.85
     assert np.mean([shown(from_behind=1) for _ in range(30)]) < 0.15
 
 
 def test_hidden_joints_stay_annotated():
-    free, hidden = pictures(3, 10, occluded=0), pictures(3, 10, occluded=1)
-    for (picture, person), (other_picture, other_person) in zip(free, hidden):
-        assert (picture != other_picture).any()
+    free, hidden = draw_images(3, 10, occluded=0), draw_images(3, 10, occluded=1)
+    for (image, person), (other_image, other_person) in zip(free, hidden):
+        assert (image != other_image).any()
         np.testing.assert_array_equal(person['joints'], other_person['joints'])
         np.testing.assert_array_equal(person['visible'], other_person['visible'])
 
 
 def test_companions_are_not_annotated():
-    alone, together = pictures(4, 5, companions=0), pictures(4, 5, companions=1)
-    for (picture, person), (other_picture, other_person) in zip(alone, together):
-        assert (picture != other_picture).any()
+    alone, together = draw_images(4, 5, companions=0), draw_images(4, 5, companions=1)
+    for (image, person), (other_image, other_person) in zip(alone, together):
+        assert (image != other_image).any()
         np.testing.assert_array_equal(person['joints'], other_person['joints'])
 
 
 @pytest.mark.parametrize('size', [(64, 64), (320, 240), (90, 400)])
 def test_joints_outside_are_not_visible_and_the_head_is_inside(size):
-    persons = [person for _, person in pictures(6, 30, size, truncated=1)]
+    persons = [person for _, person in draw_images(6, 30, size, truncated=1)]
     joints, visible = (np.array([person[name] for person in persons]) for name in ('joints', 'visible'))
     inside = ((joints >= 0) & (joints <= np.array(size) - 1)).all(2)
     np.testing.assert_array_equal(visible, inside)
     assert (~visible).any()
     assert visible[:, JOINTS.index('head')].all() and visible[:, JOINTS.index('neck')].all()
-    assert np.concatenate([person['visible'] for _, person in pictures(6, 30, size, truncated=0)]).all()
+    assert np.concatenate([person['visible'] for _, person in draw_images(6, 30, size, truncated=0)]).all()
 
 
 def test_scale_and_head_size_are_those_of_mpii():
-    persons = [person for _, person in pictures(7, 60, **CLEAN)]
+    persons = [person for _, person in draw_images(7, 60, **CLEAN)]
     joints = {
         name: np.array([person['joints'][index] for person in persons]) for index, name in enumerate(JOINTS)
     }
@@ -243,21 +240,21 @@ def test_same_whatever_the_number_of_workers(tmp_path):
     np.testing.assert_array_equal(one['pos_gt_src'], two['pos_gt_src'])
 
 
-def test_pictures_depend_on_seed_and_number_only(tmp_path):
+def test_images_depend_on_seed_and_number_only(tmp_path):
     make_synthetic(tmp_path / 'few', **SMALL)
     make_synthetic(tmp_path / 'more', **{**SMALL, 'num_train': 5})
     make_synthetic(tmp_path / 'other', **SMALL, seed=1)
     few, more, other = (contents(tmp_path / name) for name in ('few', 'more', 'other'))
     names = [name for name in few if name.startswith('images')]
     assert all(few[name] == more[name] and few[name] != other[name] for name in names)
-    assert len({few[name] for name in names}) == len(names) == 5  # no picture is in both splits
+    assert len({few[name] for name in names}) == len(names) == 5  # no image is in both splits
     assert annotations(tmp_path / 'few', 'train') == annotations(tmp_path / 'more', 'train')[:3]
     assert annotations(tmp_path / 'few', 'val') == annotations(tmp_path / 'more', 'val')
 
 
 def test_complete_set_is_reused(tmp_path, monkeypatch):
     make_synthetic(tmp_path, **SMALL)
-    monkeypatch.setattr(synthetic, 'draw_picture', lambda *args, **kwargs: pytest.fail('drawn again'))
+    monkeypatch.setattr(synthetic, 'draw_image', lambda *args, **kwargs: pytest.fail('drawn again'))
     assert make_synthetic(tmp_path, **SMALL) is False
     assert make_synthetic(str(tmp_path), **{**SMALL, 'num_workers': 2}) is False
 
@@ -274,7 +271,7 @@ def test_other_settings_are_refused_and_force_replaces_them(tmp_path):
     fresh = contents(tmp_path / 'fresh')
     after = {name: data for name, data in contents(tmp_path).items() if not name.startswith('fresh')}
     assert after.pop('images/mine.jpg') == b'mine'
-    assert after == fresh  # so the pictures that only the former set had are gone
+    assert after == fresh  # so the images that only the former set had are gone
 
 
 def test_foreign_files_are_refused(tmp_path):
@@ -306,9 +303,9 @@ def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch, existed):
         if len(drawn) == 2:
             raise KeyboardInterrupt
         drawn.append(1)
-        return draw_picture(*args, **kwargs)
+        return draw_image(*args, **kwargs)
 
-    monkeypatch.setattr(synthetic, 'draw_picture', interrupt)
+    monkeypatch.setattr(synthetic, 'draw_image', interrupt)
     with pytest.raises(KeyboardInterrupt):
         make_synthetic(folder, **SMALL)
     assert len(drawn) == 2 and folder.exists() == existed and not list(tmp_path.rglob('*.jpg'))
@@ -335,7 +332,7 @@ def test_run_stopped_while_moving_is_not_taken_for_complete(tmp_path, monkeypatc
     moved = []
 
     def replace(source, target):
-        if len(moved) == 4:
+        if len(moved) == 7:  # three of them annotations that are written
             raise OSError(28, 'No space left on device')
         moved.append(os.rename(source, target))
 
@@ -343,7 +340,7 @@ def test_run_stopped_while_moving_is_not_taken_for_complete(tmp_path, monkeypatc
         patch.setattr(synthetic.os, 'replace', replace)
         with pytest.raises(InputError, match='No space left'):
             make_synthetic(tmp_path, **SMALL, force=True)
-    with pytest.raises(InputError, match='no complete synthetic set'):
+    with pytest.raises(InputError, match='no complete synthetic dataset'):
         make_synthetic(tmp_path, **SMALL)
     assert make_synthetic(tmp_path, **SMALL, force=True)
     assert make_synthetic(tmp_path, **SMALL) is False
@@ -354,12 +351,10 @@ def test_run_stopped_while_moving_is_not_taken_for_complete(tmp_path, monkeypatc
     [
         (dict(num_train=-1), 'num_train is -1'),
         (dict(num_val=0), 'num_val is 0'),
-        (dict(num_val=2.5), 'num_val is 2.5'),
         (dict(seed=-1), 'seed is -1'),
         (dict(num_workers=0), 'num_workers is 0'),
-        (dict(picture_size=(63, 80)), 'width in picture_size is 63'),
-        (dict(picture_size=(96, 20)), 'height in picture_size is 20'),
-        (dict(picture_size=96), 'picture_size is 96'),
+        (dict(image_size=(63, 80)), 'width in image_size is 63'),
+        (dict(image_size=(96, 20)), 'height in image_size is 20'),
         (dict(occluded=1.5), 'occluded is 1.5'),
         (dict(truncated=float('nan')), 'truncated is nan'),
     ],
@@ -386,9 +381,7 @@ def test_command_line(tmp_path, monkeypatch, capsys):
         return capsys.readouterr()
 
     shown = call('--workers', '1')
-    assert (
-        '2 training and 1 validation pictures made' in shown.out and '3/3' in shown.err and 'ETA' in shown.err
-    )
+    assert '2 training and 1 validation images made' in shown.out and '3/3 images' in shown.err
     assert 'there already' in call().out
     with pytest.raises(SystemExit) as stopped:
         call('--seed', '4')
