@@ -146,11 +146,11 @@ def main():
             f'{median(batch[part] for batch in batches[name]):.0f} {part}' for part in batches[name][0]
         )
         summary.append((name, f'{1e3 / total:.0f}', f'{stock / total:.1f}', parts))
+    dataset = osp.basename(osp.normpath(args.data_root))
     write_tables(
         args.out,
-        f'{device_name("cpu")}, one thread; {len(pipelines["ours, crops"].dataset)} persons of '
-        f'{osp.basename(osp.normpath(args.data_root))}, medians of {args.rounds} rounds of {args.persons} '
-        'samples, CPU time',
+        f'{device_name("cpu")}, one thread, CPU time;\n{len(pipelines["ours, crops"].dataset)} persons '
+        f'of {dataset}, medians of {args.rounds} rounds of {args.persons} samples',
         summary,
         lines,
     )
