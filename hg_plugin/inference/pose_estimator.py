@@ -21,8 +21,8 @@ from mmpose.models import TopdownPoseEstimator
 from torch import Tensor
 
 from hg_plugin.models import StackedHourglass, average_flipped, reparameterize
-from hg_plugin.training.config_check import building, read_config
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
+from hg_plugin.utils.config import building, read_config
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import PictureError, as_bgr, read_picture
 
@@ -230,13 +230,7 @@ class PoseEstimator:
         content = read_checkpoint(checkpoint)
         state = weights_of(content, checkpoint)
         check_weights(self.model, state, checkpoint)
-        self.model.load_state_dict(
-            {
-                name.removeprefix('module.'): value
-                for name, value in state.items()
-                if isinstance(value, Tensor)
-            }
-        )
+        self.model.load_state_dict(state)
         meta = content.get('meta')
         described = meta.get('dataset_meta') if isinstance(meta, dict) else None
         return described if isinstance(described, dict) and 'num_keypoints' in described else None
