@@ -1,8 +1,8 @@
-"""Installs the plugin into an environment that already holds MMPose, and changes nothing there.
+"""Install the plugin into an environment that already holds MMPose, and change nothing there.
 
-That is why NumPy is all it requires. pip walks through the requirements of a requirement that is already met, so that
-naming mmengine or mmpose here would install opencv-python beside a headless OpenCV, torchvision, and chumpy, which does
-not build.
+That is why NumPy is the only requirement. pip also checks what an installed requirement requires:
+naming mmengine or mmpose here would install opencv-python beside a headless OpenCV, torchvision, and chumpy,
+which does not build.
 """
 
 import re
@@ -22,7 +22,7 @@ setup(
     python_requires='>=3.10',
     install_requires=['numpy'],
     packages=find_packages(include=['hg_plugin', 'hg_plugin.*']),
-    # .mim holds links to configs/ and tools/, and a wheel the files: hg_plugin::hg_2stack_mpii.py is found in both
+    # .mim holds links to configs/ and tools/ here, and the files in a wheel: hg_plugin::NAME is found in both
     package_data={
         'hg_plugin': [
             'prepare/mpii_val.txt',
@@ -33,5 +33,6 @@ setup(
             '.mim/tools/*.sh',
         ]
     },
+    entry_points=dict(console_scripts=['hg_plugin = hg_plugin.__main__:main']),
     zip_safe=False,
 )

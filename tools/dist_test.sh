@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of test.py]; several nodes: NNODES, NODE_RANK, MASTER_ADDR, PORT, as MMPose's.
+# tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of test.py]
+# Several nodes: set NNODES, NODE_RANK, MASTER_ADDR and PORT, as for MMPose's script.
 set -euo pipefail
 if [ $# -lt 3 ]; then
     echo "usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [options of tools/test.py]" >&2

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# tools/dist_train.sh CONFIG GPUS [options of train.py]; several nodes: NNODES, NODE_RANK, MASTER_ADDR, PORT, as MMPose's.
+# tools/dist_train.sh CONFIG GPUS [options of train.py]
+# Several nodes: set NNODES, NODE_RANK, MASTER_ADDR and PORT, as for MMPose's script.
 set -euo pipefail
 if [ $# -lt 2 ]; then
     echo "usage: tools/dist_train.sh CONFIG GPUS [options of tools/train.py]" >&2

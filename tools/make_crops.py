@@ -9,7 +9,7 @@ import argparse
 import os
 
 from hg_plugin.prepare.crops import make_crops
-from hg_plugin.training.config_check import read_config
+from hg_plugin.utils.config import read_config
 from hg_plugin.utils.errors import command
 
 
@@ -37,10 +37,7 @@ def main():
         help='processes (default: one a CPU core, here %(default)s)',
     )
     args = parser.parse_args()
-    cfg = read_config(args.config)
-    if args.data_root:
-        for loader in ('train_dataloader', 'val_dataloader'):
-            cfg[loader].dataset.data_root = args.data_root
+    cfg = read_config(args.config, data_root=args.data_root)
     make_crops(cfg, args.out, lossless=args.lossless, quality=args.quality, num_workers=args.workers)
 
 

@@ -1,5 +1,6 @@
 """What a user calls from Python."""
 
-from hg_plugin.inference.pose_estimator import PoseEstimator, Poses, PosesWithHeatmaps
+from hg_plugin.inference.pose_estimator import PoseEstimator
+from hg_plugin.training.runner import test, train
 
-__all__ = ['PoseEstimator', 'Poses', 'PosesWithHeatmaps']
+__all__ = ['PoseEstimator', 'test', 'train']

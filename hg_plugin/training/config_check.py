@@ -1,99 +1,125 @@
-"""Saying what is wrong with a config."""
+"""Check a config for plausible mistakes before anything is built from it."""
 
+import difflib
+from collections.abc import Iterator
+from itertools import chain
+
+from mmengine import registry
 from mmengine.config import Config
-from mmpose.registry import OPTIMIZERS
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
+from mmpose.registry import KEYPOINT_CODECS
 
+from hg_plugin.compat.torch import torch_before
 from hg_plugin.evaluation import METRIC_NAMES
-from hg_plugin.utils.config import CONFIG_ERRORS, building, config_mistake, read_config  # noqa: F401
+from hg_plugin.utils.config import DATASET, LOADER, parts_of
 from hg_plugin.utils.errors import InputError
 
-
-def check_kinds(cfg: Config) -> None:
-    """Raises an :class:`InputError` where a number, a word or a list stands for the settings of something to build."""
-    loaders = [f'{phase}_dataloader' for phase in ('train', 'val', 'test')]
-    for place in (
-        'model',
-        'model.backbone',
-        'model.head',
-        'model.head.decoder',
-        'model.data_preprocessor',
-        'optim_wrapper',
-        'optim_wrapper.optimizer',
-        'train_cfg',
-        *loaders,
-        *(f'{loader}.{part}' for loader in loaders for part in ('dataset', 'sampler')),
-        'default_hooks',
-        'default_hooks.checkpoint',
-    ):
-        part = cfg
-        for key in place.split('.'):
-            part = part.get(key)
-            if part is None:
-                break
-        if not isinstance(part, (dict, type(None))) or (part is None and place == 'model'):
-            raise InputError(f'{place} is {part!r}; give dict(...), as the configs in configs/ do.')
-    for loader in loaders:
-        pipeline = ((cfg.get(loader) or {}).get('dataset') or {}).get('pipeline', [])
-        if not isinstance(pipeline, (list, tuple)) or not all(
-            isinstance(transform, dict) for transform in pipeline
-        ):
-            raise InputError(
-                f'{loader}.dataset.pipeline is {pipeline!r}; give a list of dict(...), as the configs in configs/ do.'
-            )
+# patterns for parts_of
+TRANSFORM = DATASET + r'\.pipeline\.\d+'
+CODEC = r'model\.(data_preprocessor\.encoder|head\.decoder)'
+METRIC = r'_evaluator(\.\d+)?'
+REGISTRIES = {
+    r'model(\.(data_preprocessor|backbone|neck|head|head\.loss(\.\d+)?))?': registry.MODELS,
+    CODEC: KEYPOINT_CODECS,
+    LOADER + DATASET: registry.DATASETS,
+    LOADER + TRANSFORM: registry.TRANSFORMS,
+    r'optim_wrapper': registry.OPTIM_WRAPPERS,
+    r'optim_wrapper\.optimizer': registry.OPTIMIZERS,
+    r'param_scheduler(\.\d+)?': registry.PARAM_SCHEDULERS,
+    r'default_hooks\.\w+|custom_hooks\.\d+': registry.HOOKS,
+    r'(val|test)' + METRIC: registry.METRICS,
+}
 
 
-def check_sizes(cfg: Config) -> None:
-    """Raises an :class:`InputError` where pictures are cropped or targets drawn for another input size than the head decodes."""
-    decoder = (cfg.model.get('head') or {}).get('decoder') or {}
-    places = {'model.data_preprocessor.encoder': (cfg.model.get('data_preprocessor') or {}).get('encoder')}
-    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        for index, transform in enumerate((cfg.get(loader) or {}).get('dataset', {}).get('pipeline', [])):
-            places[f'{loader}.dataset.pipeline.{index} ({transform.type})'] = transform.get(
-                'encoder', transform
-            )
-    for place, codec in places.items():
-        if not isinstance(codec, dict):
-            continue
-        for key in ('input_size', 'heatmap_size'):
-            if key in codec and key in decoder and tuple(codec[key]) != tuple(decoder[key]):
-                raise InputError(
-                    f'{place} has {key} {tuple(codec[key])}, but model.head.decoder {tuple(decoder[key])}; give all the same codec.'
-                )
+def check_config(cfg: Config) -> None:
+    """Check a config with all options merged, before anything is built from it.
 
-
-def check_training(cfg: Config) -> None:
-    """Raises an :class:`InputError` for what MMEngine says nothing of, or nothing clear, or only after the first validation.
-
-    That are no epochs, a number of epochs between checkpoints that is none, optimisers that it does not know, validation persons without
-    head boxes, and best checkpoints by a figure that MPIIPCKh does not give, such as MMPose's 'PCK'.
+    Raises:
+        InputError: A class is not registered; sizes, codecs, keypoints or stages disagree; nothing draws the
+            targets; MPIIPCKh has no head boxes; ``save_best`` names a metric that does not exist; there is no
+            epoch; or the installed torch cannot combine two options.
     """
-    for key in ('max_epochs', 'max_iters', *(['val_interval'] if cfg.get('val_dataloader') else [])):
-        value = (cfg.get('train_cfg') or {}).get(key)
-        if isinstance(value, (int, float)) and value < 1:
-            raise InputError(
-                f'train_cfg.{key} is {value}; give at least 1'
-                + (', or --no-validate.' if key == 'val_interval' else '.')
-            )
-    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    for key in ('interval', 'max_keep_ckpts'):
-        if key in checkpoint and not isinstance(checkpoint[key], int):
-            raise InputError(f'default_hooks.checkpoint.{key} is {checkpoint[key]!r}; give a whole number.')
-    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
-    if isinstance(optimizer.get('type'), str) and OPTIMIZERS.get(optimizer['type']) is None:
-        raise InputError(
-            f"optim_wrapper.optimizer.type is '{optimizer['type']}', which no optimiser is called; give one of torch's, such as 'Adam'."
-        )
-    metric = cfg.get('val_evaluator')
-    if not isinstance(metric, dict) or metric.get('type') != 'MPIIPCKh':
-        return
-    dataset = (cfg.get('val_dataloader') or {}).get('dataset') or {}
-    if dataset.get('type') in ('MPIIPoseDataset', 'MpiiDataset') and not dataset.get('headbox_file'):
-        raise InputError(
-            "val_dataloader.dataset has no headbox_file, without which MPIIPCKh knows no head size; set it to the set's mpii_gt_*.mat."
-        )
-    best = checkpoint.get('save_best')
-    for figure in [best] if isinstance(best, str) else best or []:
-        if figure not in (*METRIC_NAMES, 'auto') and not metric.get('prefix'):
-            raise InputError(
-                f"default_hooks.checkpoint.save_best is '{figure}', which MPIIPCKh does not measure; give one of {', '.join(METRIC_NAMES)}."
-            )
+    for problem in chain(_unknown_names(cfg), _disagreements(cfg), _others(cfg)):
+        raise InputError(problem)
+
+
+def _find(cfg: Config, root: registry.Registry, name) -> tuple[type | None, list[str]]:
+    """The class of a name in the config's scope, and all names there."""
+    with root.switch_scope_and_registry(cfg.get('default_scope') or 'mmengine') as known:
+        found = known.get(name) if isinstance(name, str) else name
+        return found, [*known.module_dict, *(known.parent.module_dict if known.parent else ())]
+
+
+def _unknown_names(cfg: Config) -> Iterator[str]:
+    for pattern, root in REGISTRIES.items():
+        for place, part in parts_of(cfg, pattern).items():
+            name = part.get('type')
+            if isinstance(name, str) and '.' not in name:  # with a dot: the path of a class, or another scope
+                found, names = _find(cfg, root, name)
+                if found is None:
+                    near = difflib.get_close_matches(name, names, n=1)
+                    advice = f"did you mean '{near[0]}'?" if near else 'do custom_imports name its module?'
+                    yield f"{place}.type is '{name}', which is not registered; {advice}"
+
+
+def _disagreements(cfg: Config) -> Iterator[str]:
+    for place, value, other, wanted in _pairs(cfg):
+        value, wanted = (tuple(v) if isinstance(v, list) else v for v in (value, wanted))
+        if value != wanted and None not in (value, wanted):
+            yield f'{place} is {value}, but {other} {wanted}; make them agree.'
+
+
+def _pairs(cfg: Config) -> Iterator[tuple]:
+    """Settings that must be equal: a place, its value, another place with a verb, and its value."""
+    parts = parts_of(cfg, r'model\..*')
+    backbone, head, decoder = (parts.get(f'model.{key}', {}) for key in ('backbone', 'head', 'head.decoder'))
+    channels = head.get('out_channels')
+    if backbone.get('type') in ('StackedHourglass', 'HourglassNet'):
+        stacks = backbone.get('num_stacks', 2)
+        yield 'model.backbone.num_stacks', stacks, 'model.head.num_stages is', head.get('num_stages')
+    if backbone.get('type') == 'StackedHourglass' and not head.get('in_channels'):
+        keypoints = backbone.get('num_keypoints', 16)
+        yield 'model.backbone.num_keypoints', keypoints, 'model.head.out_channels is', channels
+    for place, dataset in parts_of(cfg, LOADER + DATASET).items():
+        kind, _ = _find(cfg, registry.DATASETS, dataset.get('type'))
+        metainfo = dataset.get('metainfo') or getattr(kind, 'METAINFO', None)
+        if metainfo and 'KeypointConverter' not in _types(dataset, r'pipeline\.\d+'):
+            number = parse_pose_metainfo(dict(metainfo))['num_keypoints']
+            number *= 3 if decoder.get('heatmap_type') == 'combined' else 1  # heatmaps of offsets, too
+            yield f'The number of heatmaps for {place}', number, 'model.head.out_channels is', channels
+    transforms = parts_of(cfg, LOADER + TRANSFORM)
+    codecs = parts_of(cfg, rf'{CODEC}|{LOADER}{TRANSFORM}\.encoder')
+    for place, part in {**transforms, **codecs}.items():
+        for key in ('type', 'input_size', 'heatmap_size') if place in codecs else ('input_size',):
+            yield f'{place}.{key}', part.get(key), f'model.head.decoder.{key} is', decoder.get(key)
+        if part.get('type') in ('TopdownAffine', 'TopdownCrop'):
+            needed = dict(MSRAHeatmap=False, UDPHeatmap=True).get(decoder.get('type'))
+            yield f'{place}.use_udp', bool(part.get('use_udp')), "model.head.decoder's codec needs", needed
+
+
+def _types(cfg: Config | dict, pattern: str) -> list:
+    return [part.get('type') for part in parts_of(cfg, pattern).values()]
+
+
+def _others(cfg: Config) -> Iterator[str]:
+    for phase in ('val', 'test'):
+        for place, dataset in parts_of(cfg, f'{phase}_dataloader{DATASET}').items():
+            mpii = dataset.get('type') in ('MPIIPoseDataset', 'MpiiDataset')
+            if mpii and not dataset.get('headbox_file') and 'MPIIPCKh' in _types(cfg, phase + METRIC):
+                yield f'{place} has no headbox_file, which MPIIPCKh needs; set it to its mpii_gt_*.mat.'
+    best = (cfg.get('default_hooks') or {}).get('checkpoint', {}).get('save_best') or ()
+    names = {name.rpartition('/')[2] for name in ([best] if isinstance(best, str) else best)}
+    if names - {*METRIC_NAMES, 'auto'} and set(_types(cfg, 'val' + METRIC)) == {'MPIIPCKh'}:
+        place = 'default_hooks.checkpoint.save_best'
+        yield f'{place} is {best!r}, but MPIIPCKh computes {", ".join(METRIC_NAMES)}; give one of them.'
+    draws = parts_of(cfg, r'model\.data_preprocessor\.encoder')
+    draws = draws and 'HeatmapDataPreprocessor' in _types(cfg, r'model\.data_preprocessor')
+    if not draws and 'PackKeypoints' in _types(cfg, 'train_dataloader' + TRANSFORM):
+        yield "PackKeypoints needs model.data_preprocessor=dict(type='HeatmapDataPreprocessor', encoder=...)."
+    for key in ('max_epochs', 'val_interval') if cfg.get('val_dataloader') else ('max_epochs',):
+        if (cfg.get('train_cfg') or {}).get(key) == 0:
+            yield f'train_cfg.{key} is 0; give at least 1.'
+    # torch 2.7 and older count every batch twice in the running statistics; 2.8 was not tried
+    with_cp = [part.get('with_cp') for part in parts_of(cfg, r'model\.backbone').values()]
+    if cfg.get('compile') and any(with_cp) and torch_before('2.9'):
+        yield 'compile and model.backbone.with_cp need torch 2.9 to work together; leave one of them out.'

@@ -1,13 +1,15 @@
-"""Weights from a file into a model, all of them or none."""
+"""Read the weights of a checkpoint, and check that they fit a model."""
 
+import os
 import os.path as osp
 import pickle
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hg_plugin.compat.torch import load_weights_only
 
@@ -15,106 +17,94 @@ from .errors import InputError
 
 
 def read_checkpoint(path: str, trust: bool = False) -> dict:
-    """A checkpoint's content, on the CPU.
+    """Read a checkpoint to the CPU.
 
     Args:
         path: A file that ``torch.save`` wrote.
-        trust: Also run the code that a pickle may bring. Defaults to False: only tensors, containers and MMEngine's logs are read.
+        trust: Also run code that the file may contain. Defaults to False: read only tensors, containers and
+            MMEngine's logs.
 
     Raises:
-        InputError: for a file that is missing, cut off, no checkpoint, or that wants to run code.
+        InputError: The file is missing, damaged or no checkpoint, or contains code.
     """
-    if not osp.isfile(path):
-        raise InputError(
-            f'The checkpoint {path} {"is a folder" if osp.isdir(path) else "does not exist"}; give the path of a .pth file.'
+    if osp.isdir(path) or not os.access(path, os.R_OK):
+        problem = (
+            'cannot be read' if osp.isfile(path) else 'is a folder' if osp.isdir(path) else 'does not exist'
         )
-    try:
-        open(path, 'rb').close()
-    except OSError as error:
-        raise InputError(f'The checkpoint {path} cannot be read: {error.strerror}.') from error
-    broken = f'{path} is no checkpoint or was cut off; get it again.'
-    torchscript = (
-        f'{path} is a TorchScript program, and no checkpoint; give the weights that it was made from.'
-    )
-    # what torch says runs to several sentences, which advise to do other things than a user of the tools can
+        raise InputError(f'The checkpoint {path} {problem}; give the path of a .pth file.')
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            content = (
-                torch.load(path, map_location='cpu', weights_only=False) if trust else load_weights_only(path)
-            )
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f'{path} was saved together with code that this Python does not have ({error}); '
-            'save its state_dict alone where that code is.'
-        ) from error
-    except pickle.UnpicklingError as error:
-        forbidden = re.search(r'(?:GLOBAL|Unsupported class) (\S+)', str(error))
-        if not forbidden and not zipfile.is_zipfile(path):
-            raise InputError(broken) from error
-        raise InputError(
-            f'The checkpoint {path} holds more than weights{f", such as {forbidden[1]}," if forbidden else ""} and could '
-            'run code when it is loaded; if you trust where it came from, tools/convert_checkpoint.py --trust reads it.'
-        ) from error
-    except (
-        Exception
-    ) as error:  # torch raises anything on a broken file: an OSError, an EOFError, a KeyError ...
-        if 'TorchScript' in str(error):
-            raise InputError(torchscript) from error
-        raise InputError(broken) from error
-    if isinstance(content, torch.jit.ScriptModule):
-        raise InputError(torchscript)
+            content = torch.load(path, 'cpu', weights_only=False) if trust else load_weights_only(path)
+        if isinstance(content, torch.jit.ScriptModule):
+            raise ValueError('a TorchScript program')
+    except Exception as error:  # torch raises anything for a damaged file: OSError, EOFError, KeyError, ...
+        raise InputError(f'The checkpoint {path} {_explain(error, path)}.') from error
     if not isinstance(content, dict):
-        raise InputError(
-            f'{path} is no checkpoint: it holds a {type(content).__name__} instead of named weights; give another file.'
-        )
+        raise InputError(f'{path} is no checkpoint: it holds a {type(content).__name__}; give another file.')
     return content
 
 
-def weights_of(content: dict, path: str) -> dict:
-    """The state dict in a checkpoint, or that it is.
+def _explain(error: Exception, path: str) -> str:
+    """What an error of ``torch.load`` means; its own message is long, and may advise to run the code."""
+    if isinstance(error, (ImportError, AttributeError)):
+        return f'needs code that this Python does not have ({error}); save its state_dict alone where it is'
+    if 'TorchScript' in str(error):
+        return 'is a TorchScript program; give the weights that it was made from'
+    if isinstance(error, pickle.UnpicklingError):
+        forbidden = re.search(r'(?:GLOBAL|Unsupported class) (\S+)', str(error))
+        if forbidden or zipfile.is_zipfile(path):
+            held = f'more than weights, such as {forbidden[1]},' if forbidden else 'more than weights'
+            advice = 'if you trust its source, read it with trust=True of convert_checkpoint'
+            return f'holds {held} and could run code when it is loaded; {advice}'
+    return 'is no checkpoint or was cut off; get it again'
+
+
+def weights_of(content: dict, path: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint or bare state dict, by names without the prefix of a distributed model.
 
     Raises:
-        InputError: where there is none.
+        InputError: There are none.
     """
     state = content.get('state_dict', content)
-    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise InputError(f'{path} is no checkpoint: it holds no weights by name; give another file.')
-    return state
-
-
-def check_weights(model: nn.Module, state_dict: dict, path: str) -> None:
-    """Raises an :class:`InputError` that names the first tensors where ``state_dict`` does not fit ``model`` exactly.
-
-    Weights that are not finite, as a training leaves them that diverged, fit no model, nor do quantized or sparse ones.
-    """
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {
-        name[len('module.') :] if name.startswith('module.') else name: tuple(tensor.shape)
-        for name, tensor in state_dict.items()
-        if isinstance(tensor, torch.Tensor)
+    weights = {
+        str(name).removeprefix('module.'): tensor
+        for name, tensor in (state.items() if isinstance(state, dict) else ())
+        if isinstance(tensor, Tensor)
     }
-    problems = name_some('is missing', [name for name in expected if name not in found])
-    problems += name_some('is left over', [name for name in found if name not in expected])
-    problems += name_some(
-        'has another shape',
-        [
-            f'{name} {found[name]} for {expected[name]}'
-            for name in expected
-            if name in found and found[name] != expected[name]
-        ],
-    )
-    tensors = {name: tensor for name, tensor in state_dict.items() if isinstance(tensor, torch.Tensor)}
+    if not weights:
+        raise InputError(f'{path} is no checkpoint: it holds no weights by name; give another file.')
+    return weights
+
+
+def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str, partly: bool = False) -> None:
+    """Check that weights fit a model exactly, and are finite, unlike those of a diverged training.
+
+    Args:
+        model: The model, which may be in a distributed wrapper.
+        weights: What :func:`weights_of` returns.
+        path: The checkpoint, for messages.
+        partly: Check only that any weight fits. Defaults to False.
+
+    Raises:
+        InputError: They do not fit. The message names the first tensors.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights_of(model.state_dict(), path).items()}
+    if partly:
+        if not any(tensor.shape == shapes.get(name) for name, tensor in weights.items()):
+            raise InputError(f"No weight in {path} (load_from) fits the config's model; give another one.")
+        return
     odd = [
         name
-        for name, tensor in tensors.items()
+        for name, tensor in weights.items()
         if tensor.is_quantized or tensor.is_meta or tensor.layout != torch.strided
     ]
-    problems += name_some('is quantized, sparse or without values', odd)
-    problems += name_some(
-        'is not finite',
-        [name for name, tensor in tensors.items() if name not in odd and not tensor.isfinite().all()],
-    )
+    infinite = [name for name, tensor in weights.items() if name not in odd and not tensor.isfinite().all()]
+    problems = [
+        *misfits(weights, shapes),
+        *name_some('is quantized, sparse or without values', odd),
+        *name_some('is not finite', infinite),
+    ]
     if problems:
         raise InputError(
             f"The checkpoint {path} does not fit the config's model: {'; '.join(problems)}; "
@@ -122,7 +112,25 @@ def check_weights(model: nn.Module, state_dict: dict, path: str) -> None:
         )
 
 
+def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, tuple], optional=frozenset()) -> list[str]:
+    """How weights differ from expected shapes, in words; those in ``optional`` may be absent."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    return [
+        *name_some('is missing', [name for name in expected if name not in shapes and name not in optional]),
+        *name_some('is left over', [name for name in shapes if name not in expected]),
+        *name_some(
+            'has another shape',
+            [
+                f'{name} {shapes[name]} for {shape}'
+                for name, shape in expected.items()
+                if shapes.get(name, shape) != shape
+            ],
+        ),
+    ]
+
+
 def name_some(what: str, names: list[str], most: int = 3) -> list[str]:
+    """``['a, b, c and 2 more are missing']`` for five names and 'is missing'; [] for none."""
     if not names:
         return []
     more = f' and {len(names) - most} more' if len(names) > most else ''

@@ -1,55 +1,94 @@
-"""Read a config file and report mistakes in it."""
+"""Read configs, and report mistakes in them in one sentence."""
 
 import contextlib
+import copy
 import os.path as osp
+import re
 import traceback
+from collections.abc import Iterator
+from os import PathLike
 
 from mmengine.config import Config
 
 from .errors import InputError
 
-# what MMEngine, MMPose and torch raise for settings that they do not know or like
+# what MMEngine, MMPose and torch raise for settings that they do not accept
 CONFIG_ERRORS = (KeyError, TypeError, AttributeError, AssertionError, ValueError)
+# patterns for parts_of: a loader, and below it a dataset, which may wrap another one or several
+LOADER = r'(train|val|test)_dataloader'
+DATASET = r'\.dataset(\.dataset|\.datasets\.\d+)*'
 
 
-def read_config(path: str) -> Config:
-    """MMEngine's config from a file.
+def read_config(
+    config: str | PathLike | Config, *, data_root: str | None = None, cfg_options: dict | None = None
+) -> Config:
+    """Read a config, and override settings in it.
+
+    Args:
+        config: Path of a config file, or a config, which is copied.
+        data_root: Folder of every dataset. Defaults to the config's.
+        cfg_options: Settings to override, such as ``{'train_cfg.max_epochs': 10}``.
 
     Raises:
-        InputError: for a file that is missing or wrong.
+        InputError: The file is missing or raises an error, an option does not fit, or there is no ``model``.
     """
-    if osp.isdir(path):
-        raise InputError(f'The config {path} is a folder; give a file in it.')
-    if not osp.isfile(path):
-        raise InputError(
-            f'The config file {path} does not exist; configs/ holds those that come with hg_plugin.'
-        )
-    try:
-        cfg = Config.fromfile(path)
-    except Exception as error:  # a config is the user's program, and may raise anything
-        raise InputError(
-            f'The config file {path} cannot be read: {type(error).__name__}: {error}; correct it.'
-        ) from error
+    if isinstance(config, Config):
+        cfg = copy.deepcopy(config)
+    elif not osp.isfile(config):
+        problem = 'is a folder' if osp.isdir(config) else 'does not exist'
+        raise InputError(f'The config file {config} {problem}; configs/ holds those of hg_plugin.')
+    else:
+        try:
+            cfg = Config.fromfile(config)
+        except Exception as error:  # a config is a program and may raise anything
+            raise InputError(
+                f'The config file {config} cannot be read: {type(error).__name__}: {error}; correct it.'
+            ) from error
+    with building(cfg, f'run with {cfg_options}'):
+        cfg.merge_from_dict(cfg_options or {})
     if not isinstance(cfg.get('model'), dict):
-        raise InputError(f'The config file {path} has no model = dict(...); configs/ holds complete ones.')
+        raise InputError(f'{cfg.filename or "The config"} has no model = dict(...); add it.')
+    for dataset in parts_of(cfg, LOADER + DATASET).values() if data_root else ():
+        if not {'dataset', 'datasets'} & dataset.keys():
+            dataset.data_root = data_root
     return cfg
 
 
+def parts_of(cfg: Config | dict, pattern: str) -> dict[str, dict]:
+    """The dicts in a config whose places, such as ``param_scheduler.0``, match a regular expression."""
+
+    def walk(place, value):
+        if hasattr(value, 'items'):
+            yield place, value
+        for key, item in value.items() if hasattr(value, 'items') else enumerate(value):
+            if isinstance(item, (dict, list, tuple)):
+                yield from walk(f'{place}.{key}'.lstrip('.'), item)
+
+    return {place: part for place, part in walk('', cfg) if re.fullmatch(pattern, place)}
+
+
 @contextlib.contextmanager
-def building(config: str, thing: str):
-    """Turn what is raised while building ``thing`` from the file ``config`` into an :class:`InputError`."""
+def building(config: str | Config, thing: str, late: bool = False) -> Iterator[None]:
+    """Turn an error from building ``thing`` into an :class:`InputError` that names the config.
+
+    Args:
+        config: The config or its path, for the message.
+        thing: What is built, for the message.
+        late: The block also does other work, as ``Runner.train`` does: let errors pass unless they come from
+            one of MMEngine's ``build_*`` functions. Defaults to False.
+    """
     try:
         yield
     except InputError:
         raise
-    except CONFIG_ERRORS as error:
-        raise config_mistake(config, thing, error) from error
-
-
-def config_mistake(config: str, thing: str, error: Exception) -> InputError:
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    reason = ' '.join(str(error).split()) or place.line  # MMEngine asserts without a word
-    return InputError(
-        f'{config} builds no {thing}: {type(error).__name__}: {reason} '
-        f'({osp.basename(place.filename)}, line {place.lineno}); correct it.'
-    )
+    except (*CONFIG_ERRORS, RuntimeError) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        builds = any(frame.name.startswith('build_') and 'mmengine' in frame.filename for frame in frames)
+        if not (builds if late else isinstance(error, CONFIG_ERRORS)):
+            raise
+        name = getattr(config, 'filename', config) or 'The config'
+        reason = str(error) or frames[-1].line  # MMEngine has asserts without a message
+        raise InputError(
+            f'{name} builds no {thing}: {type(error).__name__}: {reason} '
+            f'({osp.basename(frames[-1].filename)}, line {frames[-1].lineno}); correct it.'
+        ) from error

@@ -1,4 +1,4 @@
-"""How a user's mistake is reported: one sentence in an exception, and no traceback at a command line."""
+"""Report a user's mistake: one sentence in an exception, and no traceback at a command line."""
 
 import functools
 import os
@@ -11,9 +11,9 @@ class InputError(ValueError):
 
 
 def command(main):
-    """Decorates the ``main`` of a command line: an :class:`InputError` ends it with its sentence and exit code 1.
+    """Decorate the ``main`` of a command line: an :class:`InputError` ends it with its message and code 1.
 
-    Where torchrun has started several processes, one of them says it. Ctrl-C ends it with exit code 130.
+    Of several processes that torchrun has started, one prints the message. Ctrl-C ends it with code 130.
     """
 
     @functools.wraps(main)
@@ -21,14 +21,9 @@ def command(main):
         try:
             return main(*args, **kwargs)
         except InputError as error:
-            # from a data loader's worker it comes with the traceback over there, and the sentence last
-            sentence = (
-                str(error)
-                .strip()
-                .splitlines()[-1]
-                .removeprefix(f'{InputError.__module__}.{InputError.__name__}: ')
-            )
-            sys.exit(f'error: {sentence}' if _first_to_fail() else 1)
+            # a data loader's worker puts its traceback before the message
+            message = str(error).rpartition(f'{InputError.__module__}.{InputError.__name__}: ')[2]
+            sys.exit(f'error: {" ".join(message.split())}' if _first_to_fail() else 1)
         except KeyboardInterrupt:
             print('interrupted', file=sys.stderr)
             sys.exit(130)
@@ -41,7 +36,7 @@ def _first_to_fail() -> bool:
     if 'TORCHELASTIC_ERROR_FILE' not in os.environ:
         return True
     try:
-        # torchrun has a folder for all, in it one for each process, and in that a place for this file
+        # each process has a folder for this file; the folder above is common to all
         Path(os.environ['TORCHELASTIC_ERROR_FILE']).parent.with_name('said').touch(exist_ok=False)
     except FileExistsError:
         return False

@@ -1,26 +1,51 @@
-"""Files that are whole or not there."""
+"""Write files that are complete or absent."""
 
 import contextlib
+import io
 import os
+from collections.abc import Iterator
+from os import PathLike
 from pathlib import Path
 
 from .errors import InputError
 
 
+class _File(io.FileIO):
+    """A new file that reports its own write errors, so that no other OSError is taken for one."""
+
+    def __init__(self, partial: Path, path: Path):
+        with _writing(path):
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            super().__init__(partial, 'w')
+        self.path = path
+
+    def write(self, data) -> int:
+        with _writing(self.path):
+            return super().write(data)
+
+
 @contextlib.contextmanager
-def atomic_write(path):
-    """A binary file to write to, which takes the place of ``path`` when the ``with`` block ends without an error."""
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f'{path} cannot be written: {error.strerror or error}.') from error
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | PathLike) -> Iterator[io.BufferedWriter]:
+    """Open a binary file that replaces ``path`` when the ``with`` block ends without an error.
+
+    Raises:
+        InputError: The file cannot be written. Other errors of the block pass through.
+    """
     path = Path(path)
     partial = path.with_name(f'{path.name}.partial')
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, 'wb') as file:
+        with io.BufferedWriter(_File(partial, path)) as file:
             yield file
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f'{path} cannot be written: {error.strerror or error}.') from error
+        with _writing(path):
+            os.replace(partial, path)
     finally:
-        with contextlib.suppress(
-            OSError
-        ):  # there is none after success, nor in a folder that cannot be written to
+        with contextlib.suppress(OSError):  # it is gone after success
             partial.unlink()

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from hg_plugin.utils.checkpoint import read_checkpoint
+from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.errors import InputError
 
 
 @pytest.fixture
 def refusal(tmp_path, recwarn):
-    """The sentence with which a file of these bytes, or of what ``torch.save`` makes of other things, is refused."""
+    """The message that refuses a file of these bytes, or of what ``torch.save`` makes of other objects."""
 
     def refusal(content, **kwargs):
         path = tmp_path / 'file.pth'
@@ -24,7 +24,9 @@ def refusal(tmp_path, recwarn):
         with pytest.raises(InputError) as refused:
             read_checkpoint(str(path))
         sentence = str(refused.value)
-        assert sentence.count('. ') == 0 and '\n' not in sentence and len(sentence) < 400  # torch says half a page
+        assert (
+            sentence.count('. ') == 0 and '\n' not in sentence and len(sentence) < 400
+        )  # torch says half a page
         assert not recwarn.list
         return sentence
 
@@ -32,27 +34,45 @@ def refusal(tmp_path, recwarn):
 
 
 def test_what_training_writes_is_read(tmp_path):
-    torch.save(dict(state_dict=dict(a=torch.ones(2)), best=np.float64(3), meta=dict(names=np.arange(3))), tmp_path / 'file.pth')
+    torch.save(
+        dict(state_dict=dict(a=torch.ones(2)), best=np.float64(3), meta=dict(names=np.arange(3))),
+        tmp_path / 'file.pth',
+    )
     assert read_checkpoint(str(tmp_path / 'file.pth'))['best'] == 3
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-@pytest.mark.parametrize('content, name', [
-    (dict(args=argparse.Namespace()), 'argparse.Namespace'),
-    (dict(meta=os.system), 'posix.system'),
-    (torch.nn.Linear(2, 2), 'torch.nn.modules.linear.Linear'),
-])
+@pytest.mark.parametrize(
+    'content, name',
+    [
+        (dict(args=argparse.Namespace()), 'argparse.Namespace'),
+        (dict(meta=os.system), 'posix.system'),
+        (torch.nn.Linear(2, 2), 'torch.nn.modules.linear.Linear'),
+    ],
+)
 def test_what_could_run_code_is_named(refusal, content, name, zipped):
     sentence = refusal(content, _use_new_zipfile_serialization=zipped)
-    assert f'holds more than weights, such as {name}, and could run code' in sentence and '--trust' in sentence
+    assert (
+        f'holds more than weights, such as {name}, and could run code' in sentence
+        and 'trust=True' in sentence
+    )
 
 
 def test_broken_files_do_not_ask_for_trust(refusal, tmp_path):
     torch.save(dict(a=torch.ones(300)), tmp_path / 'whole.pth')
     torch.save(dict(a=torch.ones(300)), tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
     whole, old = ((tmp_path / name).read_bytes() for name in ('whole.pth', 'old.pth'))
-    for content in (b'', b'<html>404</html>', b'hello there', bytes(5000), whole[:200], whole[:len(whole) // 2], old[:20],
-                    old[:len(old) // 2], pickle.dumps(dict(a=1))):
+    for content in (
+        b'',
+        b'<html>404</html>',
+        b'hello there',
+        bytes(5000),
+        whole[:200],
+        whole[: len(whole) // 2],
+        old[:20],
+        old[: len(old) // 2],
+        pickle.dumps(dict(a=1)),
+    ):
         assert 'is no checkpoint or was cut off; get it again' in refusal(content), content[:20]
 
 
@@ -65,5 +85,52 @@ def test_torchscript_is_named(refusal, tmp_path):
 
 def test_trusted_code_that_is_not_here_is_named(tmp_path):
     (tmp_path / 'file.pth').write_bytes(b'\x80\x02cnowhere\nNothing\n.')
-    with pytest.raises(InputError, match=r"code that this Python does not have \(No module named 'nowhere'\)"):
+    with pytest.raises(
+        InputError, match=r"code that this Python does not have \(No module named 'nowhere'\)"
+    ):
         read_checkpoint(str(tmp_path / 'file.pth'), trust=True)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    for path, message in ((tmp_path / 'none.pth', 'does not exist'), (tmp_path, 'is a folder')):
+        with pytest.raises(
+            InputError, match=f'The checkpoint {path} {message}; give the path of a .pth file'
+        ):
+            read_checkpoint(str(path))
+
+
+def test_weights_go_without_the_prefix_of_a_distributed_model():
+    state = {'module.a': torch.ones(1), 'b': torch.zeros(2), 'epoch': 3}
+    assert weights_of(dict(state_dict=state), 'x.pth') == weights_of(state, 'x.pth')
+    assert list(weights_of(state, 'x.pth')) == ['a', 'b']
+    for content in ({}, dict(state_dict=[1]), dict(state_dict=dict(a=1)), dict(epoch=3)):
+        with pytest.raises(InputError, match='x.pth is no checkpoint: it holds no weights by name'):
+            weights_of(content, 'x.pth')
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(weight=None), 'fit the config.s model: weight is missing; use the config'),
+        (dict(other=torch.ones(1)), 'other is left over'),
+        (dict(bias=torch.ones(1)), r'bias \(1,\) for \(3,\) has another shape'),
+        (dict(bias=torch.full((3,), torch.nan)), 'bias is not finite'),
+        (dict(bias=torch.ones(3, device='meta')), 'bias is quantized, sparse or without values'),
+        (dict(weight=None, bias=None, other=torch.ones(1)), 'weight, bias are missing; other is left over'),
+    ],
+)
+@pytest.mark.parametrize('wrap', [lambda model: model, torch.nn.DataParallel])
+def test_weights_must_fit(change, message, wrap):
+    model = wrap(torch.nn.Linear(2, 3))
+    weights = weights_of(model.state_dict(), 'x.pth')
+    check_weights(model, weights, 'x.pth')
+    weights = {name: tensor for name, tensor in {**weights, **change}.items() if tensor is not None}
+    with pytest.raises(InputError, match=message):
+        check_weights(model, weights, 'x.pth')
+
+
+def test_some_weights_must_fit():
+    model = torch.nn.Linear(2, 3)
+    check_weights(model, dict(bias=torch.ones(3), other=torch.ones(1)), 'x.pth', partly=True)
+    with pytest.raises(InputError, match='No weight in x.pth'):
+        check_weights(model, dict(bias=torch.ones(4), other=torch.ones(1)), 'x.pth', partly=True)

@@ -2,7 +2,6 @@
 
 import collections
 import shutil
-from argparse import Namespace
 
 import pytest
 import torch
@@ -12,8 +11,8 @@ from mmengine.logging import HistoryBuffer, MessageHub, MMLogger
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
+from hg_plugin import apis
 from hg_plugin.prepare.synthetic import make_synthetic
-from hg_plugin.training.runner import train_runner
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.resume import checkpoint_folder, holds_training, latest_checkpoint, sanitize
 
@@ -49,40 +48,27 @@ def config(tmp_path_factory, request):
     return folder / 'config.py'
 
 
-def train(config, work_dir, resume=None, epochs=2):
-    """A training by the plugin's own tool."""
-    runner = train_runner(
-        Namespace(
-            config=str(config),
-            work_dir=str(work_dir),
-            resume=resume,
-            data_root=None,
-            launcher='none',
-            cfg_options=[f'train_cfg.max_epochs={epochs}'],
-            local_rank=0,
-            show_dir=None,
-            interval=1,
-            show=False,
-            no_validate=False,
-            amp=False,
-            auto_scale_lr=False,
-        )
-    )
-    runner.train()
-    return runner
+def train(config, work_dir, resume=False, epochs=2):
+    """Train with the plugin's own runner. Returns the last epoch."""
+    options = {'train_cfg.max_epochs': epochs}
+    apis.train(str(config), work_dir=str(work_dir), resume=resume, cfg_options=options)
+    return epoch(work_dir)
+
+
+def epoch(work_dir):
+    return torch.load((work_dir / 'last_checkpoint').read_text())['meta']['epoch']
 
 
 def resume_with_mmengine(config, work_dir):
-    """A training by MMEngine's runner alone, as MMPose's train.py starts it."""
+    """Train with MMEngine's runner alone, as MMPose's train.py does. Returns the last epoch."""
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(dict(work_dir=str(work_dir), resume=True, train_cfg=dict(max_epochs=2)))
-    runner = Runner.from_cfg(cfg)
-    runner.train()
-    return runner
+    Runner.from_cfg(cfg).train()
+    return epoch(work_dir)
 
 
 def resume_with_tool(config, work_dir):
-    return train(config, work_dir, resume='auto')
+    return train(config, work_dir, resume=True)
 
 
 def edit(path, change):
@@ -139,9 +125,9 @@ def test_nothing_in_a_checkpoint_is_run_or_followed(config, run, tmp_path, resum
         )
 
     edit(run / 'epoch_1.pth', attack)
-    runner = resume(config, run)
+    last = resume(config, run)
     assert content(others) == before
-    assert runner.epoch == 2 and checkpoints(run) == RESUMED
+    assert last == 2 and checkpoints(run) == RESUMED
     info = torch.load(run / 'epoch_2.pth')['message_hub']['runtime_info']
     assert info['best_ckpt'] == str(run / 'best_Mean_epoch_2.pth') and 'others' not in info['cfg']
 
@@ -150,14 +136,14 @@ def test_nothing_in_a_checkpoint_is_run_or_followed(config, run, tmp_path, resum
 def test_a_copied_work_directory_leaves_the_original_untouched(config, run, tmp_path, resume):
     copy = shutil.copytree(run, tmp_path / 'copy')
     before = content(run)
-    assert resume(config, copy).epoch == 2
+    assert resume(config, copy) == 2
     assert content(run) == before and checkpoints(copy) == RESUMED
     assert (copy / 'last_checkpoint').read_text() == str(copy / 'epoch_2.pth')
 
 
 def test_a_moved_work_directory_resumes(config, run, tmp_path):
     moved = run.rename(tmp_path / 'moved')
-    assert resume_with_tool(config, moved).epoch == 2
+    assert resume_with_tool(config, moved) == 2
     assert checkpoints(moved) == RESUMED and not run.exists()
 
 
@@ -167,7 +153,7 @@ def test_a_run_that_goes_on_from_anothers_checkpoint_takes_nothing_from_either(c
     (other / 'epoch_1.pth').write_text('of an older run')
     (other / 'best_Mean_epoch_1.pth').write_text('of an older run')
     before = content(run)
-    assert train(config, other, resume=str(run / 'epoch_1.pth')).epoch == 2
+    assert train(config, other, resume=str(run / 'epoch_1.pth')) == 2
     assert content(run) == before
     assert checkpoints(other) == sorted(['best_Mean_epoch_1.pth', 'epoch_1.pth', *RESUMED])
 

@@ -1,0 +1,175 @@
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from hg_plugin.training.config_check import check_config
+from hg_plugin.utils.errors import InputError
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+TRAIN, VAL = 'train_dataloader.dataset', 'val_dataloader.dataset'
+
+
+def read(name='hg_2stack_mpii.py'):
+    return Config.fromfile(CONFIGS / name)
+
+
+def check(options):
+    """Checks configs/hg_2stack_mpii.py with other settings, by dotted place."""
+    cfg = read()
+    for place, value in options.items():
+        cfg.merge_from_dict({place: value})
+    check_config(cfg)
+
+
+def stock(udp=False):
+    """MMPose's own pipeline."""
+    return [
+        dict(type='LoadImage'),
+        dict(type='GetBBoxCenterScale'),
+        dict(type='RandomFlip'),
+        dict(type='TopdownAffine', input_size=[256, 256], use_udp=udp),
+        dict(type='Albumentation', transforms=[dict(type='Blur')]),
+        dict(type='GenerateTarget', encoder=dict(type='UDPHeatmap' if udp else 'MSRAHeatmap', sigma=2)),
+        dict(type='PackPoseInputs'),
+    ]
+
+
+@pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.py')), ids=lambda path: path.stem)
+def test_the_configs_pass(path):
+    check_config(Config.fromfile(path))
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {f'{TRAIN}.pipeline': stock(), 'model.data_preprocessor.encoder': None},
+        {'val_evaluator.type': 'PCKAccuracy', 'default_hooks.checkpoint.save_best': 'PCK'},
+        {'val_evaluator.prefix': 'mpii', 'default_hooks.checkpoint.save_best': ['mpii/Mean', 'auto']},
+        {'model.backbone.type': 'mmdet.ResNet', 'custom_hooks': [dict(type='my.module.Hook')]},
+        {'model.backbone.type': 'ResNet', 'model.head.in_channels': 2048, 'model.head.num_stages': 1},
+        {'val_dataloader': None, 'val_evaluator': None, 'train_cfg.val_interval': 0},
+        {'model.backbone': 3, 'optim_wrapper': 3, 'custom_hooks': None},  # MMEngine says what is wrong
+    ],
+)
+def test_what_mmpose_can_run_or_tells_itself_passes(options):
+    check(options)
+
+
+@pytest.mark.parametrize(
+    'place, value, message',
+    [
+        ('model.backbone.type', 'StackedHourglas', "is not registered; did you mean 'StackedHourglass'"),
+        ('model.head.type', 'MultiStageHeatmap', "did you mean 'MultiStageHeatmapHead'"),
+        ('model.head.decoder.type', 'MSRAHeatmaps', "did you mean 'MSRAHeatmap'"),
+        (f'{TRAIN}.type', 'MPIIDataset', "did you mean 'MPIIPoseDataset'"),
+        (f'{VAL}.pipeline.0.type', 'GetBBoxCenterScal', "did you mean 'GetBBoxCenterScale'"),
+        ('custom_hooks.0.type', 'SyncBufferHook', "did you mean 'SyncBuffersHook'"),
+        ('default_hooks.logger.type', 'LoggersHook', "logger.type is 'LoggersHook', .* 'LoggerHook'"),
+        ('val_evaluator.type', 'MPIIPCK', "did you mean 'MPIIPCKh'"),
+        ('optim_wrapper.optimizer.type', 'Adamm', "did you mean 'Adam'"),
+        ('optim_wrapper.type', 'Mixed', 'do custom_imports name its module'),
+        ('param_scheduler.0.type', 'LinearsLR', "did you mean 'LinearLR'"),
+        ('model.head.num_stages', 3, 'backbone.num_stacks is 2, but model.head.num_stages is 3; make'),
+        ('model.head.out_channels', 17, 'backbone.num_keypoints is 16, but model.head.out_channels is 17'),
+        (
+            'model.head.decoder.heatmap_size',
+            (32, 32),
+            r'encoder.heatmap_size is \(64, 64\), but .* \(32, 32\)',
+        ),
+        ('model.data_preprocessor.encoder.type', 'UDPHeatmap', 'encoder.type is UDPHeatmap, but'),
+        (
+            f'{TRAIN}.pipeline.0.encoder',
+            dict(type='UDPHeatmap'),
+            'pipeline.0.encoder.type is UDPHeatmap, but',
+        ),
+        (
+            f'{TRAIN}.pipeline.1.input_size',
+            [192, 256],
+            rf'{TRAIN}.pipeline.1.input_size is \(192, 256\), but',
+        ),
+        ('model.data_preprocessor.encoder', None, 'PackKeypoints needs model.data_preprocessor=.*encoder='),
+        (
+            'model.data_preprocessor.type',
+            'PoseDataPreprocessor',
+            'PackKeypoints needs .*HeatmapDataPreprocessor',
+        ),
+        (f'{VAL}.headbox_file', None, f'^{VAL} has no headbox_file, which MPIIPCKh needs; .* mpii_gt_'),
+        (
+            'default_hooks.checkpoint.save_best',
+            ['Mean', 'PCK'],
+            "'PCK'], but MPIIPCKh computes Head, .* Mean",
+        ),
+        ('train_cfg.max_epochs', 0, 'train_cfg.max_epochs is 0; give at least 1'),
+        ('train_cfg.val_interval', 0, 'train_cfg.val_interval is 0; give at least 1'),
+    ],
+)
+def test_mistakes(place, value, message):
+    with pytest.raises(InputError, match=message):
+        check({place: value})
+
+
+def test_udp_needs_a_crop_of_udp():
+    codecs = {f'model.{place}.type': 'UDPHeatmap' for place in ('head.decoder', 'data_preprocessor.encoder')}
+    pipelines = {
+        f'{phase}_dataloader.dataset.pipeline': stock(udp=True) for phase in ('train', 'val', 'test')
+    }
+    check({**codecs, **pipelines})
+    needs_udp = r"pipeline.3.use_udp is False, but model.head.decoder's codec needs True"
+    with pytest.raises(InputError, match=needs_udp):
+        check({**codecs, **pipelines, f'{TRAIN}.pipeline.3.use_udp': False})
+    with pytest.raises(InputError, match='pipeline.3.use_udp is True, but .* needs False'):
+        check(pipelines)
+    with pytest.raises(InputError, match='pipeline.1.use_udp is True, but .* needs False'):
+        check({f'{VAL}.pipeline.1.use_udp': True})  # of TopdownCrop
+
+
+def test_the_network_and_the_datasets_have_the_same_keypoints():
+    phases = ('train', 'val', 'test')
+    network = {'model.backbone.num_keypoints': 17, 'model.head.out_channels': 17}
+    coco = {f'{phase}_dataloader.dataset.type': 'CocoDataset' for phase in phases}
+    check({**network, **coco})
+    with pytest.raises(
+        InputError, match=f'heatmaps for {TRAIN} is 16, but model.head.out_channels is 17; make'
+    ):
+        check(network)
+    converter = dict(type='KeypointConverter', num_keypoints=17, mapping=[(0, 1)])
+    check({**network, **coco, f'{TRAIN}.type': 'MPIIPoseDataset', f'{TRAIN}.pipeline.0': converter})
+    # a codec with offsets has three heatmaps a keypoint
+    network = {'model.backbone.num_keypoints': 48, 'model.head.out_channels': 48}
+    with pytest.raises(InputError, match='is 16, but'):
+        check(network)
+    check({**network, 'model.head.decoder.heatmap_type': 'combined'})
+
+
+@pytest.mark.parametrize(
+    'place, value, message',
+    [
+        ('headbox_file', None, 'datasets.0.dataset has no headbox_file'),
+        ('type', 'MPIIDataset', "datasets.0.dataset.type is 'MPIIDataset', which is not registered"),
+        ('metainfo', dict(from_file='configs/_base_/datasets/coco.py'), 'datasets.0.dataset is 17, but'),
+        ('pipeline.1.input_size', (192, 256), 'datasets.0.dataset.pipeline.1.input_size is'),
+        ('pipeline.0.type', 'GetBBox', 'datasets.0.dataset.pipeline.0.type is'),
+    ],
+)
+def test_wrapped_datasets_are_checked(place, value, message):
+    cfg = read()
+    cfg.val_dataloader.dataset = dict(
+        type='CombinedDataset',
+        metainfo=dict(from_file='configs/_base_/datasets/mpii.py'),
+        datasets=[dict(type='RepeatDataset', times=2, dataset=cfg.val_dataloader.dataset)],
+    )
+    check_config(cfg)
+    cfg.merge_from_dict({f'{VAL}.datasets.0.dataset.{place}': value})
+    with pytest.raises(InputError, match=f'{VAL}.{message}'):
+        check_config(cfg)
+
+
+def test_a_torch_that_counts_batches_twice_is_refused(monkeypatch):
+    both = {'compile': True, 'model.backbone.with_cp': True}
+    monkeypatch.setattr('hg_plugin.training.config_check.torch_before', lambda version: False)
+    check(both)
+    monkeypatch.setattr('hg_plugin.training.config_check.torch_before', lambda version: True)
+    check({'compile': True})
+    with pytest.raises(InputError, match='need torch 2.9 to work together'):
+        check(both)

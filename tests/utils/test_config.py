@@ -1,0 +1,101 @@
+import pytest
+from mmengine.config import Config
+from mmengine.registry import TRANSFORMS
+from mmengine.runner import Runner
+
+from hg_plugin.utils.config import building, parts_of, read_config
+from hg_plugin.utils.errors import InputError, command
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        (tmp_path / 'config.py').write_text(text)
+        return str(tmp_path / 'config.py')
+
+    return write
+
+
+def test_a_config_is_copied_and_options_are_merged():
+    cfg = Config(dict(model=dict(type='A', parts=[dict(depth=1), dict(depth=2)])))
+    other = read_config(cfg, cfg_options={'model.parts.1.depth': 3, 'train_cfg.max_epochs': 4})
+    assert other.model == dict(type='A', parts=[dict(depth=1), dict(depth=3)])
+    assert other.train_cfg.max_epochs == 4 and 'train_cfg' not in cfg
+    assert cfg.model.parts == [dict(depth=1), dict(depth=2)]
+
+
+def test_data_root_is_that_of_every_dataset_also_in_wrappers():
+    inner = [dict(type='A', data_root='a'), dict(type='Repeat', dataset=dict(type='B'))]
+    cfg = dict(
+        model={},
+        train_dataloader=dict(dataset=dict(type='All', datasets=inner)),
+        val_dataloader=None,
+        data_root='a',
+    )
+    cfg = read_config(Config(cfg), data_root='d')
+    assert cfg.train_dataloader.dataset == dict(
+        type='All',
+        datasets=[dict(type='A', data_root='d'), dict(type='Repeat', dataset=dict(type='B', data_root='d'))],
+    )
+
+
+def test_parts_are_found_by_place():
+    cfg = Config(dict(a=[dict(b=1), 3, dict(b=dict(c=2))], b=4))
+    assert parts_of(cfg, r'a\.\d+') == {'a.0': dict(b=1), 'a.2': dict(b=dict(c=2))}
+    assert parts_of(cfg, r'.+\.b') == {'a.2.b': dict(c=2)}
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('model = dict(', 'cannot be read: SyntaxError: '),
+        ('model = foo', "cannot be read: NameError: name 'foo' is not defined; correct it"),
+        ("_base_ = 'none.py'", 'cannot be read: FileNotFoundError: .*none.py'),
+        ('epochs = 3', r'has no model = dict\(...\); add it'),
+        ('model = 3', 'has no model'),
+    ],
+)
+def test_mistakes(write, text, message):
+    path = write(text)
+    with pytest.raises(InputError, match=f'{path} {message}'):
+        read_config(path)
+
+
+def test_files_and_options_that_do_not_fit(write, tmp_path):
+    with pytest.raises(InputError, match='config file .*none.py does not exist; configs/ holds'):
+        read_config(str(tmp_path / 'none.py'))
+    with pytest.raises(InputError, match='is a folder'):
+        read_config(tmp_path)
+    with pytest.raises(InputError, match="config.py builds no run with {'a.5.b': 1}: KeyError: .*Index 5"):
+        read_config(write('model = dict()\na = [dict(b=1)]'), cfg_options={'a.5.b': 1})
+
+
+def test_a_typo_in_custom_imports_is_told_in_one_line_that_names_config_and_module(write):
+    path = write("custom_imports = dict(imports=['hg_plugn'], allow_failed_imports=False)\nmodel = dict()")
+    with pytest.raises(SystemExit) as end:
+        command(read_config)(path)
+    assert end.value.code.startswith(f'error: The config file {path} cannot be read: ImportError: ')
+    assert 'hg_plugn' in end.value.code and 'PYTHONPATH' in end.value.code and '\n' not in end.value.code
+
+
+def test_what_building_raises_names_the_config():
+    message = r"^a.py builds no pipeline: KeyError: 'Warp is not in .* \(build_functions.py, line \d+\)"
+    with pytest.raises(InputError, match=message), building('a.py', 'pipeline'):
+        TRANSFORMS.build(dict(type='Warp'))
+    message = r'^The config builds no hook: AssertionError: raise .* \(test_config.py, line \d+\)'
+    with pytest.raises(InputError, match=message), building(Config(), 'hook'):
+        raise AssertionError  # without a message, as in MMEngine
+    for error in (InputError('as it is'), RuntimeError('CUDA out of memory'), OSError('disk')):
+        with pytest.raises(type(error)) as raised, building('a.py', 'model'):
+            raise error
+        assert raised.value is error
+
+
+def test_late_only_what_mmengine_builds_is_the_configs_mistake():
+    with pytest.raises(TypeError), building('a.py', 'training', late=True):
+        raise TypeError('in the training')
+    with pytest.raises(
+        InputError, match='a.py builds no training: RuntimeError: Only one of `type` or `by_epoch`'
+    ):
+        with building('a.py', 'training', late=True):
+            Runner.build_train_loop(Runner.__new__(Runner), dict(type='A', by_epoch=True))

@@ -1,0 +1,66 @@
+import errno
+import signal
+
+import numpy as np
+import pytest
+
+from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.files import atomic_write
+
+
+@pytest.fixture
+def old(tmp_path):
+    path = tmp_path / 'old.npz'
+    path.write_bytes(b'old')
+    return path
+
+
+def test_the_file_takes_its_place_when_it_is_complete(old, tmp_path):
+    with atomic_write(old) as file:
+        np.savez(file, a=np.arange(3))
+        assert old.read_bytes() == b'old'
+    assert np.load(old)['a'].tolist() == [0, 1, 2] and list(tmp_path.iterdir()) == [old]
+    with atomic_write(tmp_path / 'new/folder/file') as file:
+        file.write(b'new')
+    assert (tmp_path / 'new/folder/file').read_bytes() == b'new'
+
+
+@pytest.mark.parametrize(
+    'error',
+    [FileNotFoundError(errno.ENOENT, 'No such file', 'other.json'), OSError('truncated'), ValueError()],
+)
+def test_an_error_of_the_block_passes_and_leaves_the_old_file(old, tmp_path, error):
+    with pytest.raises(type(error)) as raised, atomic_write(old) as file:
+        file.write(b'half')
+        raise error
+    assert raised.value is error
+    assert old.read_bytes() == b'old' and list(tmp_path.iterdir()) == [old]
+
+
+def test_a_file_that_cannot_be_opened_or_replaced(old, tmp_path):
+    (tmp_path / 'folder').mkdir()
+    for path, reason in (
+        (old / 'file', 'Not a directory|File exists'),
+        (tmp_path / 'folder', 'Is a directory'),
+    ):
+        with (
+            pytest.raises(InputError, match=f'{path.name} cannot be written: ({reason})'),
+            atomic_write(path),
+        ):
+            pass
+    assert {path.name for path in tmp_path.iterdir()} == {'old.npz', 'folder'}
+
+
+@pytest.mark.parametrize('size', [2_000, 10**6])  # below and above what is buffered
+def test_a_full_disk(old, tmp_path, size):
+    resource = pytest.importorskip('resource')
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match='old.npz cannot be written: File too large'):
+            with atomic_write(old) as file:
+                file.write(bytes(size))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert old.read_bytes() == b'old' and list(tmp_path.iterdir()) == [old]
