@@ -32,6 +32,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmpose.structures import PoseDataSample
 
 from hg_plugin.autocast_optim_wrapper import cpu_has_bfloat16
+from hg_plugin.errors import InputError
 from tables import append_raw, device_name, make_miniature, tables_text, write_tables, write_whole
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
@@ -88,6 +89,8 @@ def batches_of(cfg: Config, args: argparse.Namespace, batch_size: int):
         loader = dict(cfg.train_dataloader, batch_size=batch_size, num_workers=args.workers, persistent_workers=args.workers > 0, drop_last=True)
         loader['dataset'] = dict(loader['dataset'], data_root=args.data_root)
         loader = Runner.build_dataloader(loader, seed=0)
+        if not len(loader):
+            raise InputError(f'{args.data_root} has fewer than {batch_size} persons, which make no batch.')
         while True:
             yield from loader
     batch = synthetic_batch(cfg.model.data_preprocessor.type, batch_size)
