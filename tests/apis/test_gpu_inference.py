@@ -24,15 +24,18 @@ test_dataloader = val_dataloader
 
 @pytest.fixture(scope='module')
 def trained(request, tmp_path_factory):
-    """A config and the checkpoint of a network that knows its 40 validation persons: well from a GPU, a little from a CPU."""
+    """A config and the checkpoint of a network that knows its 40 validation persons: well from a GPU, a
+    little from a CPU."""
     init_default_scope('mmpose')
     folder = tmp_path_factory.mktemp('trained')
     make_synthetic(folder / 'persons', num_train=1, num_val=40, seed=0, num_workers=1)
     (folder / 'config.py').write_text(CONFIG.format(root=request.config.rootpath, data=folder / 'persons'))
     cfg = Config.fromfile(folder / 'config.py')
-    cfg.train_dataloader.dataset.update(
-        ann_file='annotations/mpii_val.json',
-        pipeline=[transform for transform in cfg.train_dataloader.dataset.pipeline if not transform.type.startswith('Random')])
+    cfg.train_dataloader.dataset.update(ann_file='annotations/mpii_val.json',
+                                        pipeline=[
+                                            transform for transform in cfg.train_dataloader.dataset.pipeline
+                                            if not transform.type.startswith('Random')
+                                        ])
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).to('cuda' if torch.cuda.is_available() else 'cpu').train()
     optim_wrapper = build_optim_wrapper(model, dict(cfg.optim_wrapper, dtype=None))
@@ -68,7 +71,8 @@ def test_pckh_is_the_cpus_to_a_tenth_of_a_point(trained, device):
 
 @pytest.mark.parametrize('flip_test', [False, True])
 def test_the_pose_estimators_keypoints_are_the_cpus(trained, device, flip_test):
-    """But for maxima that two pixels share, or whose neighbours on both sides are equal: decoding moves to the larger by a quarter."""
+    """But for maxima that two pixels share, or whose neighbours on both sides are equal: decoding moves to
+    the larger by a quarter."""
     cfg = Config.fromfile(trained[0])
     dataset = DATASETS.build({**cfg.test_dataloader.dataset, 'pipeline': []})
     persons = [dataset.get_data_info(index) for index in range(len(dataset))]
@@ -76,10 +80,16 @@ def test_the_pose_estimators_keypoints_are_the_cpus(trained, device, flip_test):
     for where in ('cpu', device):
         estimator = PoseEstimator(*trained, device=where)
         assert next(estimator.model.parameters()).device.type == where
-        found.append([np.concatenate(arrays) for arrays in zip(*estimator.stream(
-            ((person['img_path'], person['bbox']) for person in persons), flip_test=flip_test))])
+        found.append([
+            np.concatenate(arrays)
+            for arrays in zip(*estimator.stream(((person['img_path'], person['bbox']) for person in persons),
+                                                flip_test=flip_test))
+        ])
     (expected, expected_scores), (keypoints, scores) = found
     distance = np.linalg.norm(keypoints - expected, axis=-1)
-    print(f'{device}: {np.mean(distance > 0.01):.2%} of the keypoints differ, by at most {distance.max():.2f} pixels')
+    print(
+        f'{device}: {np.mean(distance > 0.01):.2%} of the keypoints differ, '
+        f'by at most {distance.max():.2f} pixels'
+    )
     assert keypoints.shape == (40, 16, 2) and np.mean(distance > 0.01) < 0.01
     assert np.allclose(scores, expected_scores, atol=5e-3)

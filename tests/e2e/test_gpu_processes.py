@@ -1,4 +1,5 @@
-"""Trainings on a GPU in processes of their own: NCCL, SyncBN, and checkpoints that go from one device to the other and back."""
+"""Trainings on a GPU in processes of their own: NCCL, SyncBN, and checkpoints that go from one device to the
+other and back."""
 import math
 import os
 import re
@@ -35,15 +36,26 @@ def persons(tmp_path_factory):
 @pytest.fixture
 def train(persons, tmp_path, request, free_port):
     """Runs a training; returns {(epoch, step): loss}, and all that it printed."""
-
     def train(name, *options, epochs=1, norm='BN', processes=0, env={}):
         config = tmp_path / f'{name}.py'
         config.write_text(CONFIG.format(root=request.config.rootpath, epochs=epochs, norm=norm))
-        command = [sys.executable, 'tools/train.py', config] if processes == 0 else ['bash', 'tools/dist_train.sh', config, processes]
-        result = subprocess.run(
-            [*map(str, command), '--data-root', str(persons), '--work-dir', str(tmp_path / name), *map(str, options)],
-            cwd=request.config.rootpath, env={**os.environ, 'PYTHON': sys.executable, 'PORT': free_port(), **env}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+        command = [sys.executable, 'tools/train.py', config
+                   ] if processes == 0 else ['bash', 'tools/dist_train.sh', config, processes]
+        result = subprocess.run([
+            *map(str, command), '--data-root',
+            str(persons), '--work-dir',
+            str(tmp_path / name), *map(str, options)
+        ],
+                                cwd=request.config.rootpath,
+                                env={
+                                    **os.environ, 'PYTHON': sys.executable,
+                                    'PORT': free_port(),
+                                    **env
+                                },
+                                text=True,
+                                stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT,
+                                timeout=300)
         assert result.returncode == 0, result.stdout[-3000:]
         found = re.findall(r'Epoch\(train\) +\[(\d+)\]\[(\d)/4\].* loss: ([\d.]+)', result.stdout)
         return {(int(epoch), int(step)): float(loss) for epoch, step, loss in found}, result.stdout
@@ -51,7 +63,10 @@ def train(persons, tmp_path, request, free_port):
     return train
 
 
-@pytest.mark.parametrize('backend, norm', [pytest.param('nccl', 'SyncBN', marks=GPU), pytest.param('gloo', 'BN', marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    'backend, norm',
+    [pytest.param('nccl', 'SyncBN', marks=GPU),
+     pytest.param('gloo', 'BN', marks=pytest.mark.slow)])
 def test_one_process_trains_as_none(train, backend, norm):
     """With NCCL and SyncBN on a GPU; on a CPU, for which there are neither, with gloo."""
     env = NO_GPU if backend == 'gloo' else {}
@@ -66,18 +81,25 @@ def optimizer_steps(checkpoint):
     """How often each parameter was updated, and the devices of all that the checkpoint holds."""
     state = torch.load(checkpoint)
     moments = state['optimizer']['state'].values()
-    devices = {value.device.type for part in (state['state_dict'], *moments) for value in part.values() if torch.is_tensor(value)}
+    devices = {
+        value.device.type
+        for part in (state['state_dict'], *moments)
+        for value in part.values() if torch.is_tensor(value)
+    }
     return {int(moment['step']) for moment in moments}, devices
 
 
-@pytest.mark.parametrize('env', [pytest.param({}, marks=GPU, id='gpu'), pytest.param(NO_GPU, marks=pytest.mark.slow, id='cpu')])
+@pytest.mark.parametrize(
+    'env', [pytest.param({}, marks=GPU, id='gpu'),
+            pytest.param(NO_GPU, marks=pytest.mark.slow, id='cpu')])
 def test_a_cpus_checkpoint_goes_on_on_the_gpu_and_back(train, tmp_path, env):
     first, _ = train('first', epochs=1, env=NO_GPU)
     second, out = train('second', '--resume', tmp_path / 'first/epoch_1.pth', epochs=2, env=env)
     assert sorted(second) == [(2, step) for step in (1, 2, 3, 4)] and 'resumed epoch: 1' in out
     assert ('memory: ' in out) == (env != NO_GPU)
     third, out = train('third', '--resume', tmp_path / 'second/epoch_2.pth', epochs=3, env=NO_GPU)
-    assert sorted(third) == [(3, step) for step in (1, 2, 3, 4)] and 'resumed epoch: 2' in out and 'memory: ' not in out
+    assert sorted(third) == [(3, step)
+                             for step in (1, 2, 3, 4)] and 'resumed epoch: 2' in out and 'memory: ' not in out
     assert optimizer_steps(tmp_path / 'third/epoch_3.pth') == ({12}, {'cpu'})
     alone, _ = train('alone', '--resume', tmp_path / 'first/epoch_1.pth', epochs=2, env=NO_GPU)
     assert second == {step: pytest.approx(loss, rel=2e-2) for step, loss in alone.items()}
@@ -98,7 +120,8 @@ heatmaps, = network(image)
 heatmaps.square().mean().backward()
 gradient = network.stem_conv[0].weight.grad
 dist.all_reduce(gradient)
-torch.save([heatmaps.detach().cpu(), gradient.cpu() / 2, network.stem_conv[1].running_var.cpu()], f'{folder}/{rank}.pt')
+results = [heatmaps.detach().cpu(), gradient.cpu() / 2, network.stem_conv[1].running_var.cpu()]
+torch.save(results, f'{folder}/{rank}.pt')
 dist.barrier()
 dist.destroy_process_group()
 '''
@@ -118,8 +141,14 @@ def test_syncbn_of_two_processes_normalises_by_both_batches(tmp_path, free_port,
     heatmaps.square().mean().backward()
     torch.backends.cudnn.allow_tf32 = before
     port = free_port()
-    processes = [subprocess.Popen([sys.executable, '-c', SYNC_BN, str(rank), port, str(tmp_path)], cwd=request.config.rootpath,
-                                  env={**os.environ, 'NVIDIA_TF32_OVERRIDE': '0'}) for rank in (0, 1)]
+    processes = [
+        subprocess.Popen([sys.executable, '-c', SYNC_BN,
+                          str(rank), port, str(tmp_path)],
+                         cwd=request.config.rootpath,
+                         env={
+                             **os.environ, 'NVIDIA_TF32_OVERRIDE': '0'
+                         }) for rank in (0, 1)
+    ]
     try:
         assert [process.wait(timeout=120) for process in processes] == [0, 0]
     finally:
@@ -128,5 +157,8 @@ def test_syncbn_of_two_processes_normalises_by_both_batches(tmp_path, free_port,
     results = [torch.load(tmp_path / f'{rank}.pt') for rank in (0, 1)]
     assert torch.allclose(torch.cat([result[0] for result in results]), heatmaps.detach().cpu(), atol=1e-4)
     for _, gradient, running_var in results:
-        assert torch.allclose(gradient, network.stem_conv[0].weight.grad.cpu(), rtol=1e-2, atol=1e-3 * gradient.abs().max().item())
+        assert torch.allclose(gradient,
+                              network.stem_conv[0].weight.grad.cpu(),
+                              rtol=1e-2,
+                              atol=1e-3 * gradient.abs().max().item())
         assert torch.allclose(running_var, network.stem_conv[1].running_var.cpu(), rtol=1e-3)

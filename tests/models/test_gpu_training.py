@@ -17,12 +17,17 @@ def random_batch(num):
     generator = torch.Generator().manual_seed(0)
     return default_collate([
         dict(inputs=torch.randint(0, 256, (3, 256, 256), generator=generator, dtype=torch.uint8),
-             data_samples=dict(keypoints=torch.rand(16, 2, generator=generator) * 256, keypoints_visible=torch.ones(16))) for _ in range(num)
+             data_samples=dict(keypoints=torch.rand(16, 2, generator=generator) * 256,
+                               keypoints_visible=torch.ones(16))) for _ in range(num)
     ])
 
 
 def pinned(batch):
-    return dict(inputs=batch['inputs'].pin_memory(), data_samples={key: value.pin_memory() for key, value in batch['data_samples'].items()})
+    return dict(inputs=batch['inputs'].pin_memory(),
+                data_samples={
+                    key: value.pin_memory()
+                    for key, value in batch['data_samples'].items()
+                })
 
 
 @pytest.mark.gpu
@@ -87,17 +92,22 @@ def persons(tmp_path_factory):
     return folder
 
 
-def test_a_runner_with_all_its_hooks_never_waits_for_the_gpu_between_two_logs(request, device, persons, tmp_path):
+def test_a_runner_with_all_its_hooks_never_waits_for_the_gpu_between_two_logs(
+        request, device, persons, tmp_path):
     if device == 'cpu' and torch.cuda.is_available():
         pytest.skip('the runner takes the GPU')
     cfg = Config.fromfile(request.config.rootpath / CONFIG)
     cfg.model.backbone.update(channels=16, depth=1)
     cfg.work_dir = str(tmp_path)
-    cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False, pin_memory=device == 'cuda')
+    cfg.train_dataloader.update(batch_size=4,
+                                num_workers=0,
+                                persistent_workers=False,
+                                pin_memory=device == 'cuda')
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
     cfg.train_dataloader.dataset.data_root = str(persons)
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
-    cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
+    for phase in ('val', 'test'):
+        cfg[f'{phase}_cfg'] = cfg[f'{phase}_dataloader'] = cfg[f'{phase}_evaluator'] = None
     cfg.param_scheduler = [dict(type='LinearLR', begin=0, end=6, start_factor=0.1, by_epoch=False)]
     cfg.default_hooks.logger.interval = 6
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=6)
@@ -127,7 +137,8 @@ def without_tf32():
 
 
 def train(cfg, device, dtype, state, batch, steps):
-    """Losses of so many steps; and the gradients of the first, of all parameters and of the score convolutions, as one vector each."""
+    """Losses of so many steps; and the gradients of the first, of all parameters and of the score
+    convolutions, as one vector each."""
     model = MODELS.build(cfg.model)
     model.load_state_dict(state)
     model.to(device).train()
@@ -135,14 +146,21 @@ def train(cfg, device, dtype, state, batch, steps):
     with optim_wrapper.optim_context(model):
         loss, _ = model.parse_losses(model(**model.data_preprocessor(batch, True), mode='loss'))
     loss.backward()
-    gradients = [torch.cat([parameter.grad.flatten().float().cpu() for parameter in part.parameters()]) for part in (model, model.backbone.scores)]
+    gradients = [
+        torch.cat([parameter.grad.flatten().float().cpu() for parameter in part.parameters()])
+        for part in (model, model.backbone.scores)
+    ]
     optim_wrapper.zero_grad()
-    return torch.tensor([model.train_step(batch, optim_wrapper)['loss'].item() for _ in range(steps)]), *gradients
+    return torch.tensor([model.train_step(batch, optim_wrapper)['loss'].item()
+                         for _ in range(steps)]), *gradients
 
 
-@pytest.mark.parametrize('dtype, loss_tolerance, cosine, scores_cosine', [(None, 1e-2, 0.98, 0.9999), ('bfloat16', 5e-2, 0.3, 0.99)])
-def test_training_agrees_with_the_cpus_in_float32(request, without_tf32, device, dtype, loss_tolerance, cosine, scores_cosine):
-    """In bfloat16, the gradients of the first layers, which are sums of terms that cancel, keep about half of their direction."""
+@pytest.mark.parametrize('dtype, loss_tolerance, cosine, scores_cosine', [(None, 1e-2, 0.98, 0.9999),
+                                                                          ('bfloat16', 5e-2, 0.3, 0.99)])
+def test_training_agrees_with_the_cpus_in_float32(request, without_tf32, device, dtype, loss_tolerance,
+                                                  cosine, scores_cosine):
+    """In bfloat16, the gradients of the first layers, which are sums of terms that cancel, keep about half of
+    their direction."""
     cfg = Config.fromfile(request.config.rootpath / CONFIG)
     if device == 'cpu':
         cfg.model.backbone.update(channels=16, depth=2)
@@ -154,8 +172,12 @@ def test_training_agrees_with_the_cpus_in_float32(request, without_tf32, device,
     cfg.model.backbone.channels_last = True  # another order of sums, on a CPU too
     losses, *gradients = train(cfg, device, dtype, state, batch, steps=6)
     cosines = [torch.cosine_similarity(a, b, dim=0).item() for a, b in zip(gradients, expected_gradients)]
-    print(f'{device} {dtype}: losses differ by {((losses - expected).abs() / expected).max():.1e}, gradients have the cosines {cosines}')
+    print(
+        f'{device} {dtype}: losses differ by {((losses - expected).abs() / expected).max():.1e}, '
+        f'gradients have the cosines {cosines}'
+    )
     assert losses[-1] < losses[0]
     assert torch.allclose(losses, expected, rtol=loss_tolerance)
     assert cosines[0] > cosine and cosines[1] > scores_cosine
-    assert gradients[0].norm() == pytest.approx(expected_gradients[0].norm().item(), rel=1e-2 if dtype is None else 0.2)
+    assert gradients[0].norm() == pytest.approx(expected_gradients[0].norm().item(),
+                                                rel=1e-2 if dtype is None else 0.2)
