@@ -21,10 +21,10 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner, ValLoop
-from tables import device_name, write_tables
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 import hg_plugin
+from tables import append_raw, device_name, make_miniature, write_tables
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 # part: the methods whose time it is
@@ -86,9 +86,13 @@ def main():
     parser.add_argument('--persons', type=int, help='train on so many, instead of a whole epoch')
     parser.add_argument('--val-persons', type=int, help='validate on so many, instead of all')
     parser.add_argument('--workers', type=int, help="of the loaders, instead of the config's")
+    parser.add_argument('--miniature', action='store_true', help='a network of a few channels, to try the command')
+    parser.add_argument('--raw', help='file that the figures are added to, a line of JSON')
     parser.add_argument('--out', help='Markdown file for the table')
     args = parser.parse_args()
     cfg = Config.fromfile(args.config)
+    if args.miniature:
+        make_miniature(cfg)
     cfg.train_cfg.update(max_epochs=1, val_interval=1)
     for loader, persons in dict(train_dataloader=args.persons, val_dataloader=args.val_persons).items():
         cfg[loader].dataset.indices = persons
@@ -107,12 +111,14 @@ def main():
         sys.argv = arguments
     total = sum(stopwatch.seconds.values())
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    append_raw(args.raw, device=device_name(device), workers=cfg.train_dataloader.num_workers, seconds={name: stopwatch.seconds[name] for name in PARTS})
     rows = [('part', 'seconds', 'share')]
     rows += [(name, f'{stopwatch.seconds[name]:.1f}', f'{stopwatch.seconds[name] / total:.1%}') for name in PARTS]
     rows += [('**all**', f'{total:.1f}', '')]
     write_tables(
         args.out, f'{osp.basename(args.config)}, {args.persons or "all"} persons in batches of {cfg.train_dataloader.batch_size}, {args.val_persons or "all"} to '
         f'validate; {device_name(device)}, {torch.get_num_threads()} CPU threads, {cfg.train_dataloader.num_workers} loader processes.'
+        + (' **A network of a few channels: a try of the command, not a measurement.**' if args.miniature else '')
         + ('' if device == 'cuda' else ' **GPU: not measured.**'), rows)
 
 

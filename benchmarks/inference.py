@@ -3,7 +3,8 @@
     python benchmarks/inference.py --out benchmarks/inference.md
     python benchmarks/inference.py --config CONFIG --checkpoint CHECKPOINT --data-root data/lspet_mpii --out benchmarks/inference.md
 
-The ways take turns, so that another load of the machine meets all of them, and medians count. Without a checkpoint weights are
+The ways take turns, so that another load of the machine meets all of them, and medians count. With ``--one-by-one`` each is measured
+to its end before the next is made, and table and raw figures are written with every one. Without a checkpoint weights are
 random, which changes no time. With a data set, int8 is calibrated on photographs of its training persons, and PCKh of float32 and
 of int8 is measured on its first validation persons. Where torch finds a GPU, the ways to run the network there are measured instead.
 """
@@ -24,18 +25,19 @@ import cv2
 import mmpose
 import numpy as np
 import torch
+import torch._dynamo
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, MODELS, init_default_scope
 from mmengine.runner import Runner
-from tables import device_name, write_tables
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hg_plugin.deploy.export import export, ncnn_runner, need_packages
 from hg_plugin.deploy.int8 import export_int8
+from hg_plugin.utils.errors import InputError
 from hg_plugin.engine.hooks import keep_freed_memory
 from hg_plugin.models.reparameterize import reparameterize
-from hg_plugin.utils.errors import InputError
+from tables import append_raw, device_name, make_miniature, tables_text, write_tables, write_whole
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 STOCK = osp.join(osp.dirname(mmpose.__file__), '.mim/configs/body_2d_keypoint/topdown_heatmap/mpii/td-hm_hourglass52_8xb64-210e_mpii-256x256.py')
@@ -49,18 +51,24 @@ class Networks:
         pictures: What int8 is calibrated on.
         folder: Where exported files go.
         threads: Of the back ends that ask for a number.
+        device: Of the ways to run the network on a GPU.
+        miniature: Networks of a few channels.
     """
 
-    def __init__(self, config, checkpoint, pictures, folder, threads):
-        self.config, self.pictures, self.folder, self.threads = config, pictures, folder, threads
-        self.model = MODELS.build(Config.fromfile(config).model).eval()
+    def __init__(self, config, checkpoint, pictures, folder, threads, device='cpu', miniature=False):
+        self.config, self.pictures, self.folder, self.threads, self.device = config, pictures, folder, threads, torch.device(device)
+        cfg, stock = Config.fromfile(config), Config.fromfile(STOCK)
+        if miniature:
+            make_miniature(cfg)
+            make_miniature(stock)
+        self.model = MODELS.build(cfg.model).eval()
         self.checkpoint = checkpoint or osp.join(folder, 'random.pth')
         if checkpoint is None:
             torch.save(self.model.state_dict(), self.checkpoint)
         state = torch.load(self.checkpoint, map_location='cpu')
         self.model.load_state_dict(state.get('state_dict', state))
         self.model.to(memory_format=torch.contiguous_format)
-        self.stock = MODELS.build(Config.fromfile(STOCK).model).eval()
+        self.stock = MODELS.build(stock.model).eval()
         self.files = {}
 
     def file(self, kind):
@@ -152,26 +160,55 @@ def hourglass52(networks):
     return lambda image: networks.stock.head(networks.stock.backbone(image))[-1]
 
 
-def on_gpu(networks, network, dtype=torch.float32, tf32=False, compiled=False):
-    """The model's backbone, its reparameterized copy or 'hourglass52' on the GPU; with ``compiled`` as CUDA graphs."""
+def on_gpu(networks, network, dtype=torch.float32, tf32=False, compiled=None, graphs=False):
+    """The model's backbone ('trained'), its reparameterized copy or 'hourglass52' on the GPU.
+
+    ``compiled`` is torch.compile's mode; with ``graphs``, CUDA graphs replay what torch's own kernels did.
+    """
+    if graphs and networks.device.type != 'cuda':
+        raise InputError('CUDA graphs need a GPU.')
     if network == 'hourglass52':
         network = nn.Sequential(networks.stock.backbone, networks.stock.head)
     else:
-        network = networks.model.backbone
-        network = reparameterize(network.cuda()) if network == 'reparameterized' else network
-    network = copy.deepcopy(network).cuda().to(dtype)
-    if dtype == torch.bfloat16:
-        network.to(memory_format=torch.channels_last)
-    if compiled:
-        network = torch.compile(network, mode='reduce-overhead', dynamic=False)
+        network = reparameterize(networks.model.backbone) if network == 'reparameterized' else networks.model.backbone
+    network = copy.deepcopy(network).to(networks.device, dtype)
+    network.to(memory_format=torch.channels_last if dtype == torch.bfloat16 else torch.contiguous_format)
+    if compiled and networks.device.type == 'cuda':
+        network = torch.compile(network, mode=compiled, dynamic=False)
+    elif compiled:
+        network = torch.compile(network, backend='aot_eager', dynamic=False)  # traces, and needs no compiler
 
     def run(image):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-        if compiled:
+        if compiled == 'reduce-overhead':
             torch.compiler.cudagraph_mark_step_begin()
         return network(image.to(dtype))[-1]
 
-    return run
+    return recorded(run) if graphs else run
+
+
+def recorded(run):
+    """``run`` as CUDA graphs, one for each batch size, recorded at the first call with it; a call overwrites what the one before returned."""
+    graphs = {}
+
+    def replay(image):
+        if image.shape not in graphs:
+            given, stream = image.clone(), torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(3):  # cuDNN chooses its convolutions
+                    run(given)
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                heatmaps = run(given)
+            graphs[image.shape] = graph, given, heatmaps
+        graph, given, heatmaps = graphs[image.shape]
+        given.copy_(image)
+        graph.replay()
+        return heatmaps
+
+    return replay
 
 
 CPU_WAYS = {
@@ -188,17 +225,24 @@ CPU_WAYS = {
     "MMPose's hourglass52, eager": hourglass52,
 }
 BF16 = dict(dtype=torch.bfloat16)
+# most worthy first: a time limit takes the last, which are compiled
 GPU_WAYS = {
     'eager': partial(on_gpu, network='trained'),
-    'eager, TF32': partial(on_gpu, network='trained', tf32=True),
     'reparameterized': partial(on_gpu, network='reparameterized'),
-    'reparameterized, TF32': partial(on_gpu, network='reparameterized', tf32=True),
     'reparameterized, bf16, channels_last': partial(on_gpu, network='reparameterized', **BF16),
-    'reparameterized, CUDA graphs': partial(on_gpu, network='reparameterized', compiled=True),
-    'reparameterized, TF32, CUDA graphs': partial(on_gpu, network='reparameterized', tf32=True, compiled=True),
-    'reparameterized, bf16, channels_last, CUDA graphs': partial(on_gpu, network='reparameterized', compiled=True, **BF16),
+    'reparameterized, bf16, channels_last, CUDA graphs': partial(on_gpu, network='reparameterized', graphs=True, **BF16),
     "MMPose's hourglass52, eager": partial(on_gpu, network='hourglass52'),
+    'reparameterized, CUDA graphs': partial(on_gpu, network='reparameterized', graphs=True),
+    'eager, TF32': partial(on_gpu, network='trained', tf32=True),
+    'eager, bf16, channels_last': partial(on_gpu, network='trained', **BF16),
+    'reparameterized, TF32': partial(on_gpu, network='reparameterized', tf32=True),
+    'reparameterized, TF32, CUDA graphs': partial(on_gpu, network='reparameterized', tf32=True, graphs=True),
+    "MMPose's hourglass52, TF32": partial(on_gpu, network='hourglass52', tf32=True),
     "MMPose's hourglass52, bf16, channels_last": partial(on_gpu, network='hourglass52', **BF16),
+    'reparameterized, bf16, channels_last, compiled': partial(on_gpu, network='reparameterized', compiled='default', **BF16),
+    'reparameterized, bf16, channels_last, compiled with CUDA graphs': partial(on_gpu, network='reparameterized', compiled='reduce-overhead', **BF16),
+    'reparameterized, compiled': partial(on_gpu, network='reparameterized', compiled='default'),
+    'reparameterized, TF32, compiled': partial(on_gpu, network='reparameterized', tf32=True, compiled='default'),
 }
 
 
@@ -234,7 +278,8 @@ def take_turns(ways, image, rounds, runs):
         for way, run in ways.items():
             run(image)
             times[way] += [milliseconds(run, image) for _ in range(runs)]
-        print(f'batch {len(image)}: round {turn + 1} of {rounds}', file=sys.stderr, flush=True)
+        if len(ways) > 1:
+            print(f'batch {len(image)}: round {turn + 1} of {rounds}', file=sys.stderr, flush=True)
     return {way: median(values) for way, values in times.items()}
 
 
@@ -286,6 +331,10 @@ def main():
     parser.add_argument('--rounds', type=int, default=8, help='turns of each way (default: %(default)s)')
     parser.add_argument('--runs', type=int, default=5, help='timed runs a turn with the smaller batch; one with the larger (default: %(default)s)')
     parser.add_argument('--only', nargs='+', help='these ways beside eager, by their names in the table')
+    parser.add_argument('--one-by-one', action='store_true', help='measure each way to its end before the next is made')
+    parser.add_argument('--gpu-ways', action='store_true', help='try the ways to run the network on a GPU on this device')
+    parser.add_argument('--miniature', action='store_true', help='networks of a few channels, to try the command')
+    parser.add_argument('--raw', help='file that every result is added to, a line of JSON each')
     parser.add_argument('--out', help='Markdown file for the table')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -294,35 +343,84 @@ def main():
     cfg = Config.fromfile(args.config)
     gpu = torch.device(args.device).type == 'cuda'
     torch.backends.cudnn.benchmark = True
+    torch._dynamo.config.cache_size_limit = 64  # all ways compile the same functions, for two batch sizes each
     batches = args.batches or ((1, 64) if gpu else (1, 16))
     precisions = dict(fp32={}, TF32=dict(tf32=True), bf16=BF16) if gpu else dict(fp32={})
     rates = {name: matrix_product(args.device, 8192 if gpu else 2048, **options) for name, options in precisions.items()}
 
     with tempfile.TemporaryDirectory() as folder:
         pictures = [] if gpu else calibration_pictures(cfg, args.data_root, args.calibration, folder)
-        networks = Networks(args.config, args.checkpoint, pictures, folder, args.threads)
+        networks = Networks(args.config, args.checkpoint, pictures, folder, args.threads, args.device, args.miniature)
         width, height = cfg.codec.input_size
         image = torch.randn(max(batches), 3, height, width, device=args.device)
-        ways, missing, differences, times = {}, {}, {}, []
-        for way, make in (GPU_WAYS if gpu else CPU_WAYS).items():
-            if args.only and way not in ('eager', *args.only):
-                continue
-            try:
-                ways[way] = make(networks)
-                heatmaps = ways[way](image[:1]).float().cpu().clone()
-            except InputError as error:
-                missing[way] = str(error)
-                continue
-            if way == 'eager':
-                reference = heatmaps
-            differences[way] = '' if 'hourglass52' in way else f'{(heatmaps - reference).abs().max() / reference.std():.1g}'
-        for batch, runs, rounds in zip(batches, (args.runs, 1), (args.rounds, max(args.rounds // 2, 1))):
-            times.append(take_turns({**ways, **(rates if batch == batches[0] else {})}, image[:batch], rounds, runs))
+        networks.model.to(args.device)
         with FlopCounterMode(display=False) as counter:
-            networks.model.backbone(image[:1].to(next(networks.model.parameters()).device))
+            networks.model.backbone(image[:1])
         operations = counter.get_total_flops()
+        candidates = GPU_WAYS if gpu or args.gpu_ways else CPU_WAYS
+        if args.only:
+            candidates = {way: make for way, make in candidates.items() if way in ('eager', *args.only)}
+        ways, missing, differences, times, scores = {}, {}, {}, [{} for _ in batches], {}
 
-        scores = {}
+        def report():
+            size = 2 * (8192 if gpu else 2048)**3
+            floors = []
+            for name in rates:
+                rate = size / times[0][name] / 1e6
+                floors.append(f'{operations / rate / 1e6:.3g} ms at the {rate:,.0f} GFLOP/s that a large {name} matrix product reaches')
+            heading = [
+                f'{device_name(args.device)}' + ('' if gpu else f', {args.threads} threads, {os.cpu_count()} cores'),
+                f'{osp.basename(args.config)}, images of {width}x{height}, {"trained" if args.checkpoint else "random"} weights. Medians of '
+                f'{args.rounds} turns; "of eager" is the share of the time of the published network in eager float32. "difference" is the largest '
+                'from its heatmaps, as a share of their deviation.',
+                f'Arithmetic floor of an image, {operations / 2e9:.2f} GMACs: {"; ".join(floors)}. The first release of the paper took 130 ms an image.'
+            ]
+            if not gpu:
+                heading.append(f'GPU: not measured. This CPU {"has" if has_vnni() else "does not have"} VNNI, instructions made for int8.')
+            if args.miniature:
+                heading.append('**Networks of a few channels: a try of the command, not a measurement.**')
+            if scores:
+                heading.append(f'PCKh@0.5, Mean, on the first {args.persons} validation persons of {osp.basename(osp.normpath(args.data_root))}, with the '
+                               f'config\'s flip test; int8 was calibrated on {len(pictures)} images of training persons.')
+            head = ['', f'batch {batches[0]}, ms', 'of eager', f'batch {batches[1]}, ms an image', 'of eager', 'images/s', 'difference', 'PCKh']
+            rows = []
+            for way in ways:
+                large = times[1][way] / batches[1]
+                rows.append([way, f'{times[0][way]:.4g}', f'{times[0][way] / times[0]["eager"]:.2f}', f'{large:.4g}',
+                             f'{times[1][way] / times[1]["eager"]:.2f}', f'{1e3 / large:.3g}', differences[way],
+                             f'{scores[way]:.2f}' if way in scores else ''])
+            heading += [f'Not run: {way}, because {reason}' for way, reason in missing.items()]
+            return '\n\n'.join(heading), [head, *rows]
+
+        groups = [[way] for way in candidates] if args.one_by_one else [list(candidates)]
+        for group in groups:
+            for way in group:
+                begin = time.perf_counter()
+                try:
+                    run = candidates[way](networks)
+                    heatmaps = run(image[:1]).float().cpu().clone()
+                except InputError as error:
+                    missing[way] = str(error)
+                    append_raw(args.raw, way=way, failed=str(error))
+                    continue
+                ways[way] = run
+                if way == 'eager':
+                    reference = heatmaps
+                differences[way] = '' if 'hourglass52' in way else f'{(heatmaps - reference).abs().max() / reference.std():.1g}'
+                print(f'{way}: the first batch came after {time.perf_counter() - begin:.1f} s', file=sys.stderr, flush=True)
+            turns = {way: ways[way] for way in group if way in ways}
+            for index, (batch, runs, rounds) in enumerate(zip(batches, (args.runs, 1), (args.rounds, max(args.rounds // 2, 1)))):
+                products = rates if index == 0 and 'eager' in turns else {}
+                times[index].update(take_turns({**turns, **products}, image[:batch], rounds, runs))
+                if products:
+                    size = 2 * (8192 if gpu else 2048)**3
+                    append_raw(args.raw, device=device_name(args.device), gmacs=operations / 2e9,
+                               **{f'{name}_gflops': size / times[0][name] / 1e6 for name in products})
+            for way in turns:
+                append_raw(args.raw, way=way, batches=batches, ms=[each[way] for each in times], difference=differences[way])
+            if args.one_by_one and args.out:
+                write_whole(args.out, tables_text(*report()))
+
         if args.data_root and not gpu:
             loader = cfg.test_dataloader
             loader.update(num_workers=0, persistent_workers=False, pin_memory=False)
@@ -331,33 +429,7 @@ def main():
                 if way == 'eager' or 'int8' in way:
                     scores[way] = pckh(networks.model, ways[way], cfg)
 
-    size = 2 * (8192 if gpu else 2048)**3
-    floors = []
-    for name in rates:
-        rate = size / times[0][name] / 1e6
-        floors.append(f'{operations / rate / 1e6:.3g} ms at the {rate:,.0f} GFLOP/s that a large {name} matrix product reaches')
-    heading = [
-        f'{device_name(args.device)}' + ('' if gpu else f', {args.threads} threads, {os.cpu_count()} cores'),
-        f'{osp.basename(args.config)}, pictures of {width}x{height}, {"trained" if args.checkpoint else "random"} weights. Medians of {args.rounds} turns; '
-        '"of eager" is the share of the time of the published network in eager float32. "difference" is the largest from its heatmaps, as a '
-        'share of their deviation.',
-        f'Arithmetic floor of a picture, {operations / 2e9:.2f} GMACs: {"; ".join(floors)}. The first release of the paper took 130 ms a '
-        'picture.'
-    ]
-    if not gpu:
-        heading.append(f'GPU: not measured. This CPU {"has" if has_vnni() else "does not have"} VNNI, instructions made for int8.')
-    if scores:
-        heading.append(f'PCKh@0.5, Mean, on the first {args.persons} validation persons of {osp.basename(osp.normpath(args.data_root))}, with the '
-                       f'config\'s flip test; int8 was calibrated on {len(pictures)} pictures of training persons.')
-    head = ['', f'batch {batches[0]}, ms', 'of eager', f'batch {batches[1]}, ms a picture', 'of eager', 'pictures/s', 'difference', 'PCKh']
-    rows = []
-    for way in ways:
-        large = times[1][way] / batches[1]
-        rows.append([way, f'{times[0][way]:.4g}', f'{times[0][way] / times[0]["eager"]:.2f}', f'{large:.4g}',
-                     f'{times[1][way] / times[1]["eager"]:.2f}', f'{1e3 / large:.3g}', differences[way],
-                     f'{scores[way]:.2f}' if way in scores else ''])
-    heading += [f'Not run: {way}, because {reason}' for way, reason in missing.items()]
-    write_tables(args.out, '\n\n'.join(heading), [head, *rows])
+    write_tables(args.out, *report())
 
 
 def has_vnni():

@@ -1,10 +1,13 @@
-"""What the benchmarks share: the device's name, and tables."""
+"""What the benchmarks share: the device's name, tables, raw figures, and networks small enough to try a command with."""
+import json
+import os
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from typing import Optional, Sequence
 
 import torch
+from mmengine.config import Config
 
 
 def device_name(device: str) -> str:
@@ -22,15 +25,45 @@ def device_name(device: str) -> str:
     return f'{name}, torch {torch.__version__}'
 
 
-def write_tables(path: str | None, heading: str, *tables: Sequence[Sequence[str]]) -> None:
-    """Prints Markdown tables, whose first rows are their heads, and writes them to ``path``, with the command that made them."""
+def tables_text(heading: str, *tables: Sequence[Sequence[str]]) -> str:
+    """Markdown tables, whose first rows are their heads, under the command that made them."""
     parts = [f'`python {shlex.join(sys.argv)}`', heading]
     for head, *rows in tables:
         widths = [max(map(len, column)) for column in zip(head, *rows)]
         lines = [head, ['-' * width for width in widths], *rows]
         parts.append('\n'.join('| ' + ' | '.join(cell.ljust(width) for cell, width in zip(line, widths)) + ' |' for line in lines))
-    text = '\n\n'.join(parts) + '\n'
-    print(text)
+    return '\n\n'.join(parts) + '\n'
+
+
+def write_tables(path: Optional[str], heading: str, *tables: Sequence[Sequence[str]]) -> None:
+    """Prints the tables of :func:`tables_text`, and writes them to ``path``."""
+    text = tables_text(heading, *tables)
+    print(text, flush=True)
     if path:
-        with open(path, 'w') as file:
-            file.write(text)
+        write_whole(path, text)
+
+
+def write_whole(path: str, text: str) -> None:
+    """Writes a file that is the old or the new one whenever the process is killed."""
+    with open(f'{path}.part', 'w') as file:
+        file.write(text)
+    os.replace(f'{path}.part', path)
+
+
+def append_raw(path: Optional[str], **figures) -> None:
+    """Adds a line of JSON to the file ``path``, at once, so that a killed process has lost nothing that it measured."""
+    if path:
+        with open(path, 'a') as file:
+            file.write(json.dumps(figures) + '\n')
+
+
+def make_miniature(cfg: Config) -> None:
+    """Leaves a config's network a few channels and levels: for a try of a whole command on a CPU, whose figures mean nothing."""
+    if cfg.model.backbone.type == 'HourglassNet':
+        cfg.model.backbone.update(downsample_times=1, stage_channels=(256, 16), stage_blocks=(1, 1))
+    elif cfg.model.backbone.get('join') == 'concat':
+        cfg.model.backbone.update(channels=8, depth=1, stem_channels=(4, 8, 8), out_channels=16)
+    else:
+        cfg.model.backbone.update(channels=8, depth=1)
+    if cfg.get('compile') is not None:
+        cfg.compile = dict(backend='aot_eager')  # traces as inductor does, and needs no compiler

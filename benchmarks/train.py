@@ -1,19 +1,23 @@
-"""Training steps: pictures per second, memory and time to the first step, beside MMPose's hourglass52.
+"""Training steps: images per second, memory and time to the first step, beside MMPose's hourglass52.
 
     python benchmarks/train.py --out benchmarks/train.md                                    # on the GPU if there is one
     python benchmarks/train.py --data-root data/mpii_crops --workers 16                     # and with the real pipeline
     python benchmarks/train.py --device cpu --batch 4 --steps 3 --networks hourglass52,2-eager,2-fast
 
 A step is MMEngine's ``train_step`` on a batch that lies on the device: normalisation, targets, forward, backward, optimiser. With ``--data-root`` the
-batches come out of the config's own loader instead. Networks take turns in processes of their own, so that each one's memory and compilation are its own.
+batches come out of the config's own loader instead. Networks take turns in processes of their own, so that each one's memory and compilation are its
+own; beside a GPU, the next process starts, and waits, while one measures. Table and raw figures are written with every row.
 """
 import argparse
+import contextlib
+import gc
 import json
 import os
 import os.path as osp
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from statistics import median
 
@@ -26,30 +30,33 @@ from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData, PixelData
 from mmpose.structures import PoseDataSample
-from tables import device_name, write_tables
 
 from hg_plugin.engine.optim_wrapper import cpu_has_bfloat16
+from hg_plugin.utils.errors import InputError
+from tables import append_raw, device_name, make_miniature, tables_text, write_tables, write_whole
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 STOCK = osp.join(osp.dirname(mmpose.__file__), '.mim/configs/body_2d_keypoint/topdown_heatmap/mpii/td-hm_hourglass52_8xb64-210e_mpii-256x256.py')
-OURS = osp.join(ROOT, 'configs/hg_{}stack_mpii.py')
+OURS = osp.join(ROOT, 'configs/hg_{}_mpii.py')
 EAGER = dict(optim_wrapper=dict(dtype=None, optimizer=dict(fused=False)), model=dict(backbone=dict(channels_last=False)),
              default_hooks=dict(tf32=dict(enable=False), keep_memory=dict(enable=False)))
-# name: config, changes, operations of a picture and step in GFLOP (forward, and twice that backward)
+COMPILED = dict(compile=dict())
+WITH_CP = dict(model=dict(backbone=dict(with_cp=True)))
+# name: title, config, changes, operations of an image and step in GFLOP (forward, and twice that backward)
 NETWORKS = {
     'hourglass52': ("MMPose's hourglass52, its config", STOCK, {}, None),
     'hourglass52-amp': ("MMPose's hourglass52, --amp", STOCK, dict(optim_wrapper=dict(type='AmpOptimWrapper', loss_scale='dynamic')), None),
-    '1-fast': ('1 stack, config as it is', OURS.format(1), {}, 5.15 * 6),
-    '2-eager': ("2 stacks, all of the config's switches off", OURS.format(2), EAGER, 8.33 * 6),
-    '2-fast': ('2 stacks, config as it is', OURS.format(2), {}, 8.33 * 6),
-    '2-given-back': ('2 stacks, freed memory given back', OURS.format(2), dict(default_hooks=dict(keep_memory=dict(enable=False))), 8.33 * 6),
-    '2-float32': ('2 stacks, in float32', OURS.format(2), dict(optim_wrapper=dict(dtype=None)), 8.33 * 6),
-    '2-compiled': ('2 stacks, compiled', OURS.format(2), dict(compile=dict()), 8.33 * 6),
-    '2-cp': ('2 stacks, with_cp', OURS.format(2), dict(model=dict(backbone=dict(with_cp=True))), 8.33 * 6),
-    '8-fast': ('8 stacks, config as it is', OURS.format(8), {}, 27.44 * 6),
-    '8-compiled': ('8 stacks, compiled', OURS.format(8), dict(compile=dict()), 27.44 * 6),
-    '8-cp': ('8 stacks, with_cp', OURS.format(8), dict(model=dict(backbone=dict(with_cp=True))), 27.44 * 6),
 }
+for number, title, file, gmacs in (('1', '1 stack', OURS.format('1stack'), 5.15), ('2', '2 stacks', OURS.format('2stack'), 8.33),
+                                   ('8', '8 stacks', OURS.format('8stack'), 27.44),
+                                   ('v1', '2 stacks of v1', OURS.format('2stack_concat'), 26.2)):
+    for kind, words, changes in (('eager', "all of the config's switches off", EAGER), ('float32', 'in float32', dict(optim_wrapper=dict(dtype=None))),
+                                 ('fast', 'config as it is', {}),
+                                 ('given-back', 'freed memory given back', dict(default_hooks=dict(keep_memory=dict(enable=False)))),
+                                 ('cp', 'with_cp', WITH_CP), ('compiled', 'compiled', COMPILED)):
+        NETWORKS[f'{number}-{kind}'] = (f'{title}, {words}', file, changes, gmacs * 6)
+DEFAULT = ('hourglass52', 'hourglass52-amp', '1-fast', '2-eager', '2-fast', '2-given-back', '2-float32', '2-compiled', '2-cp', '8-fast', '8-compiled',
+           '8-cp')
 
 
 def synthetic_batch(preprocessor: str, batch_size: int) -> dict:
@@ -66,12 +73,45 @@ def synthetic_batch(preprocessor: str, batch_size: int) -> dict:
     return pseudo_collate(samples)
 
 
-def measure(args: argparse.Namespace) -> dict:
-    """One network in this process: pictures/s, MB a picture, and seconds to the end of the first step."""
-    _, config, changes, _ = NETWORKS[args.network]
-    start = time.perf_counter()
+def network_config(name: str, miniature: bool = False) -> Config:
+    """The config of one of :data:`NETWORKS`, with its changes."""
+    _, config, changes, _ = NETWORKS[name]
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(changes)
+    if miniature:
+        make_miniature(cfg)
+    return cfg
+
+
+def batches_of(cfg: Config, args: argparse.Namespace, batch_size: int):
+    """Endless batches: of the config's loader in ``args.data_root``, or else always the same random one, in pinned memory."""
+    if args.data_root:
+        loader = dict(cfg.train_dataloader, batch_size=batch_size, num_workers=args.workers, persistent_workers=args.workers > 0, drop_last=True)
+        loader['dataset'] = dict(loader['dataset'], data_root=args.data_root)
+        loader = Runner.build_dataloader(loader, seed=0)
+        if not len(loader):
+            raise InputError(f'{args.data_root} has fewer than {batch_size} persons, which make no batch.')
+        while True:
+            yield from loader
+    batch = synthetic_batch(cfg.model.data_preprocessor.type, batch_size)
+    if torch.device(args.device).type == 'cuda' and torch.is_tensor(batch['inputs']):
+        batch = dict(inputs=batch['inputs'].pin_memory(), data_samples={k: v.pin_memory() for k, v in batch['data_samples'].items()})
+    while True:
+        yield batch
+
+
+def measure(cfg: Config, args: argparse.Namespace):
+    """Measures one network in this process.
+
+    Args:
+        cfg: Its config.
+        args: device, threads, batch (a list), steps, rounds, round_seconds, warmup, data_root and workers, as of the command line.
+
+    Yields:
+        For each batch size: ``batch``; ``rate``, images/s, and ``rates``, those of the rounds; ``memory``, MB an image, and ``resting``, MB that
+        lay there before a step; ``first``, seconds to the end of the first step. Or ``batch`` and ``failed``, for want of memory.
+    """
+    start = time.perf_counter()
     init_default_scope('mmpose')
     cuda = torch.device(args.device).type == 'cuda'
     torch.set_num_threads(args.threads)
@@ -81,50 +121,58 @@ def measure(args: argparse.Namespace) -> dict:
             HOOKS.build(cfg.default_hooks[name]).before_run(None)
     model = MODELS.build(cfg.model).to(args.device).train()
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and not cuda:
-        return {}
+        return
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    step = model.train_step if cfg.get('compile') is None else torch.compile(model.train_step, **cfg.compile)
-    if args.data_root:
-        loader = dict(cfg.train_dataloader, batch_size=args.batch, num_workers=args.workers, persistent_workers=args.workers > 0, drop_last=True)
-        loader['dataset'] = dict(loader['dataset'], data_root=args.data_root)
-        loader = Runner.build_dataloader(loader, seed=0)
+    for batch_size in args.batch:
+        try:
+            result = measure_batch(cfg, args, batch_size, model, optim_wrapper, start)
+        except torch.cuda.OutOfMemoryError:
+            result = dict(failed='out of memory')
+        yield dict(batch=batch_size, **result)
+        optim_wrapper.zero_grad()
+        gc.collect()  # the loader's workers end
+        if cuda:
+            torch.cuda.empty_cache()
+        start = time.perf_counter()
 
-        def endless():
-            while True:
-                yield from loader
 
-        batches = endless()
-    else:
-        batch = synthetic_batch(cfg.model.data_preprocessor.type, args.batch)
-        if cuda and torch.is_tensor(batch['inputs']):
-            batch = dict(inputs=batch['inputs'].pin_memory(), data_samples={k: v.pin_memory() for k, v in batch['data_samples'].items()})
+def measure_batch(cfg: Config, args: argparse.Namespace, batch_size: int, model: torch.nn.Module, optim_wrapper: OptimWrapper, start: float) -> dict:
+    """What :func:`measure` yields for a batch size."""
+    cuda = torch.device(args.device).type == 'cuda'
+    step = model.train_step
+    if cfg.get('compile') is not None:
+        torch._dynamo.reset()  # or else the second batch size would be compiled for any
+        step = torch.compile(step, **cfg.compile)
+    batches = batches_of(cfg, args, batch_size)
 
-        def endless():
-            while True:
-                yield batch
-
-        batches = endless()
-
-    def wait():
+    def run(steps):
+        begin = time.perf_counter()
+        for _ in range(steps):
+            losses = step(next(batches), optim_wrapper=optim_wrapper)
         if cuda:
             torch.cuda.synchronize()
+        return losses, time.perf_counter() - begin
 
-    step(next(batches), optim_wrapper=optim_wrapper)
-    wait()
+    losses, _ = run(1)
     first = time.perf_counter() - start
-    for _ in range(args.warmup):
-        step(next(batches), optim_wrapper=optim_wrapper)
-    wait()
-    rates = []
+    if args.warmup:
+        run(args.warmup)
+    resting = 0
+    if cuda:  # without what cuDNN took to try its convolutions
+        resting = torch.cuda.memory_allocated()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    steps, rates = args.steps, []
+    if args.round_seconds:
+        run(1)  # allocates anew
+        _, seconds = run(1)
+        steps = max(1, min(steps, int(args.round_seconds / seconds)))
     for _ in range(args.rounds):
-        begin = time.perf_counter()
-        for _ in range(args.steps):
-            losses = step(next(batches), optim_wrapper=optim_wrapper)
-        wait()
-        rates.append(args.batch * args.steps / (time.perf_counter() - begin))
+        losses, seconds = run(steps)
+        rates.append(batch_size * steps / seconds)
     assert torch.isfinite(losses['loss'])
     memory = torch.cuda.max_memory_allocated() if cuda else kept_for_backward(model, optim_wrapper, next(batches))
-    return dict(rate=median(rates), memory=memory / args.batch / 1e6, first=first)
+    return dict(rate=median(rates), rates=rates, memory=memory / batch_size / 1e6, resting=resting / 1e6, first=first)
 
 
 def kept_for_backward(model: torch.nn.Module, optim_wrapper: OptimWrapper, batch: dict) -> int:
@@ -160,50 +208,129 @@ def matrix_rate(device: str, dtype: torch.dtype, threads: int) -> float:
     return 2 * size**3 / min(times) / 1e12
 
 
+class Row(contextlib.AbstractContextManager):
+    """A process that measures one network: it starts and imports at once, and touches the device when told to go.
+
+    Args:
+        network: Its name.
+        limit: Seconds from then on, after which it is killed; or None.
+        cache: Folder of torch.compile's cache; None makes one that nothing is in.
+    """
+
+    def __init__(self, network: str, limit: float, cache: str):
+        self.network, self.limit = network, limit
+        self.own_cache = None if cache else tempfile.TemporaryDirectory()  # or an earlier run's compilation would count as this one's
+        cache = cache or self.own_cache.name
+        self.process = subprocess.Popen(
+            [sys.executable, *sys.argv, '--network', network], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, 'TORCHINDUCTOR_CACHE_DIR': cache, 'TRITON_CACHE_DIR': osp.join(cache, 'triton')})
+
+    def results(self):
+        """Lets it go, and yields what it finds for every batch size, or last why it did not."""
+        timer = threading.Timer(self.limit or 0, self.process.kill)
+        if self.limit:
+            timer.start()
+        begin, any_result = time.perf_counter(), False
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write('go\n')
+            self.process.stdin.close()
+        for line in self.process.stdout:
+            if line.startswith('{'):
+                any_result = True
+                yield json.loads(line)
+        code = self.process.wait()
+        timer.cancel()
+        if code == -9 and self.limit and time.perf_counter() - begin >= self.limit:
+            yield dict(failed=f'killed after {self.limit:.0f} s')
+        elif code:
+            yield dict(failed=f'exit code {code}')
+        elif not any_result:
+            yield dict(failed='needs a GPU')
+
+    def __exit__(self, *error) -> None:
+        self.process.kill()
+        self.process.wait()
+        if self.own_cache:
+            self.own_cache.cleanup()
+
+
+def table(results: list, floor: float) -> list:
+    """Rows of the Markdown table."""
+    base = {result['batch']: result['rate'] for result in results if result['network'] == 'hourglass52' and 'rate' in result}
+    rows = [('network', 'batch', 'images/s', 'of hourglass52', 'MB an image', 's to the end of the first step', 'of the matrix rate')]
+    for result in results:
+        name, _, _, gflop = NETWORKS[result['network']]
+        batch = result.get('batch')
+        if 'rate' not in result:
+            rows.append((name, str(batch or ''), result['failed'], '', '', '', ''))
+            continue
+        share = f'{result["rate"] * gflop / 1e3 / floor:.2f}' if gflop else ''
+        rows.append((name, str(batch), f'{result["rate"]:.1f}', f'{result["rate"] / base[batch]:.2f}' if batch in base else '',
+                     f'{result["memory"]:.0f}', f'{result["first"]:.0f}', share))
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--threads', type=int, default=2 if not torch.cuda.is_available() else torch.get_num_threads(), help='of the CPU (default: %(default)s)')
-    parser.add_argument('--networks', default=','.join(NETWORKS), help='default: all')
-    parser.add_argument('--batch', type=int, default=32, help='pictures a step (default: %(default)s)')
+    parser.add_argument('--networks', default=','.join(DEFAULT), help=f'of {", ".join(NETWORKS)} (default: %(default)s)')
+    parser.add_argument('--batch', type=int, nargs='+', default=[32], help='images a step, one or several (default: 32)')
     parser.add_argument('--steps', type=int, default=20, help='steps a round (default: %(default)s)')
     parser.add_argument('--rounds', type=int, default=3, help='the median counts (default: %(default)s)')
+    parser.add_argument('--round-seconds', type=float, help='a round has fewer steps where they would take longer')
     parser.add_argument('--warmup', type=int, default=5, help='steps before the first round (default: %(default)s)')
+    parser.add_argument('--limit', type=float, help='seconds after which a network is given up')
     parser.add_argument('--data-root', help="batches of the config's own pipeline, from this data set")
     parser.add_argument('--workers', type=int, default=os.cpu_count(), help='of the loader (default: %(default)s)')
+    parser.add_argument('--compile-cache', help="folder of torch.compile's cache; every network starts with an empty one without")
+    parser.add_argument('--miniature', action='store_true', help='networks of a few channels, to try the command')
     parser.add_argument('--network', help=argparse.SUPPRESS)
+    parser.add_argument('--raw', help='file that every result is added to, a line of JSON each')
     parser.add_argument('--out', help='Markdown file for the table')
     args = parser.parse_args()
     if args.network:
-        print(json.dumps(measure(args)))
+        sys.stdin.readline()
+        for result in measure(network_config(args.network, args.miniature), args):
+            print(json.dumps(result), flush=True)
         return
 
     cuda = torch.device(args.device).type == 'cuda'
     dtype = torch.bfloat16 if cuda or cpu_has_bfloat16() else torch.float32
-    floor = matrix_rate(args.device, dtype, args.threads)
-    results = {}
-    for network in args.networks.split(','):
-        print(f'{NETWORKS[network][0]} ...', file=sys.stderr, flush=True)
-        with tempfile.TemporaryDirectory() as cache:  # or an earlier run's compilation would count as this one's
-            process = subprocess.run([sys.executable, *sys.argv, '--network', network], stdout=subprocess.PIPE, text=True,
-                                     env={**os.environ, 'TORCHINDUCTOR_CACHE_DIR': cache})
-        line = process.stdout.strip().splitlines()[-1:] or ['{}']
-        results[network] = json.loads(line[0]) if process.returncode == 0 else dict(failed=process.returncode)
-    base = results.get('hourglass52', {}).get('rate')
-    rows = [('network', 'pictures/s', 'of hourglass52', 'MB a picture', 's to the end of the first step', 'of the matrix rate')]
-    for network, result in results.items():
-        name, _, _, gflop = NETWORKS[network]
-        if 'rate' not in result:
-            rows.append((name, 'failed' if result else 'needs a GPU', '', '', '', ''))
-            continue
-        share = f'{result["rate"] * gflop / 1e3 / floor:.2f}' if gflop else ''
-        rows.append((name, f'{result["rate"]:.1f}', f'{result["rate"] / base:.2f}' if base else '', f'{result["memory"]:.0f}', f'{result["first"]:.0f}', share))
-    write_tables(
-        args.out, f'{device_name(args.device)}; {args.threads} CPU threads, batch {args.batch}, '
-        f'{"the pipeline on " + osp.basename(osp.normpath(args.data_root)) if args.data_root else "synthetic input"}. '
-        f'Matrix rate, {str(dtype)[6:]}: {floor:.2f} TFLOP/s; the arithmetic of 2 stacks is 50 GFLOP a picture and step, which is {50 / floor:.2f} ms. '
-        f'Memory is {"the most that was allocated on the GPU" if cuda else "what is kept for the backward pass"}.'
-        + ('' if cuda else ' **GPU: not measured.**'), rows)
+    networks = args.networks.split(',')
+    unknown = [network for network in networks if network not in NETWORKS]
+    if unknown:
+        parser.error(f'--networks: {", ".join(unknown)} is none of {", ".join(NETWORKS)}')
+
+    def start(index):
+        return Row(networks[index], args.limit, args.compile_cache) if index < len(networks) else contextlib.nullcontext()
+
+    ahead = cuda or args.miniature  # on a CPU it would disturb
+    results = []
+    with contextlib.ExitStack() as stack:
+        following = stack.enter_context(start(0))
+        floor = matrix_rate(args.device, dtype, args.threads)
+        append_raw(args.raw, matrix_rate=floor, dtype=str(dtype)[6:], device=device_name(args.device))
+        heading = (
+            f'{device_name(args.device)}; {args.threads} CPU threads, '
+            f'{"the pipeline on " + osp.basename(osp.normpath(args.data_root)) if args.data_root else "synthetic input"}. '
+            f'Matrix rate, {str(dtype)[6:]}: {floor:.2f} TFLOP/s; the arithmetic of 2 stacks is 50 GFLOP an image and step, which is {50 / floor:.2f} ms. '
+            f'Memory is {"the most that was allocated on the GPU" if cuda else "what is kept for the backward pass"}.'
+            + (' **Networks of a few channels: a try of the command, not a measurement.**' if args.miniature else '')
+            + ('' if cuda else ' **GPU: not measured.**'))
+        for index, network in enumerate(networks):
+            print(f'{NETWORKS[network][0]} ...', file=sys.stderr, flush=True)
+            row = following
+            if ahead:
+                following = stack.enter_context(start(index + 1))
+            for result in row.results():
+                results.append(dict(network=network, **result))
+                append_raw(args.raw, **results[-1])
+                if args.out:
+                    write_whole(args.out, tables_text(heading, table(results, floor)))
+            if not ahead:
+                following = stack.enter_context(start(index + 1))
+    write_tables(args.out, heading, table(results, floor))
 
 
 if __name__ == '__main__':

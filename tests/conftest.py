@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.visualization import Visualizer
@@ -20,6 +21,15 @@ DATA = Path(os.environ.get('HG_DATA', ROOT / '../shared/data')).resolve()
 def default_scope():
     """As every config sets it."""
     init_default_scope('mmpose')
+
+
+CUDA = pytest.param('cuda', marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='torch finds no GPU')])
+
+
+@pytest.fixture(params=[CUDA, 'cpu'])
+def device(request):
+    """Where a test of GPUs runs: there, and on a CPU, so that the test itself is tried on every machine."""
+    return request.param
 
 
 @pytest.fixture

@@ -1,34 +1,46 @@
-"""A training step on a GPU, as configs/hg_2stack_mpii.py has it."""
-
+"""Training steps on a GPU, as configs/hg_2stack_mpii.py has them, beside a CPU's."""
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.dataset import default_collate
+from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
+from mmengine.runner import Runner
+
+from hg_plugin.prepare.synthetic import make_synthetic
+
+CONFIG = 'configs/hg_2stack_mpii.py'
+
+
+def random_batch(num):
+    generator = torch.Generator().manual_seed(0)
+    return default_collate([
+        dict(inputs=torch.randint(0, 256, (3, 256, 256), generator=generator, dtype=torch.uint8),
+             data_samples=dict(keypoints=torch.rand(16, 2, generator=generator) * 256,
+                               keypoints_visible=torch.ones(16))) for _ in range(num)
+    ])
+
+
+def pinned(batch):
+    return dict(inputs=batch['inputs'].pin_memory(),
+                data_samples={
+                    key: value.pin_memory()
+                    for key, value in batch['data_samples'].items()
+                })
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='torch finds no GPU')
+@pytest.mark.parametrize('dtype', ['bfloat16', None])
 @pytest.mark.parametrize('with_cp', [False, True])
-def test_a_step_in_bfloat16_learns_and_never_waits_for_the_gpu(request, with_cp):
-    cfg = Config.fromfile(request.config.rootpath / 'configs/hg_2stack_mpii.py')
+def test_a_step_learns_and_never_waits_for_the_gpu(request, with_cp, dtype):
+    cfg = Config.fromfile(request.config.rootpath / CONFIG)
     cfg.model.backbone.with_cp = with_cp
+    cfg.optim_wrapper.dtype = dtype
     model = MODELS.build(cfg.model).cuda().train()
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    batch = default_collate(
-        [
-            dict(
-                inputs=torch.randint(0, 256, (3, 256, 256), dtype=torch.uint8),
-                data_samples=dict(keypoints=torch.rand(16, 2) * 256, keypoints_visible=torch.ones(16)),
-            )
-            for _ in range(8)
-        ]
-    )
-    batch = dict(
-        inputs=batch['inputs'].pin_memory(),
-        data_samples={key: value.pin_memory() for key, value in batch['data_samples'].items()},
-    )
+    batch = pinned(random_batch(8))
     first = model.train_step(batch, optim_wrapper)['loss'].item()
     torch.cuda.set_sync_debug_mode('error')
     try:
@@ -38,3 +50,134 @@ def test_a_step_in_bfloat16_learns_and_never_waits_for_the_gpu(request, with_cp)
         torch.cuda.set_sync_debug_mode('default')
     assert losses['loss'].item() < first / 2
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='torch finds no GPU')
+def test_debug_mode_finds_a_wait():
+    """Or else the tests that find none would say nothing."""
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        with pytest.raises(RuntimeError, match='synchroniz'):
+            torch.ones(1, device='cuda').item()
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+
+
+class ForbidWaiting(Hook):
+    """From before one iteration to after another, hooks and data included, nothing may wait for the GPU."""
+    priority = 'VERY_LOW'
+
+    def __init__(self, first, last):
+        self.first, self.last, self.iterations = first, last, 0
+
+    def set_mode(self, mode):
+        if torch.cuda.is_available():
+            torch.cuda.set_sync_debug_mode(mode)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if batch_idx == self.first:
+            self.set_mode('error')
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.iterations += 1
+        if batch_idx == self.last:
+            self.set_mode('default')
+
+
+@pytest.fixture(scope='module')
+def persons(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('synthetic')
+    make_synthetic(folder, num_train=8, num_val=2, seed=0, num_workers=1)
+    return folder
+
+
+def test_a_runner_with_all_its_hooks_never_waits_for_the_gpu_between_two_logs(
+        request, device, persons, tmp_path):
+    if device == 'cpu' and torch.cuda.is_available():
+        pytest.skip('the runner takes the GPU')
+    cfg = Config.fromfile(request.config.rootpath / CONFIG)
+    cfg.model.backbone.update(channels=16, depth=1)
+    cfg.work_dir = str(tmp_path)
+    cfg.train_dataloader.update(batch_size=4,
+                                num_workers=0,
+                                persistent_workers=False,
+                                pin_memory=device == 'cuda')
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
+    cfg.train_dataloader.dataset.data_root = str(persons)
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
+    for phase in ('val', 'test'):
+        cfg[f'{phase}_cfg'] = cfg[f'{phase}_dataloader'] = cfg[f'{phase}_evaluator'] = None
+    cfg.param_scheduler = [dict(type='LinearLR', begin=0, end=6, start_factor=0.1, by_epoch=False)]
+    cfg.default_hooks.logger.interval = 6
+    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=6)
+    cfg.log_processor.by_epoch = False
+    cfg.custom_hooks = [*cfg.custom_hooks, dict(type='EMAHook', ema_type='ForeachEMA')]
+    runner = Runner.from_cfg(cfg)
+    forbid = ForbidWaiting(2, 4)
+    runner.register_hook(forbid)
+    try:
+        runner.train()
+    finally:
+        forbid.set_mode('default')
+    assert forbid.iterations == 6 and (tmp_path / 'iter_6.pth').exists()
+    assert len(runner.message_hub.get_scalar('train/loss').data[0]) == 6
+    assert next(runner.model.parameters()).device.type == device
+
+
+@pytest.fixture
+def without_tf32():
+    backends = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = False
+    yield
+    for backend, allowed in zip(backends, before):
+        backend.allow_tf32 = allowed
+
+
+def train(cfg, device, dtype, state, batch, steps):
+    """Losses of so many steps; and the gradients of the first, of all parameters and of the score
+    convolutions, as one vector each."""
+    model = MODELS.build(cfg.model)
+    model.load_state_dict(state)
+    model.to(device).train()
+    optim_wrapper = build_optim_wrapper(model, dict(cfg.optim_wrapper, dtype=dtype, on_cpu=True))
+    with optim_wrapper.optim_context(model):
+        loss, _ = model.parse_losses(model(**model.data_preprocessor(batch, True), mode='loss'))
+    loss.backward()
+    gradients = [
+        torch.cat([parameter.grad.flatten().float().cpu() for parameter in part.parameters()])
+        for part in (model, model.backbone.scores)
+    ]
+    optim_wrapper.zero_grad()
+    return torch.tensor([model.train_step(batch, optim_wrapper)['loss'].item()
+                         for _ in range(steps)]), *gradients
+
+
+@pytest.mark.parametrize('dtype, loss_tolerance, cosine, scores_cosine', [(None, 1e-2, 0.98, 0.9999),
+                                                                          ('bfloat16', 5e-2, 0.3, 0.99)])
+def test_training_agrees_with_the_cpus_in_float32(request, without_tf32, device, dtype, loss_tolerance,
+                                                  cosine, scores_cosine):
+    """In bfloat16, the gradients of the first layers, which are sums of terms that cancel, keep about half of
+    their direction."""
+    cfg = Config.fromfile(request.config.rootpath / CONFIG)
+    if device == 'cpu':
+        cfg.model.backbone.update(channels=16, depth=2)
+    torch.manual_seed(0)
+    state = {name: value.clone() for name, value in MODELS.build(cfg.model).state_dict().items()}
+    batch = random_batch(4)
+    cfg.model.backbone.channels_last = False
+    expected, *expected_gradients = train(cfg, 'cpu', None, state, batch, steps=6)
+    cfg.model.backbone.channels_last = True  # another order of sums, on a CPU too
+    losses, *gradients = train(cfg, device, dtype, state, batch, steps=6)
+    cosines = [torch.cosine_similarity(a, b, dim=0).item() for a, b in zip(gradients, expected_gradients)]
+    print(
+        f'{device} {dtype}: losses differ by {((losses - expected).abs() / expected).max():.1e}, '
+        f'gradients have the cosines {cosines}'
+    )
+    assert losses[-1] < losses[0]
+    assert torch.allclose(losses, expected, rtol=loss_tolerance)
+    assert cosines[0] > cosine and cosines[1] > scores_cosine
+    assert gradients[0].norm() == pytest.approx(expected_gradients[0].norm().item(),
+                                                rel=1e-2 if dtype is None else 0.2)
