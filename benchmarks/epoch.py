@@ -1,11 +1,14 @@
 """Where the time of an epoch goes: one real epoch through tools/train.py, with validation.
 
-    python benchmarks/epoch.py --out benchmarks/epoch.md                                    # hg_2stack_lspet.py in data/lspet_mpii
-    python benchmarks/epoch.py --persons 320 --val-persons 64 --out benchmarks/epoch.md     # a part of it, on a CPU
-    python benchmarks/epoch.py configs/hg_2stack_mpii.py --data-root data/mpii_crops        # what tools/train.py takes
+    python benchmarks/epoch.py --out benchmarks/epoch.md                                    #
+    hg_2stack_lspet.py in data/lspet_mpii python benchmarks/epoch.py --persons 320 --val-persons 64 --out
+    benchmarks/epoch.md     # a part of it, on a CPU python benchmarks/epoch.py configs/hg_2stack_mpii.py
+    --data-root data/mpii_crops        # what tools/train.py takes
 
-The GPU is waited for at the end of every part, so that each one's time is its own; this costs the overlap of host and GPU.
+The GPU is waited for at the end of every part, so that each one's time is its own; this costs the overlap of
+host and GPU.
 """
+
 import argparse
 import contextlib
 import functools
@@ -21,10 +24,10 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner, ValLoop
+from tables import append_raw, device_name, make_miniature, write_tables
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 import hg_plugin
-from tables import append_raw, device_name, make_miniature, write_tables
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 # part: the methods whose time it is
@@ -80,13 +83,17 @@ class Stopwatch:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', nargs='?', default=osp.join(ROOT, 'configs/hg_2stack_lspet.py'))
     parser.add_argument('--data-root', help="folder of the data set, instead of the config's")
     parser.add_argument('--persons', type=int, help='train on so many, instead of a whole epoch')
     parser.add_argument('--val-persons', type=int, help='validate on so many, instead of all')
     parser.add_argument('--workers', type=int, help="of the loaders, instead of the config's")
-    parser.add_argument('--miniature', action='store_true', help='a network of a few channels, to try the command')
+    parser.add_argument(
+        '--miniature', action='store_true', help='a network of a few channels, to try the command'
+    )
     parser.add_argument('--raw', help='file that the figures are added to, a line of JSON')
     parser.add_argument('--out', help='Markdown file for the table')
     args = parser.parse_args()
@@ -104,22 +111,39 @@ def main():
             stopwatch.watch(name, owner, method)
     with tempfile.TemporaryDirectory() as folder:
         cfg.dump(osp.join(folder, 'config.py'))
-        arguments, sys.argv = sys.argv, ['tools/train.py', osp.join(folder, 'config.py'), '--work-dir', folder]
+        arguments, sys.argv = (
+            sys.argv,
+            ['tools/train.py', osp.join(folder, 'config.py'), '--work-dir', folder],
+        )
         if args.data_root:
             sys.argv += ['--data-root', args.data_root]
         runpy.run_path(osp.join(ROOT, 'tools/train.py'), run_name='__main__')
         sys.argv = arguments
     total = sum(stopwatch.seconds.values())
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    append_raw(args.raw, device=device_name(device), workers=cfg.train_dataloader.num_workers, seconds={name: stopwatch.seconds[name] for name in PARTS})
+    append_raw(
+        args.raw,
+        device=device_name(device),
+        workers=cfg.train_dataloader.num_workers,
+        seconds={name: stopwatch.seconds[name] for name in PARTS},
+    )
     rows = [('part', 'seconds', 'share')]
-    rows += [(name, f'{stopwatch.seconds[name]:.1f}', f'{stopwatch.seconds[name] / total:.1%}') for name in PARTS]
+    rows += [
+        (name, f'{stopwatch.seconds[name]:.1f}', f'{stopwatch.seconds[name] / total:.1%}') for name in PARTS
+    ]
     rows += [('**all**', f'{total:.1f}', '')]
     write_tables(
-        args.out, f'{osp.basename(args.config)}, {args.persons or "all"} persons in batches of {cfg.train_dataloader.batch_size}, {args.val_persons or "all"} to '
+        args.out,
+        f'{osp.basename(args.config)}, {args.persons or "all"} persons in batches of {cfg.train_dataloader.batch_size}, {args.val_persons or "all"} to '
         f'validate; {device_name(device)}, {torch.get_num_threads()} CPU threads, {cfg.train_dataloader.num_workers} loader processes.'
-        + (' **A network of a few channels: a try of the command, not a measurement.**' if args.miniature else '')
-        + ('' if device == 'cuda' else ' **GPU: not measured.**'), rows)
+        + (
+            ' **A network of a few channels: a try of the command, not a measurement.**'
+            if args.miniature
+            else ''
+        )
+        + ('' if device == 'cuda' else ' **GPU: not measured.**'),
+        rows,
+    )
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ it printed are in DIR while it runs; one that fails, or exceeds its time, is not
 passed over. Time that a step does not need is the next one's. ``summary.md`` and ``summary.json`` in DIR hold
 the goals, what was measured, and whether it was met; see docs/gpu.md.
 """
+
 import argparse
 import contextlib
 import ctypes
@@ -20,13 +21,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Dict, List, NamedTuple, Optional
+from typing import NamedTuple
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 RESERVE = 6  # seconds at the end, to kill and to write
-COMPILED_WAYS = ('reparameterized, bf16, channels_last, compiled',
-                 'reparameterized, bf16, channels_last, compiled with CUDA graphs',
-                 'reparameterized, compiled')
+COMPILED_WAYS = (
+    'reparameterized, bf16, channels_last, compiled',
+    'reparameterized, bf16, channels_last, compiled with CUDA graphs',
+    'reparameterized, compiled',
+)
 
 
 class Step(NamedTuple):
@@ -42,63 +45,180 @@ class Step(NamedTuple):
         beside: Commands that fill that cache meanwhile. The step ends when they have, too, or its share is
             over.
     """
+
     name: str
     title: str
     share: float
-    command: List[str]
-    beside: List[List[str]] = []
+    command: list[str]
+    beside: list[list[str]] = []
 
 
-def gpu_steps(workers: int, data: List[str]) -> List[Step]:
+def gpu_steps(workers: int, data: list[str]) -> list[Step]:
     """What is measured on a GPU. Compilations take a minute each; some happen beside the tests, where they
     disturb no measurement."""
     cached = ['--compile-cache', '{cache}']
     return [
-        Step('tests',
-             'Machine and GPU tests',
-             75, ['machine.py'],
-             beside=[[
-                 'train.py', '--networks', '2-compiled', '--batch', '128', '32', '--steps', '1', '--rounds',
-                 '1', '--warmup', '0', *cached
-             ], ['inference.py', '--one-by-one', '--rounds', '1', '--runs', '1', '--only', *COMPILED_WAYS]]),
-        Step('training_rate', 'Training rate, synthetic input', 120, [
-            'train.py', '--batch', '32', '128', '--rounds', '3', '--round-seconds', '0.8', '--warmup', '3',
-            '--steps', '40', '--limit', '75', *cached, '--networks',
-            '2-fast,hourglass52,2-eager,hourglass52-amp,2-compiled,8-fast,v1-fast,1-fast,2-cp,8-cp,'
-            '8-eager,1-eager,v1-eager,2-float32,v1-cp,1-compiled,8-compiled,v1-compiled'
-        ]),
-        Step('training', 'A real training, LSP extended', 255, [
-            'one_cycle.py', '--seconds', '{seconds}', '--workers',
-            str(workers), '--weights', '{weights}', '--end-seconds', '20', *data
-        ]),
+        Step(
+            'tests',
+            'Machine and GPU tests',
+            75,
+            ['machine.py'],
+            beside=[
+                [
+                    'train.py',
+                    '--networks',
+                    '2-compiled',
+                    '--batch',
+                    '128',
+                    '32',
+                    '--steps',
+                    '1',
+                    '--rounds',
+                    '1',
+                    '--warmup',
+                    '0',
+                    *cached,
+                ],
+                ['inference.py', '--one-by-one', '--rounds', '1', '--runs', '1', '--only', *COMPILED_WAYS],
+            ],
+        ),
+        Step(
+            'training_rate',
+            'Training rate, synthetic input',
+            120,
+            [
+                'train.py',
+                '--batch',
+                '32',
+                '128',
+                '--rounds',
+                '3',
+                '--round-seconds',
+                '0.8',
+                '--warmup',
+                '3',
+                '--steps',
+                '40',
+                '--limit',
+                '75',
+                *cached,
+                '--networks',
+                '2-fast,hourglass52,2-eager,hourglass52-amp,2-compiled,8-fast,v1-fast,1-fast,2-cp,8-cp,'
+                '8-eager,1-eager,v1-eager,2-float32,v1-cp,1-compiled,8-compiled,v1-compiled',
+            ],
+        ),
+        Step(
+            'training',
+            'A real training, LSP extended',
+            255,
+            [
+                'one_cycle.py',
+                '--seconds',
+                '{seconds}',
+                '--workers',
+                str(workers),
+                '--weights',
+                '{weights}',
+                '--end-seconds',
+                '20',
+                *data,
+            ],
+        ),
         Step('inference', 'Inference', 50, ['inference.py', '--one-by-one', '--rounds', '6', '--runs', '10']),
-        Step('epoch', "An epoch's breakdown", 35,
-             ['epoch.py', '--workers', str(workers), *data]),
+        Step('epoch', "An epoch's breakdown", 35, ['epoch.py', '--workers', str(workers), *data]),
     ]
 
 
-def miniature_steps(persons: str) -> List[Step]:
+def miniature_steps(persons: str) -> list[Step]:
     """The same on a CPU, with networks of a few channels, on synthetic persons."""
     cpu = ['--device', 'cpu', '--threads', '1', '--miniature']
     data = ['--data-root', persons, '--workers', '0', '--miniature']
     return [
-        Step('tests', 'Machine and GPU tests', 25, [
-            'machine.py', '--tests', 'not slow', '--keywords', 'agrees and cpu and None', '--processes', '1'
-        ]),
-        Step('training_rate', 'Training rate, synthetic input', 50, [
-            'train.py', *cpu, '--batch', '1', '--steps', '1', '--rounds', '1', '--round-seconds', '0.2',
-            '--warmup', '0', '--limit', '60', '--compile-cache', '{cache}', '--networks',
-            '2-fast,hourglass52,2-eager'
-        ]),
-        Step('training', 'A real training, synthetic persons', 35, [
-            'one_cycle.py', '--seconds', '{seconds}', '--train-seconds', '3', '--end-seconds', '5',
-            '--rate-seconds', '0.3', '--warmup', '0', '--batch', '4', '--weights', '{weights}', *data
-        ]),
-        Step('inference', 'Inference', 25, [
-            'inference.py', *cpu, '--gpu-ways', '--one-by-one', '--rounds', '1', '--runs', '1', '--batches',
-            '1', '2', '--only', 'reparameterized', 'reparameterized, bf16, channels_last',
-            'reparameterized, CUDA graphs', "MMPose's hourglass52, eager"
-        ]),
+        Step(
+            'tests',
+            'Machine and GPU tests',
+            25,
+            [
+                'machine.py',
+                '--tests',
+                'not slow',
+                '--keywords',
+                'agrees and cpu and None',
+                '--processes',
+                '1',
+            ],
+        ),
+        Step(
+            'training_rate',
+            'Training rate, synthetic input',
+            50,
+            [
+                'train.py',
+                *cpu,
+                '--batch',
+                '1',
+                '--steps',
+                '1',
+                '--rounds',
+                '1',
+                '--round-seconds',
+                '0.2',
+                '--warmup',
+                '0',
+                '--limit',
+                '60',
+                '--compile-cache',
+                '{cache}',
+                '--networks',
+                '2-fast,hourglass52,2-eager',
+            ],
+        ),
+        Step(
+            'training',
+            'A real training, synthetic persons',
+            35,
+            [
+                'one_cycle.py',
+                '--seconds',
+                '{seconds}',
+                '--train-seconds',
+                '3',
+                '--end-seconds',
+                '5',
+                '--rate-seconds',
+                '0.3',
+                '--warmup',
+                '0',
+                '--batch',
+                '4',
+                '--weights',
+                '{weights}',
+                *data,
+            ],
+        ),
+        Step(
+            'inference',
+            'Inference',
+            25,
+            [
+                'inference.py',
+                *cpu,
+                '--gpu-ways',
+                '--one-by-one',
+                '--rounds',
+                '1',
+                '--runs',
+                '1',
+                '--batches',
+                '1',
+                '2',
+                '--only',
+                'reparameterized',
+                'reparameterized, bf16, channels_last',
+                'reparameterized, CUDA graphs',
+                "MMPose's hourglass52, eager",
+            ],
+        ),
         Step('epoch', "An epoch's breakdown", 25, ['epoch.py', *data]),
     ]
 
@@ -110,7 +230,7 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
-def descendants() -> List[int]:
+def descendants() -> list[int]:
     """Every process that this one or its children started, in whatever group or session."""
     children = {}
     for entry in filter(str.isdigit, os.listdir('/proc') if osp.isdir('/proc') else []):
@@ -123,7 +243,7 @@ def descendants() -> List[int]:
     return found[1:]
 
 
-def kill_all(processes: List[subprocess.Popen]) -> None:
+def kill_all(processes: list[subprocess.Popen]) -> None:
     """Kills the groups of ``processes``, and all else that they have started."""
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
@@ -149,7 +269,7 @@ def last_lines(path: str, number: int = 15) -> str:
         return ''.join(file.readlines()[-number:]).rstrip()
 
 
-def read_raw(path: str) -> List[dict]:
+def read_raw(path: str) -> list[dict]:
     """The lines of a raw file; a last one that was cut off is left out."""
     rows = []
     if osp.exists(path):
@@ -162,32 +282,41 @@ def read_raw(path: str) -> List[dict]:
 
 class Runs:
     """Runs steps whose files go to ``out``; ``cache`` is a folder for torch.compile's."""
+
     def __init__(self, out: str, cache: str, dry_run: bool):
         self.out, self.cache = out, cache
         self.env = {
-            **os.environ, 'TORCHINDUCTOR_CACHE_DIR': cache,
+            **os.environ,
+            'TORCHINDUCTOR_CACHE_DIR': cache,
             'TRITON_CACHE_DIR': osp.join(cache, 'triton'),
             'PYTHONPATH': os.pathsep.join(filter(None, (ROOT, os.environ.get('PYTHONPATH')))),
-            'PYTHONUNBUFFERED': '1'
+            'PYTHONUNBUFFERED': '1',
         }
         if dry_run:
             self.env.update(CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
 
-    def start(self, command: List[str], files: str, seconds: float, log) -> subprocess.Popen:
-        values = dict(seconds=f'{seconds:.0f}',
-                      weights=osp.join(self.out, 'hg_2stack_lspet_half.pth'),
-                      cache=self.cache)
+    def start(self, command: list[str], files: str, seconds: float, log) -> subprocess.Popen:
+        values = dict(
+            seconds=f'{seconds:.0f}', weights=osp.join(self.out, 'hg_2stack_lspet_half.pth'), cache=self.cache
+        )
         script, *options = [word.format(**values) if word.startswith('{') else word for word in command]
-        return subprocess.Popen([
-            sys.executable,
-            osp.join(ROOT, 'benchmarks', script), *options, '--raw', f'{files}.jsonl', '--out', f'{files}.md'
-        ],
-                                cwd=ROOT,
-                                env=self.env,
-                                stdin=subprocess.DEVNULL,
-                                stdout=log,
-                                stderr=subprocess.STDOUT,
-                                start_new_session=True)
+        return subprocess.Popen(
+            [
+                sys.executable,
+                osp.join(ROOT, 'benchmarks', script),
+                *options,
+                '--raw',
+                f'{files}.jsonl',
+                '--out',
+                f'{files}.md',
+            ],
+            cwd=ROOT,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
     def run(self, number: int, step: Step, seconds: float, share: float) -> dict:
         """Runs a step for at most so many seconds, of which ``share`` are its own; returns its number, name,
@@ -201,7 +330,8 @@ class Runs:
                 for index, command in enumerate(step.beside, 1):
                     beside = f'{files}_compiling{index}'
                     processes.append(
-                        self.start(command, beside, seconds, stack.enter_context(open(f'{beside}.log', 'w'))))
+                        self.start(command, beside, seconds, stack.enter_context(open(f'{beside}.log', 'w')))
+                    )
                 code = processes[0].wait(timeout=seconds)
                 note = f'failed with exit code {code}' if code else None
                 for process in processes[1:]:
@@ -217,19 +347,22 @@ class Runs:
                     f'\n**{step.title}: {note}.** What stands above was measured before. The last lines:\n\n'
                     f'```\n{last_lines(f"{files}.log")}\n```\n'
                 )
-        return dict(number=number,
-                    step=step.name,
-                    title=step.title,
-                    outcome=note or 'done',
-                    seconds=round(time.monotonic() - start, 1))
+        return dict(
+            number=number,
+            step=step.name,
+            title=step.title,
+            outcome=note or 'done',
+            seconds=round(time.monotonic() - start, 1),
+        )
 
 
 class Goal(NamedTuple):
     """A figure that is asked for: what it is, the goal as a number and in words, what was measured; None is
     'not measured'."""
+
     text: str
-    least: Optional[float]
-    measured: Optional[float]
+    least: float | None
+    measured: float | None
     form: str = '{:.2f}'
 
     @property
@@ -238,27 +371,29 @@ class Goal(NamedTuple):
             return 'not measured'
         return '' if self.least is None else 'met' if self.measured >= self.least else 'not met'
 
-    def row(self) -> List[str]:
+    def row(self) -> list[str]:
         return [
-            self.text, '' if self.least is None else self.form.format(self.least),
-            '' if self.measured is None else self.form.format(self.measured), self.met
+            self.text,
+            '' if self.least is None else self.form.format(self.least),
+            '' if self.measured is None else self.form.format(self.measured),
+            self.met,
         ]
 
 
-def goals(raw: Dict[str, List[dict]]) -> List[Goal]:
+def goals(raw: dict[str, list[dict]]) -> list[Goal]:
     """The goals, from the raw figures of the steps by name."""
     rates = {
-        (row['network'], row['batch']): row['rate']
-        for row in raw.get('training_rate', []) if 'rate' in row
+        (row['network'], row['batch']): row['rate'] for row in raw.get('training_rate', []) if 'rate' in row
     }
     tests = [row['outcome'] for row in raw.get('tests', []) if 'outcome' in row]
     training = {key: value for row in raw.get('training', []) for key, value in row.items()}
     inference = {row['way']: row for row in raw.get('inference', []) if 'ms' in row}
     passed, ran = tests.count('passed'), len(tests) - tests.count('skipped')
     found = [
-        Goal('GPU tests that passed', None,
-             float(passed) if tests else None, '{:.0f}'),
-        Goal('GPU tests that passed, % of those that ran', 100, 100 * passed / ran if ran else None, '{:.0f}')
+        Goal('GPU tests that passed', None, float(passed) if tests else None, '{:.0f}'),
+        Goal(
+            'GPU tests that passed, % of those that ran', 100, 100 * passed / ran if ran else None, '{:.0f}'
+        ),
     ]
 
     def ratio(above, below):
@@ -267,21 +402,29 @@ def goals(raw: Dict[str, List[dict]]) -> List[Goal]:
     batches = sorted({batch for _, batch in rates}) or [32, 128]
     for ours, title in (('2-fast', 'config as it is'), ('2-compiled', 'compiled')):
         for batch in batches:
-            for other, words, least in (('hourglass52', 'hourglass52', 6), ('hourglass52-amp',
-                                                                            'hourglass52 with --amp', 3),
-                                        ('2-eager', 'our eager float32', 2.5)):
+            for other, words, least in (
+                ('hourglass52', 'hourglass52', 6),
+                ('hourglass52-amp', 'hourglass52 with --amp', 3),
+                ('2-eager', 'our eager float32', 2.5),
+            ):
                 found.append(
-                    Goal(f'training, 2 stacks, {title}, batch {batch}: times {words}', least,
-                         ratio(rates.get((ours, batch)), rates.get((other, batch)))))
+                    Goal(
+                        f'training, 2 stacks, {title}, batch {batch}: times {words}',
+                        least,
+                        ratio(rates.get((ours, batch)), rates.get((other, batch))),
+                    )
+                )
     for network, words in (('2', '2 stacks'), ('8', '8 stacks'), ('v1', '2 stacks of v1')):
         memory = {
             (row['network'], row['batch']): row['memory']
-            for row in raw.get('training_rate', []) if 'rate' in row
+            for row in raw.get('training_rate', [])
+            if 'rate' in row
         }
         for batch in batches:
             saved = ratio(memory.get((f'{network}-fast', batch)), memory.get((f'{network}-cp', batch)))
             found.append(
-                Goal(f'memory of training, {words}, batch {batch}: without with_cp, of with it', None, saved))
+                Goal(f'memory of training, {words}, batch {batch}: without with_cp, of with it', None, saved)
+            )
     for words, rate in (('pipeline', 'pipeline_rate'), ('real training', 'train_rate')):
         share = ratio(training.get(rate), training.get('synthetic_rate'))
         found.append(Goal(f'{words}, % of the synthetic rate', 90, share and 100 * share, '{:.1f}'))
@@ -290,19 +433,27 @@ def goals(raw: Dict[str, List[dict]]) -> List[Goal]:
         best = {way: row['ms'][0] for way, row in inference.items() if 'hourglass52' not in way}
         stock = [row['ms'][0] for way, row in inference.items() if 'hourglass52' in way]
         found += [
-            Goal(f'inference, one image, times faster than 130 ms: {min(best, key=best.get)}', 1,
-                 130 / min(best.values()), '{:.1f}')
+            Goal(
+                f'inference, one image, times faster than 130 ms: {min(best, key=best.get)}',
+                1,
+                130 / min(best.values()),
+                '{:.1f}',
+            )
         ]
         if stock:
             found.append(
-                Goal('inference, one image, times the fastest hourglass52', None,
-                     min(stock) / min(best.values())))
+                Goal(
+                    'inference, one image, times the fastest hourglass52',
+                    None,
+                    min(stock) / min(best.values()),
+                )
+            )
     else:
         found.append(Goal('inference, one image, times faster than 130 ms', 1, None))
     return found
 
 
-def write_summary(out: str, ended: List[dict], started: float, dry_run: bool) -> None:
+def write_summary(out: str, ended: list[dict], started: float, dry_run: bool) -> None:
     """summary.md and summary.json, of the steps that have ended."""
     raw = {step['step']: read_raw(osp.join(out, f'{step["number"]}_{step["step"]}.jsonl')) for step in ended}
     reached = goals(raw)
@@ -310,15 +461,24 @@ def write_summary(out: str, ended: List[dict], started: float, dry_run: bool) ->
     lines = ['# Figures of a GPU', '']
     if dry_run:
         lines += [
-            '**A dry run on a CPU, in miniature: no figure here means anything. GPU: not measured.**', ''
+            '**A dry run on a CPU, in miniature: no figure here means anything. GPU: not measured.**',
+            '',
         ]
     lines += [
         f'{machine.get("GPU 0", machine.get("GPU", "unknown"))}; torch {machine.get("torch", "unknown")}; '
         f'{time.monotonic() - started:.0f} s.',
-        '', '| goal | at least | measured | |', '| --- | --- | --- | --- |',
-        *('| ' +
-          ' | '.join(goal.row()[:3] + ['a try' if dry_run and goal.measured is not None else goal.met]) + ' |'
-          for goal in reached), '', '| step | outcome | s | table |', '| --- | --- | --- | --- |'
+        '',
+        '| goal | at least | measured | |',
+        '| --- | --- | --- | --- |',
+        *(
+            '| '
+            + ' | '.join(goal.row()[:3] + ['a try' if dry_run and goal.measured is not None else goal.met])
+            + ' |'
+            for goal in reached
+        ),
+        '',
+        '| step | outcome | s | table |',
+        '| --- | --- | --- | --- |',
     ]
     lines += [
         f'| {step["number"]}. {step["title"]} | {step["outcome"]} | '
@@ -328,18 +488,18 @@ def write_summary(out: str, ended: List[dict], started: float, dry_run: bool) ->
     with open(osp.join(out, 'summary.md'), 'w') as file:
         file.write('\n'.join(lines) + '\n')
     with open(osp.join(out, 'summary.json'), 'w') as file:
-        json.dump(dict(dry_run=dry_run,
-                       steps=ended,
-                       goals=[dict(goal._asdict(), met=goal.met) for goal in reached]),
-                  file,
-                  indent=1)
+        json.dump(
+            dict(
+                dry_run=dry_run, steps=ended, goals=[dict(goal._asdict(), met=goal.met) for goal in reached]
+            ),
+            file,
+            indent=1,
+        )
 
 
-def run_steps(steps: List[Step],
-              out: str,
-              minutes: float,
-              dry_run: bool,
-              chosen: Optional[List[int]] = None) -> None:
+def run_steps(
+    steps: list[Step], out: str, minutes: float, dry_run: bool, chosen: list[int] | None = None
+) -> None:
     """Runs the steps, or those whose numbers are ``chosen``, and writes all files, within so many minutes."""
     started = time.monotonic()
     whole = 60 * minutes - RESERVE
@@ -353,16 +513,23 @@ def run_steps(steps: List[Step],
         runs = Runs(osp.abspath(out), cache, dry_run)
         for index, (number, step) in enumerate(steps):
             # all that is left but the shares of those to come
-            seconds = started + whole - time.monotonic() - scale * sum(other.share
-                                                                       for _, other in steps[index + 1:])
+            seconds = (
+                started
+                + whole
+                - time.monotonic()
+                - scale * sum(other.share for _, other in steps[index + 1 :])
+            )
             print(f'{number}. {step.title}: at most {seconds:.0f} s ...', flush=True)
             if seconds < 1:
                 ended.append(
-                    dict(number=number,
-                         step=step.name,
-                         title=step.title,
-                         outcome='not started, for want of time',
-                         seconds=0.))
+                    dict(
+                        number=number,
+                        step=step.name,
+                        title=step.title,
+                        outcome='not started, for want of time',
+                        seconds=0.0,
+                    )
+                )
             else:
                 ended.append(runs.run(number, step, seconds, scale * step.share))
             print(f'   {ended[-1]["outcome"]}, after {ended[-1]["seconds"]:.0f} s', flush=True)
@@ -370,22 +537,24 @@ def run_steps(steps: List[Step],
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--minutes',
-                        type=float,
-                        default=9,
-                        help='that the whole takes at most (default: %(default)s)')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--minutes', type=float, default=9, help='that the whole takes at most (default: %(default)s)'
+    )
     parser.add_argument('--out', required=True, help='folder for tables, raw figures and weights')
     parser.add_argument('--steps', type=int, nargs='+', help='only these, by their numbers')
     parser.add_argument(
         '--data-root',
-        help="LSP extended in MPII layout (default: in the environment variable HG_DATA, or the config's)")
-    parser.add_argument('--workers',
-                        type=int,
-                        default=min(16,
-                                    os.cpu_count() or 1),
-                        help='of the loaders (default: %(default)s)')
+        help="LSP extended in MPII layout (default: in the environment variable HG_DATA, or the config's)",
+    )
+    parser.add_argument(
+        '--workers',
+        type=int,
+        default=min(16, os.cpu_count() or 1),
+        help='of the loaders (default: %(default)s)',
+    )
     parser.add_argument('--dry-run', action='store_true', help='every step in miniature, on a CPU')
     args = parser.parse_args()
     if args.minutes * 60 <= RESERVE:
@@ -393,24 +562,40 @@ def main():
     if args.dry_run:
         with tempfile.TemporaryDirectory() as persons:
             begin = time.monotonic()
-            subprocess.run([
-                sys.executable,
-                osp.join(ROOT, 'tools/make_synthetic.py'), persons, '--train', '8', '--val', '4', '--workers',
-                '1'
-            ],
-                           check=True,
-                           cwd=ROOT,
-                           env={
-                               **os.environ, 'PYTHONPATH':
-                               ROOT + os.pathsep + os.environ.get('PYTHONPATH', '')
-                           })
-            run_steps(miniature_steps(persons), args.out, args.minutes - (time.monotonic() - begin) / 60,
-                      True, args.steps)
+            subprocess.run(
+                [
+                    sys.executable,
+                    osp.join(ROOT, 'tools/make_synthetic.py'),
+                    persons,
+                    '--train',
+                    '8',
+                    '--val',
+                    '4',
+                    '--workers',
+                    '1',
+                ],
+                check=True,
+                cwd=ROOT,
+                env={**os.environ, 'PYTHONPATH': ROOT + os.pathsep + os.environ.get('PYTHONPATH', '')},
+            )
+            run_steps(
+                miniature_steps(persons),
+                args.out,
+                args.minutes - (time.monotonic() - begin) / 60,
+                True,
+                args.steps,
+            )
     else:
-        root = args.data_root or (osp.join(os.environ['HG_DATA'], 'lspet_mpii')
-                                  if 'HG_DATA' in os.environ else None)
-        run_steps(gpu_steps(args.workers, ['--data-root', root] if root else []), args.out, args.minutes,
-                  False, args.steps)
+        root = args.data_root or (
+            osp.join(os.environ['HG_DATA'], 'lspet_mpii') if 'HG_DATA' in os.environ else None
+        )
+        run_steps(
+            gpu_steps(args.workers, ['--data-root', root] if root else []),
+            args.out,
+            args.minutes,
+            False,
+            args.steps,
+        )
     with open(osp.join(args.out, 'summary.md')) as file:
         print(file.read())
 

@@ -1,13 +1,17 @@
-"""Time of a picture through the network in every way to run it, side by side in one run, beside MMPose's hourglass52.
+"""Time of a picture through the network in every way to run it, side by side in one run, beside MMPose's
+hourglass52.
 
     python benchmarks/inference.py --out benchmarks/inference.md
-    python benchmarks/inference.py --config CONFIG --checkpoint CHECKPOINT --data-root data/lspet_mpii --out benchmarks/inference.md
+    python benchmarks/inference.py --config CONFIG --checkpoint CHECKPOINT --data-root data/lspet_mpii --out
+    benchmarks/inference.md
 
-The ways take turns, so that another load of the machine meets all of them, and medians count. With ``--one-by-one`` each is measured
-to its end before the next is made, and table and raw figures are written with every one. Without a checkpoint weights are
-random, which changes no time. With a data set, int8 is calibrated on photographs of its training persons, and PCKh of float32 and
-of int8 is measured on its first validation persons. Where torch finds a GPU, the ways to run the network there are measured instead.
+The ways take turns, so that another load of the machine meets all of them, and medians count. With
+``--one-by-one`` each is measured to its end before the next is made, and table and raw figures are written
+with every one. Without a checkpoint weights are random, which changes no time. With a data set, int8 is
+calibrated on photographs of its training persons, and PCKh of float32 and of int8 is measured on its first
+validation persons. Where torch finds a GPU, the ways to run the network there are measured instead.
 """
+
 import argparse
 import contextlib
 import copy
@@ -29,18 +33,21 @@ import torch._dynamo
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, MODELS, init_default_scope
 from mmengine.runner import Runner
+from tables import append_raw, device_name, make_miniature, tables_text, write_tables, write_whole
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hg_plugin.deploy.export import export, ncnn_runner, need_packages
 from hg_plugin.deploy.int8 import export_int8
-from hg_plugin.utils.errors import InputError
 from hg_plugin.engine.hooks import keep_freed_memory
 from hg_plugin.models.reparameterize import reparameterize
-from tables import append_raw, device_name, make_miniature, tables_text, write_tables, write_whole
+from hg_plugin.utils.errors import InputError
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-STOCK = osp.join(osp.dirname(mmpose.__file__), '.mim/configs/body_2d_keypoint/topdown_heatmap/mpii/td-hm_hourglass52_8xb64-210e_mpii-256x256.py')
+STOCK = osp.join(
+    osp.dirname(mmpose.__file__),
+    '.mim/configs/body_2d_keypoint/topdown_heatmap/mpii/td-hm_hourglass52_8xb64-210e_mpii-256x256.py',
+)
 
 
 class Networks:
@@ -56,7 +63,13 @@ class Networks:
     """
 
     def __init__(self, config, checkpoint, pictures, folder, threads, device='cpu', miniature=False):
-        self.config, self.pictures, self.folder, self.threads, self.device = config, pictures, folder, threads, torch.device(device)
+        self.config, self.pictures, self.folder, self.threads, self.device = (
+            config,
+            pictures,
+            folder,
+            threads,
+            torch.device(device),
+        )
         cfg, stock = Config.fromfile(config), Config.fromfile(STOCK)
         if miniature:
             make_miniature(cfg)
@@ -83,8 +96,8 @@ class Networks:
         return self.files[kind]
 
 
-# The ways: each takes the networks and returns a function from pictures (N, 3, H, W) to the last heatmaps (N, K, H/4, W/4), or
-# raises an InputError that says what is missing.
+# The ways: each takes the networks and returns a function from pictures (N, 3, H, W) to the last heatmaps (N,
+# K, H/4, W/4), or raises an InputError that says what is missing.
 
 
 def eager(networks):
@@ -102,10 +115,13 @@ def reparameterized(networks):
 
 
 def memory_kept(networks):
-    """As tools/infer.py runs it, with the memory of :func:`keep_freed_memory`, which a process of its own does not share with the others."""
+    """As tools/infer.py runs it, with the memory of :func:`keep_freed_memory`, which a process of its own
+    does not share with the others."""
     context = torch.multiprocessing.get_context('spawn')
     connection, other_end = context.Pipe()
-    context.Process(target=serve, args=(other_end, networks.config, networks.checkpoint, networks.threads), daemon=True).start()
+    context.Process(
+        target=serve, args=(other_end, networks.config, networks.checkpoint, networks.threads), daemon=True
+    ).start()
 
     def run(image):
         connection.send(image)
@@ -136,6 +152,7 @@ def compiled(networks):
 def onnx_runtime(networks, kind='float32'):
     need_packages('onnxruntime', 'onnxruntime')
     import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = networks.threads
     session = onnxruntime.InferenceSession(networks.file(kind), options, providers=['CPUExecutionProvider'])
@@ -145,6 +162,7 @@ def onnx_runtime(networks, kind='float32'):
 def openvino(networks, kind='float32'):
     need_packages('openvino', 'openvino')
     import openvino
+
     hints = dict(PERFORMANCE_HINT='LATENCY', INFERENCE_NUM_THREADS=networks.threads, NUM_STREAMS=1)
     if kind == 'float32':
         hints.update(INFERENCE_PRECISION_HINT='f32')  # by default, newer CPUs compute with less
@@ -170,7 +188,11 @@ def on_gpu(networks, network, dtype=torch.float32, tf32=False, compiled=None, gr
     if network == 'hourglass52':
         network = nn.Sequential(networks.stock.backbone, networks.stock.head)
     else:
-        network = reparameterize(networks.model.backbone) if network == 'reparameterized' else networks.model.backbone
+        network = (
+            reparameterize(networks.model.backbone)
+            if network == 'reparameterized'
+            else networks.model.backbone
+        )
     network = copy.deepcopy(network).to(networks.device, dtype)
     network.to(memory_format=torch.channels_last if dtype == torch.bfloat16 else torch.contiguous_format)
     if compiled and networks.device.type == 'cuda':
@@ -188,7 +210,8 @@ def on_gpu(networks, network, dtype=torch.float32, tf32=False, compiled=None, gr
 
 
 def recorded(run):
-    """``run`` as CUDA graphs, one for each batch size, recorded at the first call with it; a call overwrites what the one before returned."""
+    """``run`` as CUDA graphs, one for each batch size, recorded at the first call with it; a call overwrites
+    what the one before returned."""
     graphs = {}
 
     def replay(image):
@@ -230,7 +253,9 @@ GPU_WAYS = {
     'eager': partial(on_gpu, network='trained'),
     'reparameterized': partial(on_gpu, network='reparameterized'),
     'reparameterized, bf16, channels_last': partial(on_gpu, network='reparameterized', **BF16),
-    'reparameterized, bf16, channels_last, CUDA graphs': partial(on_gpu, network='reparameterized', graphs=True, **BF16),
+    'reparameterized, bf16, channels_last, CUDA graphs': partial(
+        on_gpu, network='reparameterized', graphs=True, **BF16
+    ),
     "MMPose's hourglass52, eager": partial(on_gpu, network='hourglass52'),
     'reparameterized, CUDA graphs': partial(on_gpu, network='reparameterized', graphs=True),
     'eager, TF32': partial(on_gpu, network='trained', tf32=True),
@@ -239,15 +264,22 @@ GPU_WAYS = {
     'reparameterized, TF32, CUDA graphs': partial(on_gpu, network='reparameterized', tf32=True, graphs=True),
     "MMPose's hourglass52, TF32": partial(on_gpu, network='hourglass52', tf32=True),
     "MMPose's hourglass52, bf16, channels_last": partial(on_gpu, network='hourglass52', **BF16),
-    'reparameterized, bf16, channels_last, compiled': partial(on_gpu, network='reparameterized', compiled='default', **BF16),
-    'reparameterized, bf16, channels_last, compiled with CUDA graphs': partial(on_gpu, network='reparameterized', compiled='reduce-overhead', **BF16),
+    'reparameterized, bf16, channels_last, compiled': partial(
+        on_gpu, network='reparameterized', compiled='default', **BF16
+    ),
+    'reparameterized, bf16, channels_last, compiled with CUDA graphs': partial(
+        on_gpu, network='reparameterized', compiled='reduce-overhead', **BF16
+    ),
     'reparameterized, compiled': partial(on_gpu, network='reparameterized', compiled='default'),
-    'reparameterized, TF32, compiled': partial(on_gpu, network='reparameterized', tf32=True, compiled='default'),
+    'reparameterized, TF32, compiled': partial(
+        on_gpu, network='reparameterized', tf32=True, compiled='default'
+    ),
 }
 
 
 def matrix_product(device, size, dtype=torch.float32, tf32=False):
-    """A function that multiplies two large matrices, which takes ``2 * size**3`` operations; it takes any argument."""
+    """A function that multiplies two large matrices, which takes ``2 * size**3`` operations; it takes any
+    argument."""
     matrix = torch.randn(size, size, device=device, dtype=dtype)
 
     def run(image):
@@ -291,7 +323,7 @@ class Served(nn.Module):
         self.run = run
 
     def forward(self, image):
-        return (self.run(image), )
+        return (self.run(image),)
 
 
 def pckh(model, run, cfg):
@@ -319,21 +351,42 @@ def calibration_pictures(cfg, data_root, count, folder):
 
 @torch.no_grad()
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--config', default=osp.join(ROOT, 'configs/hg_2stack_mpii.py'), help='default: hg_2stack_mpii.py')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--config', default=osp.join(ROOT, 'configs/hg_2stack_mpii.py'), help='default: hg_2stack_mpii.py'
+    )
     parser.add_argument('--checkpoint', help='trained weights')
     parser.add_argument('--data-root', help='data set in MPII layout, for calibration and PCKh')
-    parser.add_argument('--persons', type=int, default=200, help='whose PCKh is measured (default: %(default)s)')
-    parser.add_argument('--calibration', type=int, default=64, help='pictures that int8 looks at (default: %(default)s)')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='default: %(default)s')
+    parser.add_argument(
+        '--persons', type=int, default=200, help='whose PCKh is measured (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--calibration', type=int, default=64, help='pictures that int8 looks at (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='default: %(default)s'
+    )
     parser.add_argument('--threads', type=int, default=2, help='on a CPU (default: %(default)s)')
     parser.add_argument('--batches', type=int, nargs=2, help='batch sizes (default: 1 16, and 1 64 on a GPU)')
     parser.add_argument('--rounds', type=int, default=8, help='turns of each way (default: %(default)s)')
-    parser.add_argument('--runs', type=int, default=5, help='timed runs a turn with the smaller batch; one with the larger (default: %(default)s)')
+    parser.add_argument(
+        '--runs',
+        type=int,
+        default=5,
+        help='timed runs a turn with the smaller batch; one with the larger (default: %(default)s)',
+    )
     parser.add_argument('--only', nargs='+', help='these ways beside eager, by their names in the table')
-    parser.add_argument('--one-by-one', action='store_true', help='measure each way to its end before the next is made')
-    parser.add_argument('--gpu-ways', action='store_true', help='try the ways to run the network on a GPU on this device')
-    parser.add_argument('--miniature', action='store_true', help='networks of a few channels, to try the command')
+    parser.add_argument(
+        '--one-by-one', action='store_true', help='measure each way to its end before the next is made'
+    )
+    parser.add_argument(
+        '--gpu-ways', action='store_true', help='try the ways to run the network on a GPU on this device'
+    )
+    parser.add_argument(
+        '--miniature', action='store_true', help='networks of a few channels, to try the command'
+    )
     parser.add_argument('--raw', help='file that every result is added to, a line of JSON each')
     parser.add_argument('--out', help='Markdown file for the table')
     args = parser.parse_args()
@@ -343,14 +396,21 @@ def main():
     cfg = Config.fromfile(args.config)
     gpu = torch.device(args.device).type == 'cuda'
     torch.backends.cudnn.benchmark = True
-    torch._dynamo.config.cache_size_limit = 64  # all ways compile the same functions, for two batch sizes each
+    torch._dynamo.config.cache_size_limit = (
+        64  # all ways compile the same functions, for two batch sizes each
+    )
     batches = args.batches or ((1, 64) if gpu else (1, 16))
     precisions = dict(fp32={}, TF32=dict(tf32=True), bf16=BF16) if gpu else dict(fp32={})
-    rates = {name: matrix_product(args.device, 8192 if gpu else 2048, **options) for name, options in precisions.items()}
+    rates = {
+        name: matrix_product(args.device, 8192 if gpu else 2048, **options)
+        for name, options in precisions.items()
+    }
 
     with tempfile.TemporaryDirectory() as folder:
         pictures = [] if gpu else calibration_pictures(cfg, args.data_root, args.calibration, folder)
-        networks = Networks(args.config, args.checkpoint, pictures, folder, args.threads, args.device, args.miniature)
+        networks = Networks(
+            args.config, args.checkpoint, pictures, folder, args.threads, args.device, args.miniature
+        )
         width, height = cfg.codec.input_size
         image = torch.randn(max(batches), 3, height, width, device=args.device)
         networks.model.to(args.device)
@@ -363,32 +423,57 @@ def main():
         ways, missing, differences, times, scores = {}, {}, {}, [{} for _ in batches], {}
 
         def report():
-            size = 2 * (8192 if gpu else 2048)**3
+            size = 2 * (8192 if gpu else 2048) ** 3
             floors = []
             for name in rates:
                 rate = size / times[0][name] / 1e6
-                floors.append(f'{operations / rate / 1e6:.3g} ms at the {rate:,.0f} GFLOP/s that a large {name} matrix product reaches')
+                floors.append(
+                    f'{operations / rate / 1e6:.3g} ms at the {rate:,.0f} GFLOP/s that a large {name} matrix product reaches'
+                )
             heading = [
-                f'{device_name(args.device)}' + ('' if gpu else f', {args.threads} threads, {os.cpu_count()} cores'),
+                f'{device_name(args.device)}'
+                + ('' if gpu else f', {args.threads} threads, {os.cpu_count()} cores'),
                 f'{osp.basename(args.config)}, images of {width}x{height}, {"trained" if args.checkpoint else "random"} weights. Medians of '
                 f'{args.rounds} turns; "of eager" is the share of the time of the published network in eager float32. "difference" is the largest '
                 'from its heatmaps, as a share of their deviation.',
-                f'Arithmetic floor of an image, {operations / 2e9:.2f} GMACs: {"; ".join(floors)}. The first release of the paper took 130 ms an image.'
+                f'Arithmetic floor of an image, {operations / 2e9:.2f} GMACs: {"; ".join(floors)}. The first release of the paper took 130 ms an image.',
             ]
             if not gpu:
-                heading.append(f'GPU: not measured. This CPU {"has" if has_vnni() else "does not have"} VNNI, instructions made for int8.')
+                heading.append(
+                    f'GPU: not measured. This CPU {"has" if has_vnni() else "does not have"} VNNI, instructions made for int8.'
+                )
             if args.miniature:
                 heading.append('**Networks of a few channels: a try of the command, not a measurement.**')
             if scores:
-                heading.append(f'PCKh@0.5, Mean, on the first {args.persons} validation persons of {osp.basename(osp.normpath(args.data_root))}, with the '
-                               f'config\'s flip test; int8 was calibrated on {len(pictures)} images of training persons.')
-            head = ['', f'batch {batches[0]}, ms', 'of eager', f'batch {batches[1]}, ms an image', 'of eager', 'images/s', 'difference', 'PCKh']
+                heading.append(
+                    f'PCKh@0.5, Mean, on the first {args.persons} validation persons of {osp.basename(osp.normpath(args.data_root))}, with the '
+                    f"config's flip test; int8 was calibrated on {len(pictures)} images of training persons."
+                )
+            head = [
+                '',
+                f'batch {batches[0]}, ms',
+                'of eager',
+                f'batch {batches[1]}, ms an image',
+                'of eager',
+                'images/s',
+                'difference',
+                'PCKh',
+            ]
             rows = []
             for way in ways:
                 large = times[1][way] / batches[1]
-                rows.append([way, f'{times[0][way]:.4g}', f'{times[0][way] / times[0]["eager"]:.2f}', f'{large:.4g}',
-                             f'{times[1][way] / times[1]["eager"]:.2f}', f'{1e3 / large:.3g}', differences[way],
-                             f'{scores[way]:.2f}' if way in scores else ''])
+                rows.append(
+                    [
+                        way,
+                        f'{times[0][way]:.4g}',
+                        f'{times[0][way] / times[0]["eager"]:.2f}',
+                        f'{large:.4g}',
+                        f'{times[1][way] / times[1]["eager"]:.2f}',
+                        f'{1e3 / large:.3g}',
+                        differences[way],
+                        f'{scores[way]:.2f}' if way in scores else '',
+                    ]
+                )
             heading += [f'Not run: {way}, because {reason}' for way, reason in missing.items()]
             return '\n\n'.join(heading), [head, *rows]
 
@@ -406,18 +491,38 @@ def main():
                 ways[way] = run
                 if way == 'eager':
                     reference = heatmaps
-                differences[way] = '' if 'hourglass52' in way else f'{(heatmaps - reference).abs().max() / reference.std():.1g}'
-                print(f'{way}: the first batch came after {time.perf_counter() - begin:.1f} s', file=sys.stderr, flush=True)
+                differences[way] = (
+                    ''
+                    if 'hourglass52' in way
+                    else f'{(heatmaps - reference).abs().max() / reference.std():.1g}'
+                )
+                print(
+                    f'{way}: the first batch came after {time.perf_counter() - begin:.1f} s',
+                    file=sys.stderr,
+                    flush=True,
+                )
             turns = {way: ways[way] for way in group if way in ways}
-            for index, (batch, runs, rounds) in enumerate(zip(batches, (args.runs, 1), (args.rounds, max(args.rounds // 2, 1)))):
+            for index, (batch, runs, rounds) in enumerate(
+                zip(batches, (args.runs, 1), (args.rounds, max(args.rounds // 2, 1)))
+            ):
                 products = rates if index == 0 and 'eager' in turns else {}
                 times[index].update(take_turns({**turns, **products}, image[:batch], rounds, runs))
                 if products:
-                    size = 2 * (8192 if gpu else 2048)**3
-                    append_raw(args.raw, device=device_name(args.device), gmacs=operations / 2e9,
-                               **{f'{name}_gflops': size / times[0][name] / 1e6 for name in products})
+                    size = 2 * (8192 if gpu else 2048) ** 3
+                    append_raw(
+                        args.raw,
+                        device=device_name(args.device),
+                        gmacs=operations / 2e9,
+                        **{f'{name}_gflops': size / times[0][name] / 1e6 for name in products},
+                    )
             for way in turns:
-                append_raw(args.raw, way=way, batches=batches, ms=[each[way] for each in times], difference=differences[way])
+                append_raw(
+                    args.raw,
+                    way=way,
+                    batches=batches,
+                    ms=[each[way] for each in times],
+                    difference=differences[way],
+                )
             if args.one_by_one and args.out:
                 write_whole(args.out, tables_text(*report()))
 

@@ -5,6 +5,7 @@
 
 Every test's outcome is written as soon as it is known.
 """
+
 import argparse
 import importlib.util
 import os
@@ -14,9 +15,9 @@ import sys
 from collections import Counter
 
 import pytest
+from tables import append_raw, tables_text, write_tables, write_whole
 
 from hg_plugin.utils.report import describe
-from tables import append_raw, tables_text, write_tables, write_whole
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 
@@ -39,6 +40,7 @@ def files_of_gpu_tests() -> list:
 class Outcomes:
     """A plugin of pytest that keeps (name, outcome, seconds, last lines) of every test in ``rows``, and calls
     ``report`` then."""
+
     def __init__(self, report):
         self.rows, self.report = [], report
 
@@ -46,21 +48,25 @@ class Outcomes:
         if report.when == 'call' or report.outcome != 'passed':
             reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longreprtext
             self.rows.append(
-                (report.nodeid, report.outcome, report.duration, reason.strip().splitlines()[-3:]))
+                (report.nodeid, report.outcome, report.duration, reason.strip().splitlines()[-3:])
+            )
             self.report(*self.rows[-1])
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--tests',
-                        default='gpu',
-                        help='markers of the tests to run, as of pytest -m (default: %(default)s)')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--tests', default='gpu', help='markers of the tests to run, as of pytest -m (default: %(default)s)'
+    )
     parser.add_argument('--keywords', help='run only tests with these words in their names, as of pytest -k')
-    parser.add_argument('--processes',
-                        type=int,
-                        default=4,
-                        help='that run tests at a time, with pytest-xdist (default: %(default)s)')
+    parser.add_argument(
+        '--processes',
+        type=int,
+        default=4,
+        help='that run tests at a time, with pytest-xdist (default: %(default)s)',
+    )
     parser.add_argument('--raw', help='file that every outcome is added to, a line of JSON each')
     parser.add_argument('--out', help='Markdown file for the tables')
     args = parser.parse_args()
@@ -71,10 +77,15 @@ def main():
     def content():
         counts = Counter(outcome for _, outcome, _, _ in outcomes.rows)
         rows = [('test', 'outcome', 's', 'reason')]
-        rows += [(osp.basename(name), outcome, f'{seconds:.1f}', ' '.join(reason).replace('|', '/'))
-                 for name, outcome, seconds, reason in outcomes.rows]
-        return ', '.join(f'{number} {outcome}'
-                         for outcome, number in counts.items()) or 'No test has ended.', machine, rows
+        rows += [
+            (osp.basename(name), outcome, f'{seconds:.1f}', ' '.join(reason).replace('|', '/'))
+            for name, outcome, seconds, reason in outcomes.rows
+        ]
+        return (
+            ', '.join(f'{number} {outcome}' for outcome, number in counts.items()) or 'No test has ended.',
+            machine,
+            rows,
+        )
 
     def report(name, outcome, seconds, reason):
         append_raw(args.raw, test=name, outcome=outcome, seconds=seconds, reason=reason)

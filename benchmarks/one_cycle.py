@@ -8,6 +8,7 @@ The rates of synthetic batches and of the pipeline are measured first; the secon
 fit. Should the training be slower than that, it ends when its time does, and is evaluated all the same. The
 weights are kept in half precision.
 """
+
 import argparse
 import os
 import os.path as osp
@@ -19,11 +20,11 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-
-from hg_plugin.training.runner import load_config
-from hg_plugin.engine.hooks import LazyRuntimeInfoHook
 from tables import append_raw, device_name, make_miniature, write_tables
 from train import measure
+
+from hg_plugin.engine.hooks import LazyRuntimeInfoHook
+from hg_plugin.training.runner import load_config
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 LARGEST_FILE = 16 * 2**20
@@ -38,6 +39,7 @@ class StopInTime(Hook):
         taken: Seconds of the iterations, with those that the device was still busy with at the end.
         iterations: How many there were.
     """
+
     def __init__(self, seconds: float):
         self.seconds = seconds
 
@@ -59,10 +61,9 @@ class StopInTime(Hook):
 def one_cycle(cfg: Config, iterations: int, peak: float, seconds: float) -> None:
     """Changes a config to so many iterations, a learning rate that rises to ``peak`` and falls to zero, and
     no validation on the way."""
-    cfg.train_cfg = dict(type='IterBasedTrainLoop',
-                         max_iters=iterations,
-                         val_interval=iterations,
-                         val_begin=iterations + 1)
+    cfg.train_cfg = dict(
+        type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations, val_begin=iterations + 1
+    )
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
     cfg.param_scheduler = [
         dict(type='OneCycleLR', eta_max=peak, total_steps=iterations, pct_start=0.15, by_epoch=False)
@@ -87,54 +88,54 @@ def save_half(model: torch.nn.Module, path: str) -> int:
 
 def measured_rate(cfg: Config, args: argparse.Namespace, data_root, seconds: float) -> float:
     """Images a second of training steps, synthetic or from ``data_root``."""
-    options = argparse.Namespace(device=args.device,
-                                 threads=torch.get_num_threads(),
-                                 batch=[cfg.train_dataloader.batch_size],
-                                 steps=1000,
-                                 rounds=3,
-                                 round_seconds=seconds / 3,
-                                 warmup=args.warmup,
-                                 data_root=data_root,
-                                 workers=cfg.train_dataloader.num_workers)
-    result, = measure(cfg, options)
+    options = argparse.Namespace(
+        device=args.device,
+        threads=torch.get_num_threads(),
+        batch=[cfg.train_dataloader.batch_size],
+        steps=1000,
+        rounds=3,
+        round_seconds=seconds / 3,
+        warmup=args.warmup,
+        data_root=data_root,
+        workers=cfg.train_dataloader.num_workers,
+    )
+    (result,) = measure(cfg, options)
     return result['rate']
 
 
 def main():
     start = time.perf_counter()
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', nargs='?', default=osp.join(ROOT, 'configs/hg_2stack_lspet.py'))
     parser.add_argument('--data-root', help="folder of the data set, instead of the config's")
-    parser.add_argument('--seconds',
-                        type=float,
-                        default=280,
-                        help='of the whole command, but for the imports (default: %(default)s)')
-    parser.add_argument('--train-seconds',
-                        type=float,
-                        default=240,
-                        help='of the training, at most (default: %(default)s)')
-    parser.add_argument('--end-seconds',
-                        type=float,
-                        default=25,
-                        help='kept for evaluation and files (default: %(default)s)')
-    parser.add_argument('--rate-seconds',
-                        type=float,
-                        default=4,
-                        help='that each rate is measured for (default: %(default)s)')
-    parser.add_argument('--warmup',
-                        type=int,
-                        default=10,
-                        help='steps before a rate is measured (default: %(default)s)')
+    parser.add_argument(
+        '--seconds',
+        type=float,
+        default=280,
+        help='of the whole command, but for the imports (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--train-seconds', type=float, default=240, help='of the training, at most (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--end-seconds', type=float, default=25, help='kept for evaluation and files (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--rate-seconds', type=float, default=4, help='that each rate is measured for (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--warmup', type=int, default=10, help='steps before a rate is measured (default: %(default)s)'
+    )
     parser.add_argument('--batch', type=int, help="images a step, instead of the config's")
     parser.add_argument('--peak', type=float, default=1e-3, help='learning rate (default: %(default)s)')
-    parser.add_argument('--workers',
-                        type=int,
-                        default=os.cpu_count(),
-                        help='of the loaders (default: %(default)s)')
-    parser.add_argument('--miniature',
-                        action='store_true',
-                        help='a network of a few channels, to try the command')
+    parser.add_argument(
+        '--workers', type=int, default=os.cpu_count(), help='of the loaders (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--miniature', action='store_true', help='a network of a few channels, to try the command'
+    )
     parser.add_argument('--weights', help='file for the weights')
     parser.add_argument('--raw', help='file that the figures are added to, a line of JSON each')
     parser.add_argument('--out', help='Markdown file for the table')
@@ -148,19 +149,17 @@ def main():
             args.out,
             f'{osp.basename(args.config)}, batch {cfg.train_dataloader.batch_size}, {args.workers} loader processes; '
             f'{device_name(args.device)}.'
-            + (' **A network of a few channels: a try of the command, not a measurement.**' if args.miniature
-               else '') + ('' if args.device == 'cuda' else ' **GPU: not measured.**'), rows)
+            + (
+                ' **A network of a few channels: a try of the command, not a measurement.**'
+                if args.miniature
+                else ''
+            )
+            + ('' if args.device == 'cuda' else ' **GPU: not measured.**'),
+            rows,
+        )
 
     with tempfile.TemporaryDirectory() as folder:
-        options = dict(work_dir=folder,
-                       data_root=args.data_root,
-                       cfg_options=[],
-                       launcher='none',
-                       local_rank=0,
-                       interval=1,
-                       show=False,
-                       show_dir=None)
-        cfg = load_config(argparse.Namespace(config=args.config, **options))
+        cfg = load_config(args.config, work_dir=folder, data_root=args.data_root)
         if args.miniature:
             make_miniature(cfg)
         for loader in (cfg.train_dataloader, cfg.val_dataloader):
@@ -169,15 +168,20 @@ def main():
             cfg.train_dataloader.batch_size = args.batch
         batch_size = cfg.train_dataloader.batch_size
         root = cfg.train_dataloader.dataset.data_root
-        synthetic, pipeline = (measured_rate(cfg, args, data_root, args.rate_seconds)
-                               for data_root in (None, root))
-        rows += [('images/s, synthetic batches', f'{synthetic:.1f}'),
-                 ('images/s, pipeline', f'{pipeline:.1f}'),
-                 ('pipeline, of the synthetic rate', f'{pipeline / synthetic:.1%}')]
-        report(synthetic_rate=synthetic,
-               pipeline_rate=pipeline,
-               batch=batch_size,
-               device=device_name(args.device))
+        synthetic, pipeline = (
+            measured_rate(cfg, args, data_root, args.rate_seconds) for data_root in (None, root)
+        )
+        rows += [
+            ('images/s, synthetic batches', f'{synthetic:.1f}'),
+            ('images/s, pipeline', f'{pipeline:.1f}'),
+            ('pipeline, of the synthetic rate', f'{pipeline / synthetic:.1%}'),
+        ]
+        report(
+            synthetic_rate=synthetic,
+            pipeline_rate=pipeline,
+            batch=batch_size,
+            device=device_name(args.device),
+        )
 
         seconds = min(args.seconds - args.end_seconds - (time.perf_counter() - start), args.train_seconds)
         iterations = max(2, int(0.95 * seconds * pipeline / batch_size))
@@ -194,32 +198,47 @@ def main():
         epochs = stop.iterations * batch_size / len(runner.train_dataloader.dataset)
         # the host waits for its first batch until the workers have started
         waiting = float(waits[1:].sum()) / stop.taken
-        rows += [('training, s', f'{stop.taken:.1f}'), ('iterations', f'{stop.iterations} of {iterations}'),
-                 ('epochs', f'{epochs:.1f}'), ('images/s, training', f'{rate:.1f}'),
-                 ('training, of the synthetic rate', f'{rate / synthetic:.1%}'),
-                 ('share of the time that the host waited for data', f'{waiting:.1%}'),
-                 ('peak learning rate', f'{args.peak:g}')]
+        rows += [
+            ('training, s', f'{stop.taken:.1f}'),
+            ('iterations', f'{stop.iterations} of {iterations}'),
+            ('epochs', f'{epochs:.1f}'),
+            ('images/s, training', f'{rate:.1f}'),
+            ('training, of the synthetic rate', f'{rate / synthetic:.1%}'),
+            ('share of the time that the host waited for data', f'{waiting:.1%}'),
+            ('peak learning rate', f'{args.peak:g}'),
+        ]
         log = {
             name: [float(value) for value in runner.message_hub.get_scalar(f'train/{name}').data[0][::50]]
             for name in ('loss', 'heatmap_peak', 'acc_pose')
         }
-        report(train_seconds=stop.taken,
-               iterations=stop.iterations,
-               planned=iterations,
-               train_rate=rate,
-               data_wait=waiting,
-               every_50th=log)
+        report(
+            train_seconds=stop.taken,
+            iterations=stop.iterations,
+            planned=iterations,
+            train_rate=rate,
+            data_wait=waiting,
+            every_50th=log,
+        )
         if size:
             rows.append(
-                ('weights in half precision, MiB',
-                 f'{size / 2**20:.1f}' + (', too large to bring back' if size > LARGEST_FILE else '')))
+                (
+                    'weights in half precision, MiB',
+                    f'{size / 2**20:.1f}' + (', too large to bring back' if size > LARGEST_FILE else ''),
+                )
+            )
             report(weights_bytes=size)
         begin = time.perf_counter()
         figures = runner.val_loop.run()
-        rows += [(f'PCKh@0.5 {name}' if '@' not in name and name != 'AUC' else f'PCKh {name}', f'{value:.2f}')
-                 for name, value in figures.items()]
-        rows.append((f'evaluation of {len(runner.val_dataloader.dataset)} persons with flip test, s',
-                     f'{time.perf_counter() - begin:.1f}'))
+        rows += [
+            (f'PCKh@0.5 {name}' if '@' not in name and name != 'AUC' else f'PCKh {name}', f'{value:.2f}')
+            for name, value in figures.items()
+        ]
+        rows.append(
+            (
+                f'evaluation of {len(runner.val_dataloader.dataset)} persons with flip test, s',
+                f'{time.perf_counter() - begin:.1f}',
+            )
+        )
         report(pckh=figures)
 
 

@@ -1,24 +1,29 @@
-"""What the benchmarks share: the device's name, tables, raw figures, and networks small enough to try a command with."""
+"""What the benchmarks share: the device's name, tables, raw figures, and networks small enough to try a
+command with."""
+
 import json
 import os
 import platform
 import shlex
 import sys
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config
 
 
 def device_name(device: str) -> str:
-    """As the reader knows it: the GPU's name, or the CPU's with the number of threads; and torch's version."""
+    """As the reader knows it: the GPU's name, or the CPU's with the number of threads; and torch's
+    version."""
     if torch.device(device).type == 'cuda':
         name = torch.cuda.get_device_name(device)
     else:
         name = platform.processor() or platform.machine()
         if sys.platform == 'linux':
             with open('/proc/cpuinfo') as file:
-                facts = dict(map(str.strip, line.split(':', 1)) for line in file.read().split('\n\n')[0].splitlines())
+                facts = dict(
+                    map(str.strip, line.split(':', 1)) for line in file.read().split('\n\n')[0].splitlines()
+                )
             name = facts.get('model name', name)
             if 'cpu family' in facts:  # a cloud's CPUs are often called by their maker's name alone
                 name += f' (family {facts["cpu family"]}, model {facts["model"]})'
@@ -31,11 +36,16 @@ def tables_text(heading: str, *tables: Sequence[Sequence[str]]) -> str:
     for head, *rows in tables:
         widths = [max(map(len, column)) for column in zip(head, *rows)]
         lines = [head, ['-' * width for width in widths], *rows]
-        parts.append('\n'.join('| ' + ' | '.join(cell.ljust(width) for cell, width in zip(line, widths)) + ' |' for line in lines))
+        parts.append(
+            '\n'.join(
+                '| ' + ' | '.join(cell.ljust(width) for cell, width in zip(line, widths)) + ' |'
+                for line in lines
+            )
+        )
     return '\n\n'.join(parts) + '\n'
 
 
-def write_tables(path: Optional[str], heading: str, *tables: Sequence[Sequence[str]]) -> None:
+def write_tables(path: str | None, heading: str, *tables: Sequence[Sequence[str]]) -> None:
     """Prints the tables of :func:`tables_text`, and writes them to ``path``."""
     text = tables_text(heading, *tables)
     print(text, flush=True)
@@ -50,15 +60,17 @@ def write_whole(path: str, text: str) -> None:
     os.replace(f'{path}.part', path)
 
 
-def append_raw(path: Optional[str], **figures) -> None:
-    """Adds a line of JSON to the file ``path``, at once, so that a killed process has lost nothing that it measured."""
+def append_raw(path: str | None, **figures) -> None:
+    """Adds a line of JSON to the file ``path``, at once, so that a killed process has lost nothing that it
+    measured."""
     if path:
         with open(path, 'a') as file:
             file.write(json.dumps(figures) + '\n')
 
 
 def make_miniature(cfg: Config) -> None:
-    """Leaves a config's network a few channels and levels: for a try of a whole command on a CPU, whose figures mean nothing."""
+    """Leaves a config's network a few channels and levels: for a try of a whole command on a CPU, whose
+    figures mean nothing."""
     if cfg.model.backbone.type == 'HourglassNet':
         cfg.model.backbone.update(downsample_times=1, stage_channels=(256, 16), stage_blocks=(1, 1))
     elif cfg.model.backbone.get('join') == 'concat':

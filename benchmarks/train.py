@@ -1,13 +1,16 @@
 """Training steps: images per second, memory and time to the first step, beside MMPose's hourglass52.
 
-    python benchmarks/train.py --out benchmarks/train.md                                    # on the GPU if there is one
-    python benchmarks/train.py --data-root data/mpii_crops --workers 16                     # and with the real pipeline
-    python benchmarks/train.py --device cpu --batch 4 --steps 3 --networks hourglass52,2-eager,2-fast
+    python benchmarks/train.py --out benchmarks/train.md                                    # on the GPU if
+    there is one python benchmarks/train.py --data-root data/mpii_crops --workers 16                     # and
+    with the real pipeline python benchmarks/train.py --device cpu --batch 4 --steps 3 --networks
+    hourglass52,2-eager,2-fast
 
-A step is MMEngine's ``train_step`` on a batch that lies on the device: normalisation, targets, forward, backward, optimiser. With ``--data-root`` the
-batches come out of the config's own loader instead. Networks take turns in processes of their own, so that each one's memory and compilation are its
-own; beside a GPU, the next process starts, and waits, while one measures. Table and raw figures are written with every row.
+A step is MMEngine's ``train_step`` on a batch that lies on the device: normalisation, targets, forward,
+backward, optimiser. With ``--data-root`` the batches come out of the config's own loader instead. Networks
+take turns in processes of their own, so that each one's memory and compilation are its own; beside a GPU, the
+next process starts, and waits, while one measures. Table and raw figures are written with every row.
 """
+
 import argparse
 import contextlib
 import gc
@@ -30,45 +33,84 @@ from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData, PixelData
 from mmpose.structures import PoseDataSample
+from tables import append_raw, device_name, make_miniature, tables_text, write_tables, write_whole
 
 from hg_plugin.engine.optim_wrapper import cpu_has_bfloat16
 from hg_plugin.utils.errors import InputError
-from tables import append_raw, device_name, make_miniature, tables_text, write_tables, write_whole
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-STOCK = osp.join(osp.dirname(mmpose.__file__), '.mim/configs/body_2d_keypoint/topdown_heatmap/mpii/td-hm_hourglass52_8xb64-210e_mpii-256x256.py')
+STOCK = osp.join(
+    osp.dirname(mmpose.__file__),
+    '.mim/configs/body_2d_keypoint/topdown_heatmap/mpii/td-hm_hourglass52_8xb64-210e_mpii-256x256.py',
+)
 OURS = osp.join(ROOT, 'configs/hg_{}_mpii.py')
-EAGER = dict(optim_wrapper=dict(dtype=None, optimizer=dict(fused=False)), model=dict(backbone=dict(channels_last=False)),
-             default_hooks=dict(tf32=dict(enable=False), keep_memory=dict(enable=False)))
+EAGER = dict(
+    optim_wrapper=dict(dtype=None, optimizer=dict(fused=False)),
+    model=dict(backbone=dict(channels_last=False)),
+    default_hooks=dict(tf32=dict(enable=False), keep_memory=dict(enable=False)),
+)
 COMPILED = dict(compile=dict())
 WITH_CP = dict(model=dict(backbone=dict(with_cp=True)))
 # name: title, config, changes, operations of an image and step in GFLOP (forward, and twice that backward)
 NETWORKS = {
     'hourglass52': ("MMPose's hourglass52, its config", STOCK, {}, None),
-    'hourglass52-amp': ("MMPose's hourglass52, --amp", STOCK, dict(optim_wrapper=dict(type='AmpOptimWrapper', loss_scale='dynamic')), None),
+    'hourglass52-amp': (
+        "MMPose's hourglass52, --amp",
+        STOCK,
+        dict(optim_wrapper=dict(type='AmpOptimWrapper', loss_scale='dynamic')),
+        None,
+    ),
 }
-for number, title, file, gmacs in (('1', '1 stack', OURS.format('1stack'), 5.15), ('2', '2 stacks', OURS.format('2stack'), 8.33),
-                                   ('8', '8 stacks', OURS.format('8stack'), 27.44),
-                                   ('v1', '2 stacks of v1', OURS.format('2stack_concat'), 26.2)):
-    for kind, words, changes in (('eager', "all of the config's switches off", EAGER), ('float32', 'in float32', dict(optim_wrapper=dict(dtype=None))),
-                                 ('fast', 'config as it is', {}),
-                                 ('given-back', 'freed memory given back', dict(default_hooks=dict(keep_memory=dict(enable=False)))),
-                                 ('cp', 'with_cp', WITH_CP), ('compiled', 'compiled', COMPILED)):
+for number, title, file, gmacs in (
+    ('1', '1 stack', OURS.format('1stack'), 5.15),
+    ('2', '2 stacks', OURS.format('2stack'), 8.33),
+    ('8', '8 stacks', OURS.format('8stack'), 27.44),
+    ('v1', '2 stacks of v1', OURS.format('2stack_concat'), 26.2),
+):
+    for kind, words, changes in (
+        ('eager', "all of the config's switches off", EAGER),
+        ('float32', 'in float32', dict(optim_wrapper=dict(dtype=None))),
+        ('fast', 'config as it is', {}),
+        ('given-back', 'freed memory given back', dict(default_hooks=dict(keep_memory=dict(enable=False)))),
+        ('cp', 'with_cp', WITH_CP),
+        ('compiled', 'compiled', COMPILED),
+    ):
         NETWORKS[f'{number}-{kind}'] = (f'{title}, {words}', file, changes, gmacs * 6)
-DEFAULT = ('hourglass52', 'hourglass52-amp', '1-fast', '2-eager', '2-fast', '2-given-back', '2-float32', '2-compiled', '2-cp', '8-fast', '8-compiled',
-           '8-cp')
+DEFAULT = (
+    'hourglass52',
+    'hourglass52-amp',
+    '1-fast',
+    '2-eager',
+    '2-fast',
+    '2-given-back',
+    '2-float32',
+    '2-compiled',
+    '2-cp',
+    '8-fast',
+    '8-compiled',
+    '8-cp',
+)
 
 
 def synthetic_batch(preprocessor: str, batch_size: int) -> dict:
     """Random pictures and keypoints, as the config's loader would hand them over."""
     images = torch.randint(0, 256, (batch_size, 3, 256, 256), dtype=torch.uint8)
     if preprocessor == 'HeatmapDataPreprocessor':
-        return default_collate([
-            dict(inputs=image, data_samples=dict(keypoints=torch.rand(16, 2) * 256, keypoints_visible=torch.ones(16))) for image in images
-        ])
+        return default_collate(
+            [
+                dict(
+                    inputs=image,
+                    data_samples=dict(keypoints=torch.rand(16, 2) * 256, keypoints_visible=torch.ones(16)),
+                )
+                for image in images
+            ]
+        )
     samples = []
     for image in images:
-        sample = PoseDataSample(gt_instance_labels=InstanceData(keypoint_weights=torch.ones(1, 16)), gt_fields=PixelData(heatmaps=torch.rand(16, 64, 64)))
+        sample = PoseDataSample(
+            gt_instance_labels=InstanceData(keypoint_weights=torch.ones(1, 16)),
+            gt_fields=PixelData(heatmaps=torch.rand(16, 64, 64)),
+        )
         samples.append(dict(inputs=image, data_samples=sample))
     return pseudo_collate(samples)
 
@@ -84,9 +126,16 @@ def network_config(name: str, miniature: bool = False) -> Config:
 
 
 def batches_of(cfg: Config, args: argparse.Namespace, batch_size: int):
-    """Endless batches: of the config's loader in ``args.data_root``, or else always the same random one, in pinned memory."""
+    """Endless batches: of the config's loader in ``args.data_root``, or else always the same random one, in
+    pinned memory."""
     if args.data_root:
-        loader = dict(cfg.train_dataloader, batch_size=batch_size, num_workers=args.workers, persistent_workers=args.workers > 0, drop_last=True)
+        loader = dict(
+            cfg.train_dataloader,
+            batch_size=batch_size,
+            num_workers=args.workers,
+            persistent_workers=args.workers > 0,
+            drop_last=True,
+        )
         loader['dataset'] = dict(loader['dataset'], data_root=args.data_root)
         loader = Runner.build_dataloader(loader, seed=0)
         if not len(loader):
@@ -95,7 +144,10 @@ def batches_of(cfg: Config, args: argparse.Namespace, batch_size: int):
             yield from loader
     batch = synthetic_batch(cfg.model.data_preprocessor.type, batch_size)
     if torch.device(args.device).type == 'cuda' and torch.is_tensor(batch['inputs']):
-        batch = dict(inputs=batch['inputs'].pin_memory(), data_samples={k: v.pin_memory() for k, v in batch['data_samples'].items()})
+        batch = dict(
+            inputs=batch['inputs'].pin_memory(),
+            data_samples={k: v.pin_memory() for k, v in batch['data_samples'].items()},
+        )
     while True:
         yield batch
 
@@ -105,11 +157,13 @@ def measure(cfg: Config, args: argparse.Namespace):
 
     Args:
         cfg: Its config.
-        args: device, threads, batch (a list), steps, rounds, round_seconds, warmup, data_root and workers, as of the command line.
+        args: device, threads, batch (a list), steps, rounds, round_seconds, warmup, data_root and workers, as
+            of the command line.
 
     Yields:
-        For each batch size: ``batch``; ``rate``, images/s, and ``rates``, those of the rounds; ``memory``, MB an image, and ``resting``, MB that
-        lay there before a step; ``first``, seconds to the end of the first step. Or ``batch`` and ``failed``, for want of memory.
+        For each batch size: ``batch``; ``rate``, images/s, and ``rates``, those of the rounds; ``memory``, MB
+        an image, and ``resting``, MB that lay there before a step; ``first``, seconds to the end of the first
+        step. Or ``batch`` and ``failed``, for want of memory.
     """
     start = time.perf_counter()
     init_default_scope('mmpose')
@@ -136,7 +190,14 @@ def measure(cfg: Config, args: argparse.Namespace):
         start = time.perf_counter()
 
 
-def measure_batch(cfg: Config, args: argparse.Namespace, batch_size: int, model: torch.nn.Module, optim_wrapper: OptimWrapper, start: float) -> dict:
+def measure_batch(
+    cfg: Config,
+    args: argparse.Namespace,
+    batch_size: int,
+    model: torch.nn.Module,
+    optim_wrapper: OptimWrapper,
+    start: float,
+) -> dict:
     """What :func:`measure` yields for a batch size."""
     cuda = torch.device(args.device).type == 'cuda'
     step = model.train_step
@@ -171,12 +232,17 @@ def measure_batch(cfg: Config, args: argparse.Namespace, batch_size: int, model:
         losses, seconds = run(steps)
         rates.append(batch_size * steps / seconds)
     assert torch.isfinite(losses['loss'])
-    memory = torch.cuda.max_memory_allocated() if cuda else kept_for_backward(model, optim_wrapper, next(batches))
-    return dict(rate=median(rates), rates=rates, memory=memory / batch_size / 1e6, resting=resting / 1e6, first=first)
+    memory = (
+        torch.cuda.max_memory_allocated() if cuda else kept_for_backward(model, optim_wrapper, next(batches))
+    )
+    return dict(
+        rate=median(rates), rates=rates, memory=memory / batch_size / 1e6, resting=resting / 1e6, first=first
+    )
 
 
 def kept_for_backward(model: torch.nn.Module, optim_wrapper: OptimWrapper, batch: dict) -> int:
-    """Bytes of activations that autograd keeps between forward and backward: what grows with the batch, on any device."""
+    """Bytes of activations that autograd keeps between forward and backward: what grows with the batch, on
+    any device."""
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     kept = {}
 
@@ -187,7 +253,10 @@ def kept_for_backward(model: torch.nn.Module, optim_wrapper: OptimWrapper, batch
         return tensor
 
     data = model.data_preprocessor(batch, True)
-    with optim_wrapper.optim_context(model), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    with (
+        optim_wrapper.optim_context(model),
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+    ):
         losses = model(**data, mode='loss')
     del losses
     return sum(kept.values())
@@ -209,7 +278,8 @@ def matrix_rate(device: str, dtype: torch.dtype, threads: int) -> float:
 
 
 class Row(contextlib.AbstractContextManager):
-    """A process that measures one network: it starts and imports at once, and touches the device when told to go.
+    """A process that measures one network: it starts and imports at once, and touches the device when told to
+    go.
 
     Args:
         network: Its name.
@@ -219,11 +289,21 @@ class Row(contextlib.AbstractContextManager):
 
     def __init__(self, network: str, limit: float, cache: str):
         self.network, self.limit = network, limit
-        self.own_cache = None if cache else tempfile.TemporaryDirectory()  # or an earlier run's compilation would count as this one's
+        self.own_cache = (
+            None if cache else tempfile.TemporaryDirectory()
+        )  # or an earlier run's compilation would count as this one's
         cache = cache or self.own_cache.name
         self.process = subprocess.Popen(
-            [sys.executable, *sys.argv, '--network', network], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**os.environ, 'TORCHINDUCTOR_CACHE_DIR': cache, 'TRITON_CACHE_DIR': osp.join(cache, 'triton')})
+            [sys.executable, *sys.argv, '--network', network],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                'TORCHINDUCTOR_CACHE_DIR': cache,
+                'TRITON_CACHE_DIR': osp.join(cache, 'triton'),
+            },
+        )
 
     def results(self):
         """Lets it go, and yields what it finds for every batch size, or last why it did not."""
@@ -256,8 +336,22 @@ class Row(contextlib.AbstractContextManager):
 
 def table(results: list, floor: float) -> list:
     """Rows of the Markdown table."""
-    base = {result['batch']: result['rate'] for result in results if result['network'] == 'hourglass52' and 'rate' in result}
-    rows = [('network', 'batch', 'images/s', 'of hourglass52', 'MB an image', 's to the end of the first step', 'of the matrix rate')]
+    base = {
+        result['batch']: result['rate']
+        for result in results
+        if result['network'] == 'hourglass52' and 'rate' in result
+    }
+    rows = [
+        (
+            'network',
+            'batch',
+            'images/s',
+            'of hourglass52',
+            'MB an image',
+            's to the end of the first step',
+            'of the matrix rate',
+        )
+    ]
     for result in results:
         name, _, _, gflop = NETWORKS[result['network']]
         batch = result.get('batch')
@@ -265,26 +359,57 @@ def table(results: list, floor: float) -> list:
             rows.append((name, str(batch or ''), result['failed'], '', '', '', ''))
             continue
         share = f'{result["rate"] * gflop / 1e3 / floor:.2f}' if gflop else ''
-        rows.append((name, str(batch), f'{result["rate"]:.1f}', f'{result["rate"] / base[batch]:.2f}' if batch in base else '',
-                     f'{result["memory"]:.0f}', f'{result["first"]:.0f}', share))
+        rows.append(
+            (
+                name,
+                str(batch),
+                f'{result["rate"]:.1f}',
+                f'{result["rate"] / base[batch]:.2f}' if batch in base else '',
+                f'{result["memory"]:.0f}',
+                f'{result["first"]:.0f}',
+                share,
+            )
+        )
     return rows
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--threads', type=int, default=2 if not torch.cuda.is_available() else torch.get_num_threads(), help='of the CPU (default: %(default)s)')
-    parser.add_argument('--networks', default=','.join(DEFAULT), help=f'of {", ".join(NETWORKS)} (default: %(default)s)')
-    parser.add_argument('--batch', type=int, nargs='+', default=[32], help='images a step, one or several (default: 32)')
+    parser.add_argument(
+        '--threads',
+        type=int,
+        default=2 if not torch.cuda.is_available() else torch.get_num_threads(),
+        help='of the CPU (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--networks', default=','.join(DEFAULT), help=f'of {", ".join(NETWORKS)} (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--batch', type=int, nargs='+', default=[32], help='images a step, one or several (default: 32)'
+    )
     parser.add_argument('--steps', type=int, default=20, help='steps a round (default: %(default)s)')
     parser.add_argument('--rounds', type=int, default=3, help='the median counts (default: %(default)s)')
-    parser.add_argument('--round-seconds', type=float, help='a round has fewer steps where they would take longer')
-    parser.add_argument('--warmup', type=int, default=5, help='steps before the first round (default: %(default)s)')
+    parser.add_argument(
+        '--round-seconds', type=float, help='a round has fewer steps where they would take longer'
+    )
+    parser.add_argument(
+        '--warmup', type=int, default=5, help='steps before the first round (default: %(default)s)'
+    )
     parser.add_argument('--limit', type=float, help='seconds after which a network is given up')
     parser.add_argument('--data-root', help="batches of the config's own pipeline, from this data set")
-    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='of the loader (default: %(default)s)')
-    parser.add_argument('--compile-cache', help="folder of torch.compile's cache; every network starts with an empty one without")
-    parser.add_argument('--miniature', action='store_true', help='networks of a few channels, to try the command')
+    parser.add_argument(
+        '--workers', type=int, default=os.cpu_count(), help='of the loader (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--compile-cache',
+        help="folder of torch.compile's cache; every network starts with an empty one without",
+    )
+    parser.add_argument(
+        '--miniature', action='store_true', help='networks of a few channels, to try the command'
+    )
     parser.add_argument('--network', help=argparse.SUPPRESS)
     parser.add_argument('--raw', help='file that every result is added to, a line of JSON each')
     parser.add_argument('--out', help='Markdown file for the table')
@@ -303,7 +428,11 @@ def main():
         parser.error(f'--networks: {", ".join(unknown)} is none of {", ".join(NETWORKS)}')
 
     def start(index):
-        return Row(networks[index], args.limit, args.compile_cache) if index < len(networks) else contextlib.nullcontext()
+        return (
+            Row(networks[index], args.limit, args.compile_cache)
+            if index < len(networks)
+            else contextlib.nullcontext()
+        )
 
     ahead = cuda or args.miniature  # on a CPU it would disturb
     results = []
@@ -316,8 +445,13 @@ def main():
             f'{"the pipeline on " + osp.basename(osp.normpath(args.data_root)) if args.data_root else "synthetic input"}. '
             f'Matrix rate, {str(dtype)[6:]}: {floor:.2f} TFLOP/s; the arithmetic of 2 stacks is 50 GFLOP an image and step, which is {50 / floor:.2f} ms. '
             f'Memory is {"the most that was allocated on the GPU" if cuda else "what is kept for the backward pass"}.'
-            + (' **Networks of a few channels: a try of the command, not a measurement.**' if args.miniature else '')
-            + ('' if cuda else ' **GPU: not measured.**'))
+            + (
+                ' **Networks of a few channels: a try of the command, not a measurement.**'
+                if args.miniature
+                else ''
+            )
+            + ('' if cuda else ' **GPU: not measured.**')
+        )
         for index, network in enumerate(networks):
             print(f'{NETWORKS[network][0]} ...', file=sys.stderr, flush=True)
             row = following

@@ -23,7 +23,10 @@ def default_scope():
     init_default_scope('mmpose')
 
 
-CUDA = pytest.param('cuda', marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='torch finds no GPU')])
+CUDA = pytest.param(
+    'cuda',
+    marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='torch finds no GPU')],
+)
 
 
 @pytest.fixture(params=[CUDA, 'cpu'])
@@ -74,7 +77,8 @@ def run():
 
 @pytest.fixture
 def free_port():
-    """Gives a port, as a text, that nothing on this machine listens on, another run of these tests included."""
+    """Gives a port, as a text, that nothing on this machine listens on, another run of these tests
+    included."""
 
     def free_port():
         with socket.socket() as listener:

@@ -1,4 +1,5 @@
-"""setup.py: what an installation adds to an environment, and what a wheel holds. Nothing here needs a network."""
+"""setup.py: what an installation adds to an environment, and what a wheel holds. Nothing here needs a
+network."""
 
 import json
 import os
@@ -109,7 +110,8 @@ def test_wheel_from_source_distribution_is_the_same(source, wheel):
 
 
 def test_config_of_installed_package_as_base(wheel, tmp_path):
-    """``hg_plugin::hg_2stack_mpii.py`` leads to the installed file, from a folder that has nothing to do with it."""
+    """``hg_plugin::hg_2stack_mpii.py`` leads to the installed file, from a folder that has nothing to do with
+    it."""
     pip('install', wheel, '--no-deps', '--target', 'site', cwd=tmp_path)
     (tmp_path / 'mine.py').write_text("""
 _base_ = 'hg_plugin::hg_2stack_mpii.py'

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Converts a published checkpoint of a stacked hourglass network into one of this package, with a config, or back.
+"""Converts a published checkpoint of a stacked hourglass network into one of this package, with a config, or
+back.
 
 python tools/convert_checkpoint.py SRC OUT.pth --config-out OUT.py
 python tools/convert_checkpoint.py OURS.pth OUT.pth --to princeton

@@ -10,7 +10,8 @@ In 8 bits, for CPUs that are fast at it, after a look at some dozens of photogra
 For rtmlib, with its own defaults (the plain heatmaps are not what it decodes):
 
     python tools/export.py CONFIG CHECKPOINT OUT.onnx --rtmlib
-    >>> rtmlib.ViTPose('OUT.onnx', model_input_size=(256, 256), backend='onnxruntime')(cv2.imread('picture.jpg'), boxes)
+    >>> rtmlib.ViTPose('OUT.onnx', model_input_size=(256, 256),
+    backend='onnxruntime')(cv2.imread('picture.jpg'), boxes)
 """
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter

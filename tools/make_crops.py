@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Makes a cache of person crops, from which a config trains several times faster: the same samples, without decoding whole pictures.
+"""Makes a cache of person crops, from which a config trains several times faster: the same samples, without
+decoding whole pictures.
 
 python tools/make_crops.py configs/hg_2stack_mpii.py data/mpii_crops
 python tools/train.py configs/hg_2stack_mpii.py --data-root data/mpii_crops

@@ -11,8 +11,9 @@ MIM = Path(__file__).parents[1] / '.mim'
 def find_plugin_configs() -> None:
     """Lets a config in any folder say ``_base_ = 'hg_plugin::hg_2stack_mpii.py'``.
 
-    MMEngine knows the packages of OpenMMLab by name and no others. Import the plugin before the config is read.
-    MMPose's configs, which the plugin's inherit, are found without MMEngine's slow reload of pkg_resources.
+    MMEngine knows the packages of OpenMMLab by name and no others. Import the plugin before the config is
+    read. MMPose's configs, which the plugin's inherit, are found without MMEngine's slow reload of
+    pkg_resources.
     """
     import mmpose
     from mmengine.config import Config

@@ -28,13 +28,14 @@ class Family:
     Args:
         title: What a reader knows it by.
         prefix: What its own checkpoints put before every name.
-        rename: A tensor's name in :class:`StackedHourglass`, and the depth of its hourglasses -> its name there,
-            without prefix. This is all there is of a mapping; the way back is its inverse.
+        rename: A tensor's name in :class:`StackedHourglass`, and the depth of its hourglasses -> its name
+            there, without prefix. This is all there is of a mapping; the way back is its inverse.
         mean: What it takes off red, green and blue; a pixel's values run from 0 to 1 there.
-        widening: Of the two residuals behind the stem's pooling, the first has this many times the channels of the one
-            before them.
+        widening: Of the two residuals behind the stem's pooling, the first has this many times the channels
+            of the one before them.
         most_blocks: Its largest ``num_blocks``.
-        optimizer: Makes a new optimizer like that of its training code, which its own programs want in a checkpoint.
+        optimizer: Makes a new optimizer like that of its training code, which its own programs want in a
+            checkpoint.
         unused: Shapes of the tensors that it uses -> shapes of those that it keeps and never uses, by name.
     """
 
@@ -90,7 +91,8 @@ def princeton_name(name: str, depth: int) -> str:
 
 def bearpaw_name(name: str, depth: int) -> str:
     def branch(match):
-        """Levels count from the innermost, whose fourth branch is the residual between the ways down and up."""
+        """Levels count from the innermost, whose fourth branch is the residual between the ways down and
+        up."""
         stack, inner, kind, block = match.groups()
         level = max(depth - 1 - inner.count('inner'), 0)
         return f'hg.{stack}.hg.{level}.{("skip", "down", "up", None).index(kind)}.{block}.'
@@ -152,7 +154,8 @@ FAMILIES = dict(
 
 
 class Network(NamedTuple):
-    """``title`` and ``mean`` of a :class:`Family`, arguments and state dict of a :class:`StackedHourglass`."""
+    """``title`` and ``mean`` of a :class:`Family`, arguments and state dict of a
+    :class:`StackedHourglass`."""
 
     title: str
     mean: tuple[float, float, float]
@@ -164,7 +167,8 @@ def read_published(path: str, trust: bool = False) -> Network:
     """Reads a published checkpoint of a stacked hourglass network.
 
     Args:
-        path: A file of Princeton's PyTorch code, of bearpaw's pytorch-pose or a fork, or of Newell's Torch7 code.
+        path: A file of Princeton's PyTorch code, of bearpaw's pytorch-pose or a fork, or of Newell's Torch7
+            code.
         trust: See :func:`read_checkpoint`.
 
     Raises:
@@ -232,7 +236,8 @@ def import_checkpoint(source: str, out: str, config_out: str, trust: bool = Fals
 def export_checkpoint(source: str, out: str, to: str, trust: bool = False) -> str:
     """Writes a checkpoint of this package as one of a published code base.
 
-    The skip layers that Princeton's code never uses are written as zeros, its optimizer as new and its epoch as 0.
+    The skip layers that Princeton's code never uses are written as zeros, its optimizer as new and its epoch
+    as 0.
 
     Args:
         source: A checkpoint of this package.
@@ -244,7 +249,8 @@ def export_checkpoint(source: str, out: str, to: str, trust: bool = False) -> st
         One line about the network.
 
     Raises:
-        InputError: for a file that cannot be read or written, and for a network that the code base cannot build.
+        InputError: for a file that cannot be read or written, and for a network that the code base cannot
+            build.
     """
     family = FAMILIES[to]
     _check_writable(out, source)
@@ -303,7 +309,8 @@ def _state_dict(path: str, trust: bool) -> dict[str, Tensor]:
 
 
 def _arguments(tensors: Mapping[str, Tensor], rename: Callable[[str, int], str], path: str) -> dict:
-    """What :class:`StackedHourglass` is to be called with for these tensors, as far as names and shapes tell."""
+    """What :class:`StackedHourglass` is to be called with for these tensors, as far as names and shapes
+    tell."""
     depth = 0
 
     def has(module):
@@ -373,7 +380,8 @@ def _check(found: Mapping[str, Tensor], expected: Mapping[str, Shape], optional:
 
 
 def _check_writable(*paths: str) -> None:
-    """Raises where writing is bound to fail: of two files, the second could fail when the first is there already."""
+    """Raises where writing is bound to fail: of two files, the second could fail when the first is there
+    already."""
     if len({osp.abspath(path) for path in paths}) < len(paths):
         raise InputError(f'{paths[0]} would be two of the files to read and to write; choose other names.')
     for path in paths:

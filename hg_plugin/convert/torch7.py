@@ -1,7 +1,9 @@
 """Stacked hourglass networks from Torch7 files (.t7), where nngraph keeps a graph of nn and cudnn modules.
 
-Such a file names no module, and the order in which it lists them is nngraph's affair. So its graph is run on symbols
-instead of pictures, and our network too: two operations are the same where they do the same to the same inputs.
+Such a file names no module, and the order in which it lists them is nngraph's affair. So its graph is run on
+symbols
+instead of pictures, and our network too: two operations are the same where they do the same to the same
+inputs.
 """
 
 import sys
@@ -16,7 +18,8 @@ from torch.overrides import TorchFunctionMode
 from hg_plugin.models import StackedHourglass
 from hg_plugin.utils.errors import InputError
 
-# The numbers of the operations whose results are added up, sorted: neither order nor nesting of additions matters.
+# The numbers of the operations whose results are added up, sorted: neither order nor nesting of additions
+# matters.
 Value = tuple[int, ...]
 TORCH7_MAGIC = tuple(kind.to_bytes(4, 'little') for kind in (3, 4))  # the file is a table or an object
 NORM_TENSORS = ('weight', 'bias', 'running_mean', 'running_var')
@@ -41,8 +44,8 @@ def read_torch7(path: str) -> tuple[dict, dict[str, Tensor]]:
         The arguments of :class:`StackedHourglass` and its state dict.
 
     Raises:
-        InputError: for a file that is cut off or holds anything but a stacked hourglass network, and where the package
-            torchfile is missing.
+        InputError: for a file that is cut off or holds anything but a stacked hourglass network, and where
+            the package torchfile is missing.
     """
     content = _load(path)
     nothing = (
@@ -89,7 +92,8 @@ def read_torch7(path: str) -> tuple[dict, dict[str, Tensor]]:
 
 
 class Trace:
-    """Operations, numbered as they are first done. The same operation on the same inputs gets the same number."""
+    """Operations, numbered as they are first done. The same operation on the same inputs gets the same
+    number."""
 
     def __init__(self):
         self.numbers = {}  # (kind, attributes, inputs) -> number
@@ -128,9 +132,11 @@ class Trace:
 
 
 class _Tracer(TorchFunctionMode):
-    """Records what a :class:`StackedHourglass` does with tensors whose attribute ``value`` is a :data:`Value`.
+    """Records what a :class:`StackedHourglass` does with tensors whose attribute ``value`` is a
+    :data:`Value`.
 
-    Nothing is computed, not even shapes: results are tensors of four axes, and that is all the network asks of them.
+    Nothing is computed, not even shapes: results are tensors of four axes, and that is all the network asks
+    of them.
     """
 
     def __init__(self, trace: Trace, names: dict[int, str]):
@@ -247,7 +253,8 @@ class _Interpreter:
         return value
 
     def graph(self, module, x):
-        """nngraph's forward pass: ``data.mapindex`` of a node lists ``data`` of the nodes that its inputs come from."""
+        """nngraph's forward pass: ``data.mapindex`` of a node lists ``data`` of the nodes that its inputs
+        come from."""
         values = {}
         for node in _items(module.forwardnodes):
             data = node.data
@@ -270,14 +277,16 @@ class _Interpreter:
 
 
 def _arguments(trace: Trace, outputs: list[Value]) -> dict:
-    """What :class:`StackedHourglass` is to be called with to get a network like the traced one, if there is any."""
+    """What :class:`StackedHourglass` is to be called with to get a network like the traced one, if there is
+    any."""
     operations = trace.operations
 
     def numbers(kind):
         return [number for number, operation in enumerate(operations) if operation[0] == kind]
 
     def middles(value):
-        """Numbers of the 3x3 convolutions that ``value`` depends on: one a residual, with half of its channels."""
+        """Numbers of the 3x3 convolutions that ``value`` depends on: one a residual, with half of its
+        channels."""
         seen, waiting = set(), list(value)
         while waiting:
             number = waiting.pop()
@@ -372,7 +381,8 @@ def _read_tensor(reader, version) -> np.ndarray:
 
 
 def _call_deep(function, *args, **kwargs):
-    """Calls a function in a thread with a large stack: torchfile recurses from node to node, thousands of calls."""
+    """Calls a function in a thread with a large stack: torchfile recurses from node to node, thousands of
+    calls."""
     limit, stack = sys.getrecursionlimit(), threading.stack_size(256 * 2**20)
     sys.setrecursionlimit(10**5)
     try:

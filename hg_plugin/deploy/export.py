@@ -1,4 +1,5 @@
-"""Networks as ONNX, TorchScript, OpenVINO or ncnn files, for programs that have neither MMPose nor this package."""
+"""Networks as ONNX, TorchScript, OpenVINO or ncnn files, for programs that have neither MMPose nor this
+package."""
 
 import contextlib
 import copy
@@ -36,7 +37,8 @@ TOLERANCE = 1e-3
 
 
 class PictureFormat(NamedTuple):
-    """How a network wants its pictures: (pixels 0..255 - mean) / std, with channels in the order of ``color``."""
+    """How a network wants its pictures: (pixels 0..255 - mean) / std, with channels in the order of
+    ``color``."""
 
     color: str
     mean: Sequence[float]
@@ -57,7 +59,8 @@ class PictureFormat(NamedTuple):
         return ((pictures if self.color == 'BGR' else pictures.flip(1)) - mean) / std
 
 
-# rtmlib's heatmap estimator, ViTPose, by its defaults: pictures as OpenCV reads them, normalised as if they were RGB.
+# rtmlib's heatmap estimator, ViTPose, by its defaults: pictures as OpenCV reads them, normalised as if they
+# were RGB.
 RTMLIB = PictureFormat('BGR', (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
 
@@ -100,7 +103,8 @@ class MSRADecoder(nn.Module):
         self.register_buffer('scale_factor', torch.from_numpy(codec.scale_factor))
 
     def forward(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, K, H, W) to keypoints (N, K, 2) in input pixels, negative where no value is positive; scores (N, K)."""
+        """(N, K, H, W) to keypoints (N, K, 2) in input pixels, negative where no value is positive; scores
+        (N, K)."""
         height, width = heatmaps.shape[2:]
         values = heatmaps.flatten(2)
         scores, peaks = heatmap_peaks(heatmaps)
@@ -120,10 +124,10 @@ class MSRADecoder(nn.Module):
 class Redraw(nn.Module):
     """Decoded keypoints as heatmaps in which rtmlib's ViTPose finds just these keypoints, with their scores.
 
-    ViTPose refines peaks as for the codec UDPHeatmap, and takes the middle of the outermost pixels for the crop's
-    border; in heatmaps of the codec MSRAHeatmap its keypoints are off by up to a pixel, four of the input's. Before
-    that it blurs a heatmap, mirrored at its border, which draws peaks near there outwards by a pixel or so. That is
-    why these heatmaps are finer than the network's: half the size of the input.
+    ViTPose refines peaks as for the codec UDPHeatmap, and takes the middle of the outermost pixels for the
+    crop's border; in heatmaps of the codec MSRAHeatmap its keypoints are off by up to a pixel, four of the
+    input's. Before that it blurs a heatmap, mirrored at its border, which draws peaks near there outwards by
+    a pixel or so. That is why these heatmaps are finer than the network's: half the size of the input.
 
     Args:
         input_size: (W, H) of the input in pixels.
@@ -147,7 +151,8 @@ class Redraw(nn.Module):
 
 
 class Exported(NamedTuple):
-    """A file's content by suffix, and a function from pictures to outputs that runs it as its readers would."""
+    """A file's content by suffix, and a function from pictures to outputs that runs it as its readers
+    would."""
 
     files: dict[str, bytes]
     run: Callable[[Tensor], list[Tensor]]
@@ -167,7 +172,8 @@ def need_packages(what: str, *packages: str) -> None:
 
 @contextlib.contextmanager
 def exporters_quiet():
-    """Exporters warn of what concerns their authors: operators of absent packages, deprecations inside torch."""
+    """Exporters warn of what concerns their authors: operators of absent packages, deprecations inside
+    torch."""
     logger = logging.getLogger('torch.onnx')
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -258,7 +264,8 @@ def to_openvino(
 
 
 def ncnn_runner(stem: str, threads: int = 0) -> Callable[[Tensor], Tensor]:
-    """A function that runs STEM.param and STEM.bin in float32: pictures (N, 3, H, W), one after the other, to heatmaps (N, K, H/4, W/4).
+    """A function that runs STEM.param and STEM.bin in float32: pictures (N, 3, H, W), one after the other, to
+    heatmaps (N, K, H/4, W/4).
 
     Args:
         stem: Path without the suffix.
@@ -293,7 +300,8 @@ def ncnn_runner(stem: str, threads: int = 0) -> Callable[[Tensor], Tensor]:
 
 
 def norms_as_convolutions(network: nn.Module) -> nn.Module:
-    """A copy whose batch norms are 1x1 convolutions of a channel each: those ncnn computes together with the ReLU behind them."""
+    """A copy whose batch norms are 1x1 convolutions of a channel each: those ncnn computes together with the
+    ReLU behind them."""
     network = copy.deepcopy(network)
     for parent in list(network.modules()):
         for name, norm in parent.named_children():
@@ -307,7 +315,8 @@ def norms_as_convolutions(network: nn.Module) -> nn.Module:
 
 
 def to_ncnn(network: nn.Module, image: Tensor, outputs: Sequence[str], metadata: dict[str, str]) -> Exported:
-    """ncnn's pair of files, by way of ONNX and pnnx, and ``metadata`` as JSON, for which they have no room. They take one picture at a time.
+    """ncnn's pair of files, by way of ONNX and pnnx, and ``metadata`` as JSON, for which they have no room.
+    They take one picture at a time.
 
     ncnn computes 3x3 convolutions by Winograd's algorithm, with fewer multiplications than the others make.
     """
@@ -360,7 +369,8 @@ EXPORTERS = dict(
 
 
 def describe(cfg: Config, meta: dict, pictures: PictureFormat) -> dict[str, str]:
-    """What a program must know to use a file, as JSON by name: see :func:`export`. ``meta`` is MMPose's metainfo."""
+    """What a program must know to use a file, as JSON by name: see :func:`export`. ``meta`` is MMPose's
+    metainfo."""
     values = dict(
         hg_plugin=__version__,
         input_size=cfg.model.head.decoder.input_size,
@@ -397,32 +407,35 @@ def largest_differences(
 def export(
     config: str, checkpoint: str, out: str, format: str = 'onnx', decode: bool = False, rtmlib: bool = False
 ) -> dict[str, float]:
-    """Writes a trained network to a file, folded for inference, after comparing what the file computes with torch.
+    """Writes a trained network to a file, folded for inference, after comparing what the file computes with
+    torch.
 
-    The file's input ``image`` is float32 (N, 3, H, W) of any N, for ncnn (3, H, W); its output ``heatmaps`` (N, K, H/4, W/4) are the last
-    stack's, of one pass: the flip test is left to the program. It carries, each as JSON, ``input_size`` [W, H],
-    ``color`` ('RGB' or 'BGR'), ``mean`` and ``std`` (the input is (pixels 0..255 - mean) / std), ``keypoint_names``,
-    ``skeleton`` (pairs of indices), ``codec`` and ``hg_plugin``, the version.
+    The file's input ``image`` is float32 (N, 3, H, W) of any N, for ncnn (3, H, W); its output ``heatmaps``
+    (N, K, H/4, W/4) are the last stack's, of one pass: the flip test is left to the program. It carries, each
+    as JSON, ``input_size`` [W, H], ``color`` ('RGB' or 'BGR'), ``mean`` and ``std`` (the input is (pixels
+    0..255 - mean) / std), ``keypoint_names``, ``skeleton`` (pairs of indices), ``codec`` and ``hg_plugin``,
+    the version.
 
     Args:
         config: Config file with a :class:`StackedHourglass`.
         checkpoint: Its trained weights.
-        out: The file to write: .onnx, .pt for TorchScript, .xml for OpenVINO, which gets a .bin beside it, or .param for
-            ncnn, which gets a .bin and, with what the others carry, a .json.
+        out: The file to write: .onnx, .pt for TorchScript, .xml for OpenVINO, which gets a .bin beside it, or
+            .param for ncnn, which gets a .bin and, with what the others carry, a .json.
         format: 'onnx', 'torchscript', 'openvino' or 'ncnn'. Defaults to 'onnx'.
-        decode: Append the decoding: the outputs are ``keypoints`` (N, K, 2) in input pixels and ``scores`` (N, K). Only
-            for the codec MSRAHeatmap without ``unbiased``, and not for ncnn. Defaults to False.
-        rtmlib: Fit rtmlib's ViTPose with its default arguments, which hands over pictures as OpenCV reads them, BGR,
-            but normalised as if they were RGB, and decodes heatmaps of another kind: the file swaps the channels
-            itself, and its heatmaps are drawn from the decoded keypoints, see :class:`Redraw`. Only for the codec of
-            ``decode``. Defaults to False.
+        decode: Append the decoding: the outputs are ``keypoints`` (N, K, 2) in input pixels and ``scores``
+            (N, K). Only for the codec MSRAHeatmap without ``unbiased``, and not for ncnn. Defaults to False.
+        rtmlib: Fit rtmlib's ViTPose with its default arguments, which hands over pictures as OpenCV reads
+            them, BGR,
+            but normalised as if they were RGB, and decodes heatmaps of another kind: the file swaps the
+            channels itself, and its heatmaps are drawn from the decoded keypoints, see :class:`Redraw`. Only
+            for the codec of ``decode``. Defaults to False.
 
     Returns:
         The largest difference between file and torch, by output.
 
     Raises:
-        InputError: for arguments that contradict each other or the config, files that are missing, wrong or cannot be
-            written, and packages that are missing.
+        InputError: for arguments that contradict each other or the config, files that are missing, wrong or
+            cannot be written, and packages that are missing.
     """
     to_format, *suffixes = EXPORTERS[format]
     stem, suffix = osp.splitext(out)

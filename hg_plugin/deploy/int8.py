@@ -34,7 +34,8 @@ class Calibration(Progress):
 
 
 def quantize(float32: str, int8: str, inputs: Sequence[np.ndarray]) -> None:
-    """Writes an ONNX file with int8 weights, a scale a channel, and uint8 activations, whose ranges ``inputs`` show."""
+    """Writes an ONNX file with int8 weights, a scale a channel, and uint8 activations, whose ranges
+    ``inputs`` show."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
     logger = logging.getLogger()
@@ -60,17 +61,18 @@ def quantize(float32: str, int8: str, inputs: Sequence[np.ndarray]) -> None:
 
 
 def export_int8(config: str, checkpoint: str, out: str, pictures: Sequence[str]) -> float:
-    """Writes a trained network to an ONNX file that computes with 8 bits where :func:`export`'s computes with 32.
+    """Writes a trained network to an ONNX file that computes with 8 bits where :func:`export`'s computes with
+    32.
 
-    Input, output and metadata are those of :func:`export`. ONNX Runtime and OpenVINO run it; ``benchmarks/inference.py``
-    measures how much faster it is on a CPU, and what it costs in PCKh.
+    Input, output and metadata are those of :func:`export`. ONNX Runtime and OpenVINO run it;
+    ``benchmarks/inference.py`` measures how much faster it is on a CPU, and what it costs in PCKh.
 
     Args:
         config: Config file with a :class:`StackedHourglass`.
         checkpoint: Its trained weights.
         out: The file to write: .onnx.
-        pictures: Paths of photographs with a person each, as the network will see them: some dozens. They go through
-            the pipeline of the config's ``test_dataloader``, the whole picture as a person's box.
+        pictures: Paths of photographs with a person each, as the network will see them: some dozens. They go
+            through the pipeline of the config's ``test_dataloader``, the whole picture as a person's box.
 
     Returns:
         The share of keypoints whose heatmaps on these pictures peak within a pixel of where float32's peak.

@@ -52,7 +52,7 @@ def train(
     Raises:
         InputError: The config, an option or a checkpoint is wrong.
     """
-    cfg = _load(config, work_dir, data_root, cfg_options, launcher, show_dir)
+    cfg = load_config(config, work_dir, data_root, cfg_options, launcher, show_dir)
     with building(cfg, 'training'):
         if not validate:
             cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
@@ -87,7 +87,7 @@ def test(config: str | PathLike | Config, checkpoint: str, *, dump: str | None =
     Raises:
         InputError: The config, an option or the checkpoint is wrong.
     """
-    cfg = _load(config, **options)
+    cfg = load_config(config, **options)
     if dump:
         metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
         cfg.test_evaluator = [*metrics, dict(type='DumpResults', out_file_path=dump)]
@@ -97,7 +97,9 @@ def test(config: str | PathLike | Config, checkpoint: str, *, dump: str | None =
         return _build_runner(cfg, checkpoint).test()
 
 
-def _load(config, work_dir=None, data_root=None, cfg_options=None, launcher='none', show_dir=None) -> Config:
+def load_config(
+    config, work_dir=None, data_root=None, cfg_options=None, launcher='none', show_dir=None
+) -> Config:
     """Read a config with the options that training and testing share, and fit it to this machine."""
     cfg = read_config(config, data_root=data_root, cfg_options=cfg_options)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename or "run").stem}'

@@ -71,7 +71,8 @@ def hollow(shapes):
 
 
 def restack(shapes, num_stacks, num_blocks=1, num_keypoints=16):
-    """The names and shapes of another network of the same code, by what they are for two stacks with one block."""
+    """The names and shapes of another network of the same code, by what they are for two stacks with one
+    block."""
     joins = r'(merge_features|merge_preds|fc_|score_)\.'
     stack = r'((?:hgs|hg|features|res|fc|outs|score|merge_features|merge_preds|fc_|score_)\.)0(\..+)'
     other = {}

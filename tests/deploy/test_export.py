@@ -304,7 +304,8 @@ def test_openvino(trained, onnx, tmp_path):
 
 
 def learn_by_heart(folder, data, count=3, steps=60):
-    """Config and checkpoint of a network that knows the first persons of an MPII folder, and these persons."""
+    """Config and checkpoint of a network that knows the first persons of an MPII folder, and these
+    persons."""
     codec = dict(type='MSRAHeatmap', input_size=(256, 256), heatmap_size=(64, 64), sigma=2)
     config = write_config(folder / 'learned.py', codec, num_stacks=1, depth=4)
     cfg = Config.fromfile(config)

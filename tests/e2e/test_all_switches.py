@@ -1,4 +1,5 @@
-"""Every switch for speed and memory at once: bfloat16, checkpointing, channels_last, compilation, fused Adam, EMA, two processes, an interruption."""
+"""Every switch for speed and memory at once: bfloat16, checkpointing, channels_last, compilation, fused Adam,
+EMA, two processes, an interruption."""
 
 import os
 import re

@@ -1,5 +1,6 @@
 """benchmarks/gpu.py: all that a GPU will be asked for, in miniature on a CPU; and what becomes of a step that
 fails or hangs."""
+
 import json
 import os
 import re
@@ -20,19 +21,20 @@ def raw(path):
 def test_a_dry_run_leaves_every_table_and_raw_figure(tmp_path, request):
     """A minute and a half of one core; the time it is given is for machines that do much else."""
     result = subprocess.run(
-        [sys.executable, 'benchmarks/gpu.py', '--dry-run', '--minutes', '14', '--out',
-         str(tmp_path)],
+        [sys.executable, 'benchmarks/gpu.py', '--dry-run', '--minutes', '14', '--out', str(tmp_path)],
         cwd=request.config.rootpath,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=900)
+        timeout=900,
+    )
     out = result.stdout
     assert result.returncode == 0, out
     summary = json.loads((tmp_path / 'summary.json').read_text())
     logs = ''.join(f'{path.name}:\n{path.read_text()[-2000:]}\n' for path in sorted(tmp_path.glob('*.log')))
-    assert [(step['step'], step['outcome']) for step in summary['steps']] == [(step, 'done')
-                                                                              for step in STEPS], out + logs
+    assert [(step['step'], step['outcome']) for step in summary['steps']] == [
+        (step, 'done') for step in STEPS
+    ], out + logs
     for number, step in enumerate(STEPS, 1):
         table = (tmp_path / f'{number}_{step}.md').read_text()
         assert re.search(r'^\|.*\| +\d[\d.]*', table, re.MULTILINE), table
@@ -40,16 +42,22 @@ def test_a_dry_run_leaves_every_table_and_raw_figure(tmp_path, request):
 
     machine, *tests = raw(tmp_path / '1_tests.jsonl')
     assert machine['machine']['torch'] and [test['outcome'] for test in tests] == ['passed']
-    assert [row['network'] for row in raw(tmp_path / '2_training_rate.jsonl')
-            if row.get('rate', 0) > 0] == ['2-fast', 'hourglass52', '2-eager']
+    assert [row['network'] for row in raw(tmp_path / '2_training_rate.jsonl') if row.get('rate', 0) > 0] == [
+        '2-fast',
+        'hourglass52',
+        '2-eager',
+    ]
     training = {key: value for row in raw(tmp_path / '3_training.jsonl') for key, value in row.items()}
     assert training['iterations'] >= 2 and training['train_rate'] > 0 and training['pckh']['Mean'] >= 0
-    assert 0 < training['weights_bytes'] == (tmp_path /
-                                             'hg_2stack_lspet_half.pth').stat().st_size < 16 * 2**20
+    assert (
+        0 < training['weights_bytes'] == (tmp_path / 'hg_2stack_lspet_half.pth').stat().st_size < 16 * 2**20
+    )
     ways = {row['way']: row for row in raw(tmp_path / '4_inference.jsonl') if 'way' in row}
-    assert all(ms > 0 for ms in ways['eager']
-               ['ms']) and ways['reparameterized, CUDA graphs']['failed'] == 'CUDA graphs need a GPU.'
-    epoch, = raw(tmp_path / '5_epoch.jsonl')
+    assert (
+        all(ms > 0 for ms in ways['eager']['ms'])
+        and ways['reparameterized, CUDA graphs']['failed'] == 'CUDA graphs need a GPU.'
+    )
+    (epoch,) = raw(tmp_path / '5_epoch.jsonl')
     assert epoch['seconds']['forward'] > 0 and epoch['seconds']['validation'] > 0
     measured = {goal['text']: goal['measured'] for goal in summary['goals']}
     assert measured['training, 2 stacks, config as it is, batch 1: times hourglass52'] > 0
@@ -58,14 +66,14 @@ def test_a_dry_run_leaves_every_table_and_raw_figure(tmp_path, request):
     assert 'GPU: not measured' in text and '| met |' not in text
 
 
-FAILS = '''
+FAILS = """
 import sys
 print('about to fail', flush=True)
 open(sys.argv[sys.argv.index('--out') + 1], 'w').write('a row that was measured\\n')
 raise RuntimeError('the reason')
-'''
+"""
 # with a process in a session of its own, as torchrun's workers are
-HANGS = '''
+HANGS = """
 import os, subprocess, sys, time
 child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)
 print('child', child.pid, flush=True)
@@ -74,13 +82,13 @@ if os.fork() == 0:
     print('orphan', os.getpid(), flush=True)
     time.sleep(600)
 time.sleep(600)
-'''
-WORKS = '''
+"""
+WORKS = """
 import sys
 open(sys.argv[sys.argv.index('--raw') + 1], 'w').write('{"figure": 1}\\n')
 open(sys.argv[sys.argv.index('--out') + 1], 'w').write('a table\\n')
-'''
-STEPS_OF_THE_TEST = '''
+"""
+STEPS_OF_THE_TEST = """
 import sys
 sys.path.insert(0, 'benchmarks')
 from gpu import Step, run_steps
@@ -88,12 +96,14 @@ folder = sys.argv[1]
 steps = [Step('fails', 'Fails', 2, [folder + '/fails.py']), Step('hangs', 'Hangs', 3, [folder + '/hangs.py']),
          Step('works', 'Works', 4, [folder + '/works.py'], beside=[[folder + '/hangs.py']])]
 run_steps(steps, folder + '/out', 0.3, False)
-'''
+"""
 
 
 def alive(pid):
-    return os.path.exists(f'/proc/{pid}') and 'Z' not in Path(f'/proc/{pid}/stat').read_text().rpartition(
-        ')')[2].split()[0]
+    return (
+        os.path.exists(f'/proc/{pid}')
+        and 'Z' not in Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0]
+    )
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='processes are looked up in /proc')
@@ -106,7 +116,8 @@ def test_a_step_that_fails_or_hangs_is_noted_and_passed_over_in_time(tmp_path, r
         cwd=request.config.rootpath,
         capture_output=True,
         text=True,
-        timeout=60)
+        timeout=60,
+    )
     assert result.returncode == 0, result.stderr
     assert time.monotonic() - begin < 0.3 * 60
     out = tmp_path / 'out'
@@ -114,43 +125,60 @@ def test_a_step_that_fails_or_hangs_is_noted_and_passed_over_in_time(tmp_path, r
     assert steps[0]['outcome'] == 'failed with exit code 1'
     assert steps[1]['outcome'].startswith('stopped by its time limit') and steps[2]['outcome'] == 'done'
     fails = (out / '1_fails.md').read_text()
-    assert fails.startswith(
-        'a row that was measured') and 'RuntimeError: the reason' in fails and 'exit code 1' in fails
+    assert (
+        fails.startswith('a row that was measured')
+        and 'RuntimeError: the reason' in fails
+        and 'exit code 1' in fails
+    )
     hangs = (out / '2_hangs.md').read_text()
     assert 'stopped by its time limit' in hangs and 'orphan' in hangs
     assert (out / '3_works.md').read_text() == 'a table\n' and raw(out / '3_works.jsonl') == [{'figure': 1}]
-    started = re.findall(r'(?:child|orphan) (\d+)',
-                         (out / '2_hangs.log').read_text() + (out / '3_works_compiling1.log').read_text())
+    started = re.findall(
+        r'(?:child|orphan) (\d+)',
+        (out / '2_hangs.log').read_text() + (out / '3_works_compiling1.log').read_text(),
+    )
     assert len(started) == 4 and not any(map(alive, started))
 
 
 def test_goals_are_met_not_met_or_not_measured(monkeypatch, request):
     monkeypatch.syspath_prepend(request.config.rootpath / 'benchmarks')
     from gpu import goals
+
     found = {goal.text: goal for goal in goals({})}
     assert {goal.met for goal in found.values() if goal.least is not None} == {'not measured'}
     rates = [
         dict(network=network, batch=32, rate=rate, memory=memory)
-        for network, rate, memory in (('2-fast', 1300., 100.), ('hourglass52', 200., 200.),
-                                      ('2-eager', 1000., 300.), ('2-cp', 900., 50.))
+        for network, rate, memory in (
+            ('2-fast', 1300.0, 100.0),
+            ('hourglass52', 200.0, 200.0),
+            ('2-eager', 1000.0, 300.0),
+            ('2-cp', 900.0, 50.0),
+        )
     ]
     raw_figures = dict(
         training_rate=[
-            dict(matrix_rate=600.), *rates,
-            dict(network='8-eager', batch=128, failed='out of memory')
+            dict(matrix_rate=600.0),
+            *rates,
+            dict(network='8-eager', batch=128, failed='out of memory'),
         ],
-        tests=[dict(machine={}), dict(outcome='passed'),
-               dict(outcome='skipped')],
-        training=[dict(synthetic_rate=100., pipeline_rate=91.)],
-        inference=[dict(way='eager', ms=[13., 20.]),
-                   dict(way="MMPose's hourglass52, eager", ms=[26., 60.])])
+        tests=[dict(machine={}), dict(outcome='passed'), dict(outcome='skipped')],
+        training=[dict(synthetic_rate=100.0, pipeline_rate=91.0)],
+        inference=[
+            dict(way='eager', ms=[13.0, 20.0]),
+            dict(way="MMPose's hourglass52, eager", ms=[26.0, 60.0]),
+        ],
+    )
     found = {goal.text: goal for goal in goals(raw_figures)}
     prefix = 'training, 2 stacks, config as it is, batch 32: times '
     assert (found[prefix + 'hourglass52'].measured, found[prefix + 'hourglass52'].met) == (6.5, 'met')
-    assert (found[prefix + 'our eager float32'].measured,
-            found[prefix + 'our eager float32'].met) == (1.3, 'not met')
+    assert (found[prefix + 'our eager float32'].measured, found[prefix + 'our eager float32'].met) == (
+        1.3,
+        'not met',
+    )
     assert found[prefix + 'hourglass52 with --amp'].met == 'not measured'
-    assert found['pipeline, % of the synthetic rate'].met == 'met' and found[
-        'GPU tests that passed, % of those that ran'].met == 'met'
+    assert (
+        found['pipeline, % of the synthetic rate'].met == 'met'
+        and found['GPU tests that passed, % of those that ran'].met == 'met'
+    )
     assert found['memory of training, 2 stacks, batch 32: without with_cp, of with it'].measured == 2
     assert found['inference, one image, times faster than 130 ms: eager'].measured == 10

@@ -1,4 +1,5 @@
 """Keypoints and PCKh from a GPU are a CPU's."""
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,7 @@ from mmengine.runner import Runner
 from hg_plugin.apis import PoseEstimator
 from hg_plugin.prepare.synthetic import make_synthetic
 
-CONFIG = '''
+CONFIG = """
 _base_ = ['{root}/configs/hg_2stack_synthetic.py']
 data_root = '{data}'
 model = dict(backbone=dict(channels=32, depth=2), test_cfg=dict(flip_test=True))
@@ -19,7 +20,7 @@ loader = dict(num_workers=0, persistent_workers=False, pin_memory=False)
 train_dataloader = dict(batch_size=10, **loader, dataset=dict(data_root=data_root))
 val_dataloader = dict(batch_size=10, **loader, dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
-'''
+"""
 
 
 @pytest.fixture(scope='module')
@@ -31,11 +32,14 @@ def trained(request, tmp_path_factory):
     make_synthetic(folder / 'persons', num_train=1, num_val=40, seed=0, num_workers=1)
     (folder / 'config.py').write_text(CONFIG.format(root=request.config.rootpath, data=folder / 'persons'))
     cfg = Config.fromfile(folder / 'config.py')
-    cfg.train_dataloader.dataset.update(ann_file='annotations/mpii_val.json',
-                                        pipeline=[
-                                            transform for transform in cfg.train_dataloader.dataset.pipeline
-                                            if not transform.type.startswith('Random')
-                                        ])
+    cfg.train_dataloader.dataset.update(
+        ann_file='annotations/mpii_val.json',
+        pipeline=[
+            transform
+            for transform in cfg.train_dataloader.dataset.pipeline
+            if not transform.type.startswith('Random')
+        ],
+    )
     torch.manual_seed(0)
     model = MODELS.build(cfg.model).to('cuda' if torch.cuda.is_available() else 'cpu').train()
     optim_wrapper = build_optim_wrapper(model, dict(cfg.optim_wrapper, dtype=None))
@@ -80,11 +84,16 @@ def test_the_pose_estimators_keypoints_are_the_cpus(trained, device, flip_test):
     for where in ('cpu', device):
         estimator = PoseEstimator(*trained, device=where)
         assert next(estimator.model.parameters()).device.type == where
-        found.append([
-            np.concatenate(arrays)
-            for arrays in zip(*estimator.stream(((person['img_path'], person['bbox']) for person in persons),
-                                                flip_test=flip_test))
-        ])
+        found.append(
+            [
+                np.concatenate(arrays)
+                for arrays in zip(
+                    *estimator.stream(
+                        ((person['img_path'], person['bbox']) for person in persons), flip_test=flip_test
+                    )
+                )
+            ]
+        )
     (expected, expected_scores), (keypoints, scores) = found
     distance = np.linalg.norm(keypoints - expected, axis=-1)
     print(

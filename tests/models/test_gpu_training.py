@@ -1,4 +1,5 @@
 """Training steps on a GPU, as configs/hg_2stack_mpii.py has them, beside a CPU's."""
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -15,19 +16,24 @@ CONFIG = 'configs/hg_2stack_mpii.py'
 
 def random_batch(num):
     generator = torch.Generator().manual_seed(0)
-    return default_collate([
-        dict(inputs=torch.randint(0, 256, (3, 256, 256), generator=generator, dtype=torch.uint8),
-             data_samples=dict(keypoints=torch.rand(16, 2, generator=generator) * 256,
-                               keypoints_visible=torch.ones(16))) for _ in range(num)
-    ])
+    return default_collate(
+        [
+            dict(
+                inputs=torch.randint(0, 256, (3, 256, 256), generator=generator, dtype=torch.uint8),
+                data_samples=dict(
+                    keypoints=torch.rand(16, 2, generator=generator) * 256, keypoints_visible=torch.ones(16)
+                ),
+            )
+            for _ in range(num)
+        ]
+    )
 
 
 def pinned(batch):
-    return dict(inputs=batch['inputs'].pin_memory(),
-                data_samples={
-                    key: value.pin_memory()
-                    for key, value in batch['data_samples'].items()
-                })
+    return dict(
+        inputs=batch['inputs'].pin_memory(),
+        data_samples={key: value.pin_memory() for key, value in batch['data_samples'].items()},
+    )
 
 
 @pytest.mark.gpu
@@ -66,6 +72,7 @@ def test_debug_mode_finds_a_wait():
 
 class ForbidWaiting(Hook):
     """From before one iteration to after another, hooks and data included, nothing may wait for the GPU."""
+
     priority = 'VERY_LOW'
 
     def __init__(self, first, last):
@@ -93,16 +100,16 @@ def persons(tmp_path_factory):
 
 
 def test_a_runner_with_all_its_hooks_never_waits_for_the_gpu_between_two_logs(
-        request, device, persons, tmp_path):
+    request, device, persons, tmp_path
+):
     if device == 'cpu' and torch.cuda.is_available():
         pytest.skip('the runner takes the GPU')
     cfg = Config.fromfile(request.config.rootpath / CONFIG)
     cfg.model.backbone.update(channels=16, depth=1)
     cfg.work_dir = str(tmp_path)
-    cfg.train_dataloader.update(batch_size=4,
-                                num_workers=0,
-                                persistent_workers=False,
-                                pin_memory=device == 'cuda')
+    cfg.train_dataloader.update(
+        batch_size=4, num_workers=0, persistent_workers=False, pin_memory=device == 'cuda'
+    )
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
     cfg.train_dataloader.dataset.data_root = str(persons)
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
@@ -151,14 +158,18 @@ def train(cfg, device, dtype, state, batch, steps):
         for part in (model, model.backbone.scores)
     ]
     optim_wrapper.zero_grad()
-    return torch.tensor([model.train_step(batch, optim_wrapper)['loss'].item()
-                         for _ in range(steps)]), *gradients
+    return torch.tensor(
+        [model.train_step(batch, optim_wrapper)['loss'].item() for _ in range(steps)]
+    ), *gradients
 
 
-@pytest.mark.parametrize('dtype, loss_tolerance, cosine, scores_cosine', [(None, 1e-2, 0.98, 0.9999),
-                                                                          ('bfloat16', 5e-2, 0.3, 0.99)])
-def test_training_agrees_with_the_cpus_in_float32(request, without_tf32, device, dtype, loss_tolerance,
-                                                  cosine, scores_cosine):
+@pytest.mark.parametrize(
+    'dtype, loss_tolerance, cosine, scores_cosine',
+    [(None, 1e-2, 0.98, 0.9999), ('bfloat16', 5e-2, 0.3, 0.99)],
+)
+def test_training_agrees_with_the_cpus_in_float32(
+    request, without_tf32, device, dtype, loss_tolerance, cosine, scores_cosine
+):
     """In bfloat16, the gradients of the first layers, which are sums of terms that cancel, keep about half of
     their direction."""
     cfg = Config.fromfile(request.config.rootpath / CONFIG)
@@ -179,5 +190,6 @@ def test_training_agrees_with_the_cpus_in_float32(request, without_tf32, device,
     assert losses[-1] < losses[0]
     assert torch.allclose(losses, expected, rtol=loss_tolerance)
     assert cosines[0] > cosine and cosines[1] > scores_cosine
-    assert gradients[0].norm() == pytest.approx(expected_gradients[0].norm().item(),
-                                                rel=1e-2 if dtype is None else 0.2)
+    assert gradients[0].norm() == pytest.approx(
+        expected_gradients[0].norm().item(), rel=1e-2 if dtype is None else 0.2
+    )
