@@ -118,7 +118,7 @@ def test_mistakes(onnx, trained, pictures, tmp_path):
     for arguments, message in [
         ((str(tmp_path / 'a.onnx'), []), 'needs pictures'),
         ((str(tmp_path / 'a.xml'), pictures), r'must end in \.onnx'),
-        ((str(tmp_path / 'a.onnx'), [str(tmp_path / 'text.jpg')]), 'text.jpg is no picture'),
+        ((str(tmp_path / 'a.onnx'), [str(tmp_path / 'text.jpg')]), 'text.jpg is not an image'),
     ]:
         with pytest.raises(InputError, match=message):
             export_int8(*trained, *arguments)
