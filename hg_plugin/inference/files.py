@@ -19,7 +19,7 @@ from mmengine.structures import InstanceData
 from mmpose.structures import split_instances
 
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.files import atomic_write
+from hg_plugin.utils.files import atomic_write, writing
 from hg_plugin.utils.images import ImageError, Video, read_image
 from hg_plugin.utils.progress import Progress
 from hg_plugin.visualization import draw_skeleton, heatmap_sheet
@@ -290,10 +290,10 @@ def _replacing(path: Path, is_folder: bool = False) -> Iterator[Path]:
     """Give a path for a file or folder that replaces ``path`` when the block ends without an error."""
     partial = path.with_name(f'{path.stem}.partial{path.suffix}')  # OpenCV needs the suffix
     try:
-        with _writing(path):
+        with writing(path):
             (partial if is_folder else path.parent).mkdir(parents=True, exist_ok=True)
         yield partial
-        with _writing(path):
+        with writing(path):
             if is_folder:
                 shutil.rmtree(path, ignore_errors=True)
             os.replace(partial, path)
@@ -301,11 +301,3 @@ def _replacing(path: Path, is_folder: bool = False) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         with contextlib.suppress(OSError):  # it is gone after success
             partial.unlink()
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f'{path} cannot be written: {error.strerror or error}.') from error

@@ -17,7 +17,6 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpose.apis.inference import dataset_meta_from_config
 from mmpose.models import TopdownPoseEstimator
 from torch import Tensor
-from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from hg_plugin.models import StackedHourglass, average_flipped, reparameterize
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
@@ -101,8 +100,7 @@ class PoseEstimator:
         content = read_checkpoint(str(checkpoint))
         state = weights_of(content, checkpoint)
         check_weights(self.model, state, checkpoint)
-        consume_prefix_in_state_dict_if_present(state, 'module.')
-        self.model.load_state_dict(state, strict=False)  # all tensors fit; other values are left
+        self.model.load_state_dict(state)
         meta = content.get('meta')
         meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
         self._trained_meta = meta if isinstance(meta, dict) and 'num_keypoints' in meta else None

@@ -14,18 +14,19 @@ class _File(io.FileIO):
     """A new file that reports its own write errors, so that no other OSError is taken for one."""
 
     def __init__(self, partial: Path, path: Path):
-        with _writing(path):
+        with writing(path):
             partial.parent.mkdir(parents=True, exist_ok=True)
             super().__init__(partial, 'w')
         self.path = path
 
     def write(self, data) -> int:
-        with _writing(self.path):
+        with writing(self.path):
             return super().write(data)
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError of the ``with`` block into an :class:`InputError` that names ``path``."""
     try:
         yield
     except OSError as error:
@@ -44,7 +45,7 @@ def atomic_write(path: str | PathLike) -> Iterator[io.BufferedWriter]:
     try:
         with io.BufferedWriter(_File(partial, path)) as file:
             yield file
-        with _writing(path):
+        with writing(path):
             os.replace(partial, path)
     finally:
         with contextlib.suppress(OSError):  # it is gone after success
