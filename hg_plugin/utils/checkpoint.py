@@ -68,9 +68,9 @@ def weights_of(content: dict, path: str) -> dict[str, Tensor]:
     """
     state = content.get('state_dict', content)
     weights = {
-        str(name).removeprefix('module.'): tensor
+        name.removeprefix('module.'): tensor
         for name, tensor in (state.items() if isinstance(state, dict) else ())
-        if isinstance(tensor, Tensor)
+        if isinstance(name, str) and isinstance(tensor, Tensor)
     }
     if not weights:
         raise InputError(f'{path} is no checkpoint: it holds no weights by name; give another file.')

@@ -398,7 +398,7 @@ def test_odd_weights_are_refused_and_odd_metainfo_is_not_used(files, tmp_path):
     for content, message in [
         ({1: torch.ones(2)}, 'holds no weights by name'),
         (dict(state_dict=[1, 2]), 'holds no weights by name'),
-        (dict(state_dict={}), 'are missing'),
+        (dict(state_dict={}), 'holds no weights by name'),
         (
             dict(state_dict={**weights, name: weights[name].to_sparse()}),
             f'{name} is quantized, sparse or without',
