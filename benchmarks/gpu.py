@@ -16,6 +16,7 @@ import ctypes
 import json
 import os
 import os.path as osp
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ import time
 from typing import NamedTuple
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+words = shlex.split
 RESERVE = 6  # seconds at the end, to kill and to write
 COMPILED_WAYS = (
     'reparameterized, bf16, channels_last, compiled',
@@ -40,8 +42,7 @@ class Step(NamedTuple):
         title: For the reader.
         share: Of the time.
         command: Benchmark and options; '{seconds}' stands for the step's time, '{weights}' for a file in DIR,
-            '{cache}' for
-            torch.compile's cache.
+            '{cache}' for torch.compile's cache.
         beside: Commands that fill that cache meanwhile. The step ends when they have, too, or its share is
             over.
     """
@@ -54,171 +55,53 @@ class Step(NamedTuple):
 
 
 def gpu_steps(workers: int, data: list[str]) -> list[Step]:
-    """What is measured on a GPU. Compilations take a minute each; some happen beside the tests, where they
-    disturb no measurement."""
-    cached = ['--compile-cache', '{cache}']
+    """What is measured on a GPU. Compilations take a minute each; some run beside the tests, where they
+    disturb no measurement.
+    """
+    compile_training = words(
+        'train.py --networks 2-compiled --batch 128 32 --steps 1 --rounds 1 --warmup 0 --compile-cache {cache}'
+    )
+    compile_inference = words('inference.py --one-by-one --rounds 1 --runs 1 --only') + [*COMPILED_WAYS]
+    training_rate = words(
+        'train.py --batch 32 128 --rounds 3 --round-seconds 0.8 --warmup 3 --steps 40 --limit 75 '
+        '--compile-cache {cache} --networks 2-fast,hourglass52,2-eager,hourglass52-amp,2-compiled,8-fast,'
+        'v1-fast,1-fast,2-cp,8-cp,8-eager,1-eager,v1-eager,2-float32,v1-cp,1-compiled,8-compiled,v1-compiled'
+    )
+    training = words('one_cycle.py --seconds {seconds} --weights {weights} --end-seconds 20 --workers')
+    inference = words('inference.py --one-by-one --rounds 6 --runs 10')
+    beside = [compile_training, compile_inference]
     return [
-        Step(
-            'tests',
-            'Machine and GPU tests',
-            75,
-            ['machine.py'],
-            beside=[
-                [
-                    'train.py',
-                    '--networks',
-                    '2-compiled',
-                    '--batch',
-                    '128',
-                    '32',
-                    '--steps',
-                    '1',
-                    '--rounds',
-                    '1',
-                    '--warmup',
-                    '0',
-                    *cached,
-                ],
-                ['inference.py', '--one-by-one', '--rounds', '1', '--runs', '1', '--only', *COMPILED_WAYS],
-            ],
-        ),
-        Step(
-            'training_rate',
-            'Training rate, synthetic input',
-            120,
-            [
-                'train.py',
-                '--batch',
-                '32',
-                '128',
-                '--rounds',
-                '3',
-                '--round-seconds',
-                '0.8',
-                '--warmup',
-                '3',
-                '--steps',
-                '40',
-                '--limit',
-                '75',
-                *cached,
-                '--networks',
-                '2-fast,hourglass52,2-eager,hourglass52-amp,2-compiled,8-fast,v1-fast,1-fast,2-cp,8-cp,'
-                '8-eager,1-eager,v1-eager,2-float32,v1-cp,1-compiled,8-compiled,v1-compiled',
-            ],
-        ),
-        Step(
-            'training',
-            'A real training, LSP extended',
-            255,
-            [
-                'one_cycle.py',
-                '--seconds',
-                '{seconds}',
-                '--workers',
-                str(workers),
-                '--weights',
-                '{weights}',
-                '--end-seconds',
-                '20',
-                *data,
-            ],
-        ),
-        Step('inference', 'Inference', 50, ['inference.py', '--one-by-one', '--rounds', '6', '--runs', '10']),
+        Step('tests', 'Machine and GPU tests', 75, ['machine.py'], beside),
+        Step('training_rate', 'Training rate, synthetic input', 120, training_rate),
+        Step('training', 'A real training, LSP extended', 255, [*training, str(workers), *data]),
+        Step('inference', 'Inference', 50, inference),
         Step('epoch', "An epoch's breakdown", 35, ['epoch.py', '--workers', str(workers), *data]),
     ]
 
 
 def miniature_steps(persons: str) -> list[Step]:
     """The same on a CPU, with networks of a few channels, on synthetic persons."""
-    cpu = ['--device', 'cpu', '--threads', '1', '--miniature']
-    data = ['--data-root', persons, '--workers', '0', '--miniature']
+    cpu = words('--device cpu --threads 1 --miniature')
+    data = ['--data-root', persons, *words('--workers 0 --miniature')]
+    tests = words("machine.py --tests 'not slow' --keywords 'agrees and cpu-None' --processes 1")
+    training_rate = words(
+        'train.py --batch 1 --steps 1 --rounds 1 --round-seconds 0.2 --warmup 0 --limit 60 '
+        '--compile-cache {cache} --networks 2-fast,hourglass52,2-eager'
+    )
+    training = words(
+        'one_cycle.py --seconds {seconds} --train-seconds 3 --end-seconds 5 --rate-seconds 0.3 --warmup 0 '
+        '--batch 4 --weights {weights}'
+    )
+    inference = words('inference.py --gpu-ways --one-by-one --rounds 1 --runs 1 --batches 1 2')
+    ways = words(
+        "--only reparameterized 'reparameterized, bf16, channels_last' 'reparameterized, CUDA graphs' "
+        '"MMPose\'s hourglass52, eager"'
+    )
     return [
-        Step(
-            'tests',
-            'Machine and GPU tests',
-            25,
-            [
-                'machine.py',
-                '--tests',
-                'not slow',
-                '--keywords',
-                'agrees and cpu and None',
-                '--processes',
-                '1',
-            ],
-        ),
-        Step(
-            'training_rate',
-            'Training rate, synthetic input',
-            50,
-            [
-                'train.py',
-                *cpu,
-                '--batch',
-                '1',
-                '--steps',
-                '1',
-                '--rounds',
-                '1',
-                '--round-seconds',
-                '0.2',
-                '--warmup',
-                '0',
-                '--limit',
-                '60',
-                '--compile-cache',
-                '{cache}',
-                '--networks',
-                '2-fast,hourglass52,2-eager',
-            ],
-        ),
-        Step(
-            'training',
-            'A real training, synthetic persons',
-            35,
-            [
-                'one_cycle.py',
-                '--seconds',
-                '{seconds}',
-                '--train-seconds',
-                '3',
-                '--end-seconds',
-                '5',
-                '--rate-seconds',
-                '0.3',
-                '--warmup',
-                '0',
-                '--batch',
-                '4',
-                '--weights',
-                '{weights}',
-                *data,
-            ],
-        ),
-        Step(
-            'inference',
-            'Inference',
-            25,
-            [
-                'inference.py',
-                *cpu,
-                '--gpu-ways',
-                '--one-by-one',
-                '--rounds',
-                '1',
-                '--runs',
-                '1',
-                '--batches',
-                '1',
-                '2',
-                '--only',
-                'reparameterized',
-                'reparameterized, bf16, channels_last',
-                'reparameterized, CUDA graphs',
-                "MMPose's hourglass52, eager",
-            ],
-        ),
+        Step('tests', 'Machine and GPU tests', 25, tests),
+        Step('training_rate', 'Training rate, synthetic input', 50, [*training_rate, *cpu]),
+        Step('training', 'A real training, synthetic persons', 35, [*training, *data]),
+        Step('inference', 'Inference', 25, [*inference, *cpu, *ways]),
         Step('epoch', "An epoch's breakdown", 25, ['epoch.py', *data]),
     ]
 

@@ -147,7 +147,8 @@ def main():
         append_raw(args.raw, **figures)
         write_tables(
             args.out,
-            f'{osp.basename(args.config)}, batch {cfg.train_dataloader.batch_size}, {args.workers} loader processes; '
+            f'{osp.basename(args.config)}, batch {cfg.train_dataloader.batch_size}, '
+            f'{args.workers} loader processes; '
             f'{device_name(args.device)}.'
             + (
                 ' **A network of a few channels: a try of the command, not a measurement.**'
