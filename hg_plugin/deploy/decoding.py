@@ -33,7 +33,7 @@ class ImageFormat(NamedTuple):
 RTMLIB = ImageFormat('BGR', (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
 
-class Translate(nn.Conv2d):
+class ConvertFormat(nn.Conv2d):
     """Convert images (N, 3, H, W) from one format to another."""
 
     def __init__(self, source: ImageFormat, target: ImageFormat):

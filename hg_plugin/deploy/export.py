@@ -20,7 +20,7 @@ from hg_plugin.models.reparameterize import reparameterize
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 
-from .decoding import RTMLIB, ImageFormat, LastHeatmaps, MSRADecoder, Redraw, Translate
+from .decoding import RTMLIB, ConvertFormat, ImageFormat, LastHeatmaps, MSRADecoder, Redraw
 from .int8 import quantize
 from .ncnn import to_ncnn
 from .onnx import ONNX_PACKAGES, to_onnx
@@ -85,8 +85,7 @@ def export(
         calibration images that peak within a pixel of float32's.
 
     Raises:
-        InputError: If arguments contradict each other or the config, a file or package is missing or wrong,
-            a file cannot be written, or the outputs differ from torch's.
+        InputError: If an argument, file or package is wrong or missing, or the outputs differ from torch's.
     """
     # check everything that can be known before the work, which takes minutes for large networks
     stem, suffix = osp.splitext(out)
@@ -123,7 +122,7 @@ def export(
     if decoded:
         layers.append(MSRADecoder(codec))
     if rtmlib:
-        layers = [Translate(RTMLIB, own), *layers, Redraw(codec.input_size)]
+        layers = [ConvertFormat(RTMLIB, own), *layers, Redraw(codec.input_size)]
     network = nn.Sequential(*layers).to(memory_format=torch.contiguous_format).eval()
     outputs = ['keypoints', 'scores'] if decode else ['heatmaps']
     metadata = dict(

@@ -22,10 +22,7 @@ def onnx_runner(content: bytes) -> Callable[[Tensor], list[Tensor]]:
 def to_onnx(network: nn.Module, image: Tensor, outputs: Sequence[str], metadata: dict[str, str]):
     """Export to ONNX with a dynamic batch and ``metadata`` as metadata_props; see ``EXPORTERS``."""
     if torch_before('2.7'):
-        raise InputError(
-            f'The export to ONNX needs torch 2.7, and this is {torch.__version__}; '
-            'export with a newer torch, which reads the same checkpoints.'
-        )
+        raise InputError(f'The export to ONNX needs torch 2.7, not {torch.__version__}; use a newer torch.')
     program = torch.onnx.export(
         network,
         (image,),

@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS, MODELS
 from mmpose.codecs import MSRAHeatmap
 from torch import nn
 
-from hg_plugin.deploy.decoding import RTMLIB, ImageFormat, MSRADecoder, Translate
+from hg_plugin.deploy.decoding import RTMLIB, ConvertFormat, ImageFormat, MSRADecoder
 from hg_plugin.deploy.export import export
 from hg_plugin.inference.pose_estimator import PoseEstimator
 
@@ -49,9 +49,9 @@ def test_decoder_on_heatmaps_of_all_kinds(decoded_by_mmpose, size):
         ImageFormat('BGR', (1, 2, 3), (4, 5, 6)),
     ],
 )
-def test_images_are_translated(own):
+def test_images_are_converted(own):
     images = 255 * torch.rand(2, 3, 8, 8)
-    found = Translate(RTMLIB, own)(RTMLIB.normalize(images))
+    found = ConvertFormat(RTMLIB, own)(RTMLIB.normalize(images))
     assert torch.allclose(found, own.normalize(images), atol=1e-5)
 
 
