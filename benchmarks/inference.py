@@ -37,8 +37,8 @@ from tables import append_raw, device_name, make_miniature, tables_text, write_t
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hg_plugin.deploy.export import export, ncnn_runner, need_packages
-from hg_plugin.deploy.int8 import export_int8
+from hg_plugin.deploy.export import export, need_packages
+from hg_plugin.deploy.ncnn import ncnn_runner
 from hg_plugin.engine.hooks import keep_freed_memory
 from hg_plugin.models.reparameterize import reparameterize
 from hg_plugin.utils.errors import InputError
@@ -88,10 +88,14 @@ class Networks:
         """The exported network: 'float32', 'int8' or 'ncnn', made when first asked for."""
         if kind not in self.files:
             out = osp.join(self.folder, f'{kind}.{"param" if kind == "ncnn" else "onnx"}')
-            if kind == 'int8':
-                export_int8(self.config, self.checkpoint, out, self.pictures)
-            else:
-                export(self.config, self.checkpoint, out, format='ncnn' if kind == 'ncnn' else 'onnx')
+            images = self.pictures if kind == 'int8' else None
+            export(
+                self.config,
+                self.checkpoint,
+                out,
+                format='onnx' if kind == 'float32' else kind,
+                calibration_images=images,
+            )
             self.files[kind] = out
         return self.files[kind]
 

@@ -1,24 +1,29 @@
 #!/usr/bin/env python
-"""Writes a trained network, folded for inference, to a file that runs without MMPose.
+"""Export a trained network, folded for inference, to a file that runs without MMPose.
 
     python tools/export.py CONFIG CHECKPOINT OUT.onnx [--decode]
 
-In 8 bits, for CPUs that are fast at it, after a look at some dozens of photographs with a person each:
+In 8 bits, for CPUs that are fast at it, calibrated on some dozens of images with one person each:
 
-    python tools/export.py CONFIG CHECKPOINT OUT.onnx --int8 PICTURE...
+    python tools/export.py CONFIG CHECKPOINT OUT.onnx --int8 IMAGE...
 
-For rtmlib, with its own defaults (the plain heatmaps are not what it decodes):
+For rtmlib with its default arguments, which does not decode the plain heatmaps correctly:
 
     python tools/export.py CONFIG CHECKPOINT OUT.onnx --rtmlib
-    >>> rtmlib.ViTPose('OUT.onnx', model_input_size=(256, 256),
-    backend='onnxruntime')(cv2.imread('picture.jpg'), boxes)
+    >>> estimator = rtmlib.ViTPose('OUT.onnx', model_input_size=(256, 256), backend='onnxruntime')
+    >>> keypoints, scores = estimator(cv2.imread('image.jpg'), boxes)
 """
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 from hg_plugin.deploy.export import export
-from hg_plugin.deploy.int8 import export_int8
 from hg_plugin.utils.errors import command
+
+FORMATS = dict(
+    torchscript='TorchScript instead of ONNX',
+    openvino='OpenVINO instead of ONNX: also writes a .bin beside OUT.xml',
+    ncnn='ncnn instead of ONNX, the fastest float32 on CPUs: also writes a .bin and a .json beside OUT.param',
+)
 
 
 @command
@@ -30,58 +35,33 @@ def main():
         'out', help='file to write: .onnx, .pt with --torchscript, .xml with --openvino, .param with --ncnn'
     )
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument(
-        '--torchscript',
-        dest='format',
-        action='store_const',
-        const='torchscript',
-        default='onnx',
-        help='TorchScript instead of ONNX',
-    )
-    kind.add_argument(
-        '--openvino',
-        dest='format',
-        action='store_const',
-        const='openvino',
-        help='OpenVINO instead of ONNX: also writes a .bin beside OUT.xml',
-    )
-    kind.add_argument(
-        '--ncnn',
-        dest='format',
-        action='store_const',
-        const='ncnn',
-        help='ncnn instead of ONNX, the fastest in float32 on CPUs: also writes a .bin and a .json beside OUT.param',
-    )
-    kind.add_argument(
-        '--int8', nargs='+', metavar='PICTURE', help='ONNX in 8 bits, calibrated on these photographs'
-    )
-    parser.add_argument(
-        '--decode',
-        action='store_true',
-        help='append the decoding: keypoints in input pixels and scores come out',
-    )
+    for name, text in FORMATS.items():
+        kind.add_argument(f'--{name}', dest='format', action='store_const', const=name, help=text)
+    kind.add_argument('--int8', nargs='+', metavar='IMAGE', help='ONNX in 8 bits, calibrated on these images')
+    parser.add_argument('--decode', action='store_true', help='output keypoints in input pixels, and scores')
     parser.add_argument(
         '--rtmlib',
         action='store_true',
-        help="fit rtmlib's ViTPose class: it hands over BGR pictures, normalised as if they were RGB, and decodes "
-        'heatmaps as of the codec UDPHeatmap, so that keypoints from the plain heatmaps are many pixels off',
+        help="fit rtmlib's ViTPose class, which passes BGR images normalized as if they were RGB and decodes "
+        'as for the codec UDPHeatmap: keypoints from the plain heatmaps are many pixels off',
     )
     args = parser.parse_args()
-    int8 = vars(args).pop('int8')
-    if int8 and (args.decode or args.rtmlib):
-        parser.error('--int8 writes heatmaps; leave out --decode and --rtmlib')
     print(f'Exporting to {args.out}; the largest networks take a minute or two ...', flush=True)
-    if int8:
-        near = export_int8(args.config, args.checkpoint, args.out, int8)
-        print(
-            f"{args.out}: written; on these pictures {near:.1%} of its peaks lie within a pixel of float32's."
-        )
-        return
-    differences = export(**vars(args))
-    print(
-        f'{args.out}: written; it differs from torch by at most '
-        f'{", ".join(f"{value:.2g} in {name}" for name, value in differences.items())}.'
+    result = export(
+        args.config,
+        args.checkpoint,
+        args.out,
+        format='int8' if args.int8 else args.format or 'onnx',
+        decode=args.decode,
+        rtmlib=args.rtmlib,
+        calibration_images=args.int8,
     )
+    if args.int8:
+        text = f"on these images {result['peaks']:.1%} of its peaks lie within a pixel of float32's"
+    else:
+        largest = ', '.join(f'{value:.2g} in {name}' for name, value in result.items())
+        text = f'it differs from torch by at most {largest}'
+    print(f'{args.out}: written; {text}.')
 
 
 if __name__ == '__main__':

@@ -1,32 +1,30 @@
-"""Stacked hourglass networks from Torch7 files (.t7), where nngraph keeps a graph of nn and cudnn modules.
+"""Read stacked hourglass networks from Torch7 files (.t7), in which nngraph keeps a graph of modules.
 
-Such a file names no module, and the order in which it lists them is nngraph's affair. So its graph is run on
-symbols
-instead of pictures, and our network too: two operations are the same where they do the same to the same
-inputs.
+Such a file names no module, and nngraph lists the modules in any order. Therefore its graph is run on symbols
+instead of images, and this package's network too: operations match if they do the same to the same inputs.
 """
 
+import itertools
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from hg_plugin.models import StackedHourglass
 from hg_plugin.utils.errors import InputError
 
-# The numbers of the operations whose results are added up, sorted: neither order nor nesting of additions
-# matters.
+# Numbers of the operations whose results are added, sorted: order and nesting of additions do not matter.
 Value = tuple[int, ...]
 TORCH7_MAGIC = tuple(kind.to_bytes(4, 'little') for kind in (3, 4))  # the file is a table or an object
 NORM_TENSORS = ('weight', 'bias', 'running_mean', 'running_var')
 
 
 def is_torch7(path: str) -> bool:
-    """Whether a file starts as Torch7's binary files do."""
+    """Return whether a file starts like Torch7's binary files."""
     try:
         with open(path, 'rb') as file:
             return file.read(4) in TORCH7_MAGIC
@@ -35,7 +33,7 @@ def is_torch7(path: str) -> bool:
 
 
 def read_torch7(path: str) -> tuple[dict, dict[str, Tensor]]:
-    """Reads a network that Newell's training code saved; no code in the file is run.
+    """Read a network that Newell's training code saved, without running code in the file.
 
     Args:
         path: A Torch7 file in the binary format of 64-bit machines.
@@ -44,105 +42,65 @@ def read_torch7(path: str) -> tuple[dict, dict[str, Tensor]]:
         The arguments of :class:`StackedHourglass` and its state dict.
 
     Raises:
-        InputError: for a file that is cut off or holds anything but a stacked hourglass network, and where
-            the package torchfile is missing.
+        InputError: If the file is cut off, holds anything but a stacked hourglass network, or if the package
+            torchfile is missing.
     """
     content = _load(path)
-    nothing = (
-        f'The Torch7 file {path} holds no stacked hourglass network; give one that the training code saved, '
-        'such as final_model.t7.'
-    )
-    if not hasattr(type(content), 'torch_typename'):
-        raise InputError(nothing)
-    trace, theirs = Trace(), {}
     try:
-        outputs = _Interpreter(trace, theirs, path).run(content, trace.record('image'))
-        arguments = _arguments(trace, outputs if isinstance(outputs, list) else [outputs])
-        with torch.device('meta'):
-            model = StackedHourglass(**arguments).eval()
-    except InputError:
-        raise
+        return _match(content)
     except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
-        raise InputError(nothing) from error
-    ours, our_outputs = _trace_ours(trace, model)
-    missing = [name for number, names in ours.items() if number not in theirs for name in names.values()]
-    left = [trace.describe(number) for number in theirs if number not in ours]
-    if missing or left:
-        text = ', '.join(f'{key}={value!r}' for key, value in arguments.items())
         raise InputError(
-            f'The Torch7 file {path} comes closest to StackedHourglass({text}), but '
-            + '; '.join(
-                f'{len(items)} {what} ({", ".join(items[:3])}{", ..." * (len(items) > 3)})'
-                for items, what in (
-                    (missing, 'of its tensors are missing'),
-                    (left, "of the file's modules are left over"),
-                )
-                if items
-            )
-            + "; only the networks of Newell's paper can be read."
+            f"The Torch7 file {path} holds no stacked hourglass network of Newell's paper ({error}); give a "
+            'file that the training code saved, such as final_model.t7.'
+        ) from error
+
+
+def _match(content) -> tuple[dict, dict[str, Tensor]]:
+    """Return arguments and state dict of the :class:`StackedHourglass` that does what ``content`` does."""
+    trace = Trace()
+    interpreter = _Interpreter(trace)
+    outputs = interpreter.run(content, trace.record('image', ()))
+    arguments = _arguments([*trace], outputs if isinstance(outputs, list) else [outputs])
+    with torch.device('meta'):
+        model = StackedHourglass(**arguments).eval()
+    image = torch.empty(1, 3, model.size_divisor, model.size_divisor, device='meta')
+    image.value = trace.record('image', ())
+    with torch.no_grad(), _Tracer(trace, model) as tracer:
+        our_outputs = [heatmaps.value for heatmaps in model(image)]
+    ours, theirs = tracer.parameters, interpreter.parameters
+    missing = [name for number, roles in ours.items() if number not in theirs for name in roles.values()]
+    left = [' '.join(map(str, [*trace][number][:2])) for number in theirs if number not in ours]
+    if missing or left or outputs not in (our_outputs, our_outputs[0]):
+        raise ValueError(
+            f'the closest network is {arguments}, but the tensors {missing[:3]} are missing, the modules '
+            f'{left[:3]} are left over, or the outputs are not the heatmaps of the stacks, first to last'
         )
-    if outputs not in (our_outputs, our_outputs[0]):
-        raise InputError(
-            f'The Torch7 file {path} returns other things than the heatmaps of its stacks, first to last; '
-            "only the networks of Newell's paper can be read."
-        )
-    state = {name: theirs[number][role] for number, names in ours.items() for role, name in names.items()}
+    state = {name: theirs[number][role] for number, roles in ours.items() for role, name in roles.items()}
     # Torch7 does not count batches
     return arguments, {name: state.get(name, torch.tensor(0)) for name in model.state_dict()}
 
 
-class Trace:
-    """Operations, numbered as they are first done. The same operation on the same inputs gets the same
-    number."""
+class Trace(dict):
+    """Numbers of operations, each a kind, attributes and inputs, in the order of their first use."""
 
-    def __init__(self):
-        self.numbers = {}  # (kind, attributes, inputs) -> number
+    def record(self, kind: str, attributes: tuple, *inputs: Value) -> Value:
+        return (self.setdefault((kind, attributes, inputs), len(self)),)
 
-    def record(self, kind: str, *attributes, inputs: tuple[Value, ...] = ()) -> Value:
-        return (self.numbers.setdefault((kind, attributes, inputs), len(self.numbers)),)
 
-    def conv(self, x: Value, shape, stride, padding, biased: bool) -> Value:
-        return self.record('conv', tuple(shape), tuple(stride), tuple(padding), biased, inputs=(x,))
-
-    def norm(self, x: Value, channels: int, eps: float) -> Value:
-        return self.record('norm', channels, eps, inputs=(x,))
-
-    def relu(self, x: Value) -> Value:
-        return self.record('relu', inputs=(x,))
-
-    def pool(self, x: Value, size: int, stride: int, padding: int) -> Value:
-        return self.record('pool', size, stride, padding, inputs=(x,))
-
-    def upsample(self, x: Value, factor: int) -> Value:
-        return self.record('upsample', factor, inputs=(x,))
-
-    def concat(self, values: list[Value], dim: int) -> Value:
-        return self.record('concat', dim, inputs=tuple(values))
-
-    def add(self, values: list[Value]) -> Value:
-        return tuple(sorted(number for value in values for number in value))
-
-    @property
-    def operations(self) -> list:
-        return list(self.numbers)
-
-    def describe(self, number: int) -> str:
-        kind, attributes, _ = self.operations[number]
-        return f'{kind} {"x".join(map(str, np.ravel(attributes[0])))}'
+def _add(values: list[Value]) -> Value:
+    return tuple(sorted(number for value in values for number in value))
 
 
 class _Tracer(TorchFunctionMode):
-    """Records what a :class:`StackedHourglass` does with tensors whose attribute ``value`` is a
-    :data:`Value`.
+    """Record what a :class:`StackedHourglass` does with tensors that have an attribute ``value``.
 
-    Nothing is computed, not even shapes: results are tensors of four axes, and that is all the network asks
-    of them.
+    Nothing is computed, not even shapes: results are tensors of four axes, which is enough for the network.
     """
 
-    def __init__(self, trace: Trace, names: dict[int, str]):
+    def __init__(self, trace: Trace, model: StackedHourglass):
         super().__init__()
-        self.trace = trace
-        self.names = names  # of tensors, by id
+        self.record = trace.record
+        self.names = {id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()}
         self.parameters = {}  # number -> role -> name
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -150,25 +108,24 @@ class _Tracer(TorchFunctionMode):
         kind = func.__name__
         if kind == 'conv2d':
             x, weight, bias, stride, padding = args[:5]
-            value = self.trace.conv(x.value, weight.shape, stride, padding, bias is not None)
+            value = self.record('conv', (tuple(weight.shape), stride, padding, bias is not None), x.value)
             self.parameters[value[0]] = dict(weight=self.names[id(weight)], bias=self.names[id(bias)])
         elif kind == 'batch_norm':
             x, mean, var = args
-            value = self.trace.norm(x.value, len(mean), kwargs['eps'])
-            tensors = (kwargs['weight'], kwargs['bias'], mean, var)
-            self.parameters[value[0]] = {
-                role: self.names[id(tensor)] for role, tensor in zip(NORM_TENSORS, tensors)
-            }
+            value = self.record('norm', (len(mean), kwargs['eps']), x.value)
+            names = (self.names[id(tensor)] for tensor in (kwargs['weight'], kwargs['bias'], mean, var))
+            self.parameters[value[0]] = dict(zip(NORM_TENSORS, names))
         elif kind == 'relu':
-            value = self.trace.relu(args[0].value)
+            value = self.record('relu', (), args[0].value)
         elif kind == 'max_pool2d':
-            value = self.trace.pool(args[0].value, args[1], kwargs['stride'] or args[1], kwargs['padding'])
+            stride = kwargs['stride'] or args[1]
+            value = self.record('pool', (args[1], stride, kwargs['padding']), args[0].value)
         elif kind == 'interpolate':
-            value = self.trace.upsample(args[0].value, kwargs['scale_factor'])
+            value = self.record('upsample', (kwargs['scale_factor'],), args[0].value)
         elif kind == 'cat':
-            value = self.trace.concat([x.value for x in args[0]], kwargs['dim'])
+            value = self.record('concat', (kwargs['dim'],), *(x.value for x in args[0]))
         elif kind in ('add', 'add_'):
-            value = self.trace.add([x.value for x in args])
+            value = _add([x.value for x in args])
         else:
             return func(*args, **kwargs)
         out = torch.empty(1, 1, 1, 1, device='meta')
@@ -176,31 +133,16 @@ class _Tracer(TorchFunctionMode):
         return out
 
 
-def _trace_ours(trace: Trace, model: nn.Module) -> tuple[dict[int, dict[str, str]], list[Value]]:
-    """The names of our tensors by operation and role, and the heatmaps."""
-    names = {id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()}
-    image = torch.empty(1, 3, model.size_divisor, model.size_divisor, device='meta')
-    image.value = trace.record('image')
-    with torch.no_grad(), _Tracer(trace, names) as tracer:
-        all_heatmaps = model(image)
-    return tracer.parameters, [heatmaps.value for heatmaps in all_heatmaps]
-
-
 class _Interpreter:
-    """Runs Torch7 modules on values, or on lists of them where Torch7 has tables, and collects their tensors.
+    """Run Torch7 modules on values, or on lists of them for Torch7's tables, and collect their tensors."""
 
-    Args:
-        trace: Where to record the operations.
-        parameters: Gets the tensors: number -> role -> tensor.
-        path: The file's, for messages.
-    """
-
-    def __init__(self, trace: Trace, parameters: dict[int, dict[str, Tensor]], path: str):
-        self.trace = trace
-        self.parameters = parameters
-        self.path = path
+    def __init__(self, trace: Trace):
+        self.record = trace.record
+        self.parameters = {}  # number -> role -> tensor
 
     def run(self, module, x):
+        if not hasattr(type(module), 'torch_typename'):
+            raise TypeError(f'a {type(module).__name__} instead of a module')
         kind = module.torch_typename().decode().rpartition('.')[2]
         if kind == 'Identity':
             return x
@@ -213,48 +155,43 @@ class _Interpreter:
         if kind == 'gModule':
             return self.graph(module, x)
         if kind == 'CAddTable':
-            return self.trace.add(x)
+            return _add(x)
         if kind == 'JoinTable':
-            return self.trace.concat(x, module.dimension - 1)
+            return self.record('concat', (module.dimension - 1,), *x)
         if kind == 'ReLU':
-            return self.trace.relu(x)
+            return self.record('relu', (), x)
         if kind == 'SpatialMaxPooling':
-            square = (module.kW, module.dW, module.padW) == (module.kH, module.dH, module.padH)
-            self.check(square, 'a pooling that is not square')
-            return self.trace.pool(x, module.kW, module.dW, module.padW or 0)
+            if (module.kW, module.dW, module.padW) != (module.kH, module.dH, module.padH):
+                raise ValueError('a pooling that is not square')
+            return self.record('pool', (module.kW, module.dW, module.padW or 0), x)
         if kind == 'SpatialUpSamplingNearest':
-            return self.trace.upsample(x, module.scale_factor)
+            return self.record('upsample', (module.scale_factor,), x)
         if kind in ('SpatialConvolution', 'SpatialConvolutionMM'):
             # nn.SpatialConvolutionMM keeps its weight with two axes
             weight = _tensor(module.weight).reshape(module.nOutputPlane, -1, module.kH, module.kW)
-            tensors = (
-                dict(weight=weight) if module.bias is None else dict(weight=weight, bias=_tensor(module.bias))
-            )
-            padding = (module.padH or 0, module.padW or 0)
-            value = self.trace.conv(x, weight.shape, (module.dH, module.dW), padding, 'bias' in tensors)
+            tensors = dict(weight=weight)
+            if module.bias is not None:
+                tensors['bias'] = _tensor(module.bias)
+            stride, padding = (module.dH, module.dW), (module.padH or 0, module.padW or 0)
+            value = self.record('conv', (tuple(weight.shape), stride, padding, 'bias' in tensors), x)
         elif kind in ('SpatialBatchNormalization', 'BatchNormalization'):
-            eps = module.eps or 1e-5
-            self.check(module.weight is not None, 'a batch normalisation without weights')
-            # until 2015 there was running_std, which is the reciprocal of a deviation
-            var = (
-                module.running_var
-                if module.running_std is None
-                else module.running_std.astype(np.float64) ** -2 - eps
-            )
-            tensors = dict(
-                zip(NORM_TENSORS, map(_tensor, (module.weight, module.bias, module.running_mean, var)))
-            )
-            value = self.trace.norm(x, len(tensors['weight']), eps)
-            self.check(len(set(map(len, tensors.values()))) == 1, 'a batch normalisation of two sizes')
+            eps, var = module.eps or 1e-5, module.running_var
+            if module.running_std is not None:  # until 2015, the reciprocal of the standard deviation
+                var = module.running_std.astype(np.float64) ** -2 - eps
+            arrays = (module.weight, module.bias, module.running_mean, var)
+            tensors = dict(zip(NORM_TENSORS, map(_tensor, arrays)))
+            if len(set(map(len, tensors.values()))) != 1:
+                raise ValueError('a batch normalization of two sizes')
+            value = self.record('norm', (len(tensors['weight']), eps), x)
         else:
-            self.check(False, f'a module of the class {kind}')
-        self.check(value[0] not in self.parameters, 'two equal modules side by side')
+            raise ValueError(f'a module of the class {kind}')
+        if value[0] in self.parameters:
+            raise ValueError('two equal modules side by side')
         self.parameters[value[0]] = tensors
         return value
 
     def graph(self, module, x):
-        """nngraph's forward pass: ``data.mapindex`` of a node lists ``data`` of the nodes that its inputs
-        come from."""
+        """Run nngraph's forward pass. ``data.mapindex`` of a node lists the ``data`` of its inputs."""
         values = {}
         for node in _items(module.forwardnodes):
             data = node.data
@@ -268,25 +205,15 @@ class _Interpreter:
             values[id(data)] = x
         return values[id(module.outnode.data)]
 
-    def check(self, supported: bool, what: str) -> None:
-        if not supported:
-            raise InputError(
-                f'The Torch7 file {self.path} holds {what}, which the stacked hourglass networks of '
-                "Newell's paper do not have; only those can be read."
-            )
 
-
-def _arguments(trace: Trace, outputs: list[Value]) -> dict:
-    """What :class:`StackedHourglass` is to be called with to get a network like the traced one, if there is
-    any."""
-    operations = trace.operations
+def _arguments(operations: list, outputs: list[Value]) -> dict:
+    """Return the arguments of the :class:`StackedHourglass` with these operations, if there is one."""
 
     def numbers(kind):
         return [number for number, operation in enumerate(operations) if operation[0] == kind]
 
     def middles(value):
-        """Numbers of the 3x3 convolutions that ``value`` depends on: one a residual, with half of its
-        channels."""
+        """Return the 3x3 convolutions before ``value``: one a residual, with half of its channels."""
         seen, waiting = set(), list(value)
         while waiting:
             number = waiting.pop()
@@ -300,21 +227,17 @@ def _arguments(trace: Trace, outputs: list[Value]) -> dict:
 
     convs, pools, ups = numbers('conv'), numbers('pool'), numbers('upsample')
     residuals = {number for number in convs if operations[number][1][0][2:] == (3, 3)}
-    single_convs = {
-        (number,) for number in convs
-    }  # a norm follows anything else in pre-activation residuals only
     num_stacks = len(outputs)
     depth = (len(pools) - 1) // num_stacks
-    # Whatever order the graph is run in, the second pooling is the first hourglass's outermost, and the first
-    # up-sampling its innermost.
+    # in any order of the graph, the second pooling is the first hourglass's outermost, and the first
+    # upsampling its innermost
     stem = middles(operations[pools[1]][2][0])
-    up = ups[0]
-    skip = [
-        number for number in next(x for _, _, inputs in operations for x in inputs if up in x) if number != up
-    ]
-    inside, beside = middles((up,)), middles(skip)
+    skip = next({*x} - {ups[0]} for _, _, inputs in operations for x in inputs if ups[0] in x)
+    inside, beside = middles(ups[:1]), middles(skip)
     before, after = (len(beside) - len(stem)) // depth, (len(inside) - len(beside)) // 2
     stem_channels = (width(convs[0]), *(2 * width(number) for number in stem))
+    # only in pre-activation residuals do norms follow anything but a convolution
+    postact = all(operations[number][2][0] in [(conv,) for conv in convs] for number in numbers('norm'))
     return dict(
         num_stacks=num_stacks,
         num_keypoints=width(outputs[0][0]),
@@ -323,19 +246,14 @@ def _arguments(trace: Trace, outputs: list[Value]) -> dict:
         num_blocks=(before, after),
         stem_channels=stem_channels,
         out_channels=2 * width(inside[-1]),
-        residual='postact'
-        if all(operations[number][2][0] in single_convs for number in numbers('norm'))
-        else 'preact',
+        residual='postact' if postact else 'preact',
         join='concat' if numbers('concat') else 'add',
     )
 
 
 def _items(table: dict) -> list:
-    """A Lua table's list, which may share its table with other keys."""
-    items = []
-    while len(items) + 1 in table:
-        items.append(table[len(items) + 1])
-    return items
+    """Return a Lua table's list, which can share the table with other keys."""
+    return [table[index] for index in itertools.takewhile(table.__contains__, itertools.count(1))]
 
 
 def _tensor(array: np.ndarray) -> Tensor:
@@ -343,19 +261,18 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 
 def _load(path: str):
-    """A Torch7 file's content as torchfile gives it, tables as dicts."""
+    """Return a Torch7 file's content as torchfile reads it, with dicts for tables."""
     try:
         import torchfile
     except ImportError as error:
         raise InputError(
             f'{path} is a Torch7 file, and reading it needs the package torchfile: pip install torchfile.'
         ) from error
-    # torchfile's own tensors reach beyond their storage where the file is wrong or cut off
-    torchfile.type_handlers.update(
-        {name: _read_tensor for name in torchfile.type_handlers if name.endswith(b'Tensor')}
-    )
+    # torchfile's own tensors reach beyond their storage if the file is wrong or cut off
+    tensors = [name for name in torchfile.type_handlers if name.endswith(b'Tensor')]
+    torchfile.type_handlers.update(dict.fromkeys(tensors, _read_tensor))
     try:
-        # torchfile makes lists by comparing their items with ==, which fails for arrays
+        # the heuristic compares items with ==, which fails for arrays
         return _call_deep(torchfile.load, path, use_list_heuristic=False)
     except Exception as error:  # it raises anything on a broken file: struct's, an EOFError, a TypeError ...
         raise InputError(
@@ -365,7 +282,7 @@ def _load(path: str):
 
 
 def _read_tensor(reader, version) -> np.ndarray:
-    """For torchfile: a tensor whose elements all lie in its storage."""
+    """Read a tensor for torchfile, and check that all its elements lie in its storage."""
     dims = reader.read_int()
     size, stride = reader.read_long_array(dims), reader.read_long_array(dims)
     offset = reader.read_long() - 1
@@ -375,14 +292,12 @@ def _read_tensor(reader, version) -> np.ndarray:
     last = offset + sum((length - 1) * step for length, step in zip(size, stride))
     if offset < 0 or min(size) < 1 or min(stride) < 0 or last >= len(storage):
         raise ValueError(f'a tensor of {size} elements is longer than its storage of {len(storage)}')
-    return np.lib.stride_tricks.as_strided(
-        storage[offset:], size, [step * storage.itemsize for step in stride]
-    )
+    strides = [step * storage.itemsize for step in stride]
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides)
 
 
 def _call_deep(function, *args, **kwargs):
-    """Calls a function in a thread with a large stack: torchfile recurses from node to node, thousands of
-    calls."""
+    """Call a function in a thread with a large stack, because torchfile recurses from node to node."""
     limit, stack = sys.getrecursionlimit(), threading.stack_size(256 * 2**20)
     sys.setrecursionlimit(10**5)
     try:

@@ -228,7 +228,7 @@ def test_files_with_something_else(path, content, message):
 def test_another_network_is_refused_with_what_differs(path, image):
     network, _ = second_version(Modules(), image, residuals=False, depth=2)
     save_torch7(path, network)
-    with pytest.raises(InputError, match=r'tensors are missing \(.*left over \((conv|norm) '):
+    with pytest.raises(InputError, match=r'norm1.* are missing, the modules .*(conv|norm) .* left over'):
         read_torch7(path)
 
 

@@ -1,7 +1,7 @@
 """Small Torch7 files with the networks of Newell's training code, written as Torch7 and nngraph would.
 
-The networks are computed while they are built, each node by its own function, so that what a file should give
-is known without reading it.
+The networks are computed while they are built, each node by its own function. This gives the expected
+heatmaps without reading the file.
 """
 
 import random
@@ -390,8 +390,7 @@ def second_version(
 def first_version(
     nn, image, residual, stem=(4, 8, 8, 8), channels=16, out_channels=32, num_keypoints=16, depth=4, seed=0
 ):
-    """The network of src/models/hg-stacked.lua, of the paper's first version: (nn.gModule, heatmaps of both
-    stacks)."""
+    """The network of src/models/hg-stacked.lua, of the paper's first version: (nn.gModule, both heatmaps)."""
     build = Builder(nn, residual)
     inp, pooled, x = build.stem(image, *stem, channels)
     wide = channels + stem[1]

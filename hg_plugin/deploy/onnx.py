@@ -1,0 +1,43 @@
+"""ONNX files, run by ONNX Runtime."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hg_plugin.compat.torch import torch_before
+from hg_plugin.utils.errors import InputError
+
+ONNX_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
+
+
+def onnx_runner(content: bytes) -> Callable[[Tensor], list[Tensor]]:
+    """Return a function from images (N, 3, H, W) to the outputs of an ONNX file on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])
+    return lambda image: [torch.from_numpy(array) for array in session.run(None, {'image': image.numpy()})]
+
+
+def to_onnx(network: nn.Module, image: Tensor, outputs: Sequence[str], metadata: dict[str, str]):
+    """Export to ONNX with a dynamic batch and ``metadata`` as metadata_props; see ``EXPORTERS``."""
+    if torch_before('2.7'):
+        raise InputError(f'The export to ONNX needs torch 2.7, not {torch.__version__}; use a newer torch.')
+    program = torch.onnx.export(
+        network,
+        (image,),
+        input_names=['image'],
+        output_names=outputs,
+        opset_version=18,
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim('batch')},),
+        verbose=False,
+    )
+    model = program.model_proto
+    graph = model.graph
+    for part in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del part.metadata_props[:]  # among other things, paths of this machine
+    for key, value in metadata.items():
+        model.metadata_props.add(key=key, value=value)
+    content = model.SerializeToString()
+    return {'.onnx': content}, onnx_runner(content)

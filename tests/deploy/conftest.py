@@ -1,0 +1,114 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from hg_plugin.inference.pose_estimator import PoseEstimator
+
+CONFIG = Path(__file__).parents[2] / 'configs/hg_2stack_mpii.py'
+SIZE = 96, 64  # different width and height, so that neither is taken for the other
+
+
+@pytest.fixture
+def onnx(onnx_export):
+    return pytest.importorskip('onnx')
+
+
+@pytest.fixture(scope='session')
+def codec():
+    """The small network's codec."""
+    return dict(type='MSRAHeatmap', input_size=SIZE, heatmap_size=(24, 16), sigma=2)
+
+
+@pytest.fixture(scope='session')
+def write_config():
+    """Writes a small network's config."""
+
+    def write_config(path, codec, num_stacks=2, depth=1):
+        use_udp = codec['type'] == 'UDPHeatmap'
+        path.write_text(f"""
+_base_ = {str(CONFIG)!r}
+model = dict(
+    backbone=dict(num_stacks={num_stacks}, channels=16, depth={depth}),
+    head=dict(num_stages={num_stacks}, decoder=dict(_delete_=True, **{codec})))
+affine = dict(type='TopdownAffine', input_size={codec['input_size']}, use_udp={use_udp})
+val_pipeline = [dict(type='LoadImage'), dict(type='GetBBoxCenterScale'), affine, dict(type='PackPoseInputs')]
+test_dataloader = dict(dataset=dict(pipeline=val_pipeline))
+""")
+        return str(path)
+
+    return write_config
+
+
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory, write_config, codec):
+    """Config and checkpoint of a small network whose batch norms have something to fold."""
+    folder = tmp_path_factory.mktemp('trained')
+    config = write_config(folder / 'small.py', codec)
+    init_default_scope('mmpose')  # before the fixture of every single test
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile(config).model)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.5)
+            module.running_var.uniform_(0.5, 1.5)
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(0, 0.5)
+    torch.save(dict(state_dict=model.state_dict()), folder / 'small.pth')
+    return config, str(folder / 'small.pth')
+
+
+@pytest.fixture(scope='session')
+def heatmaps_of_torch(trained):
+    """Computes the small network's last heatmaps."""
+
+    @torch.no_grad()
+    def heatmaps_of_torch(image):
+        model = PoseEstimator(*trained, device='cpu').model
+        return model.head.forward(model.backbone(torch.from_numpy(image)))[-1].numpy()
+
+    return heatmaps_of_torch
+
+
+@pytest.fixture(scope='session')
+def images():
+    """Makes normalized images (count, 3, 64, 96) of blurred noise."""
+
+    def images(count, seed=0):
+        noise = np.random.RandomState(seed).standard_normal((count, 8, 12, 3)).astype(np.float32)
+        blurred = np.stack([cv2.resize(image, SIZE, interpolation=cv2.INTER_CUBIC) for image in noise])
+        return blurred.transpose(0, 3, 1, 2).copy()
+
+    return images
+
+
+@pytest.fixture(scope='session')
+def check_metadata():
+    """Checks the small network's metadata, JSON by name."""
+
+    def check_metadata(values):
+        values = {key: json.loads(value) for key, value in values.items()}
+        assert values['input_size'] == [96, 64] and values['codec']['type'] == 'MSRAHeatmap'
+        assert values['color'] == 'RGB'
+        assert (values['mean'], values['std']) == ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])
+        assert len(values['keypoint_names']) == 16 and values['keypoint_names'][9] == 'head_top'
+        assert [8, 9] in values['skeleton']
+
+    return check_metadata
+
+
+@pytest.fixture(scope='session')
+def decoded_by_mmpose():
+    """Decodes heatmaps (N, K, H, W) with a codec of MMPose."""
+
+    def decoded_by_mmpose(heatmaps, codec):
+        keypoints, scores = zip(*map(codec.decode, heatmaps))
+        return np.concatenate(keypoints), np.concatenate(scores)
+
+    return decoded_by_mmpose

@@ -1,0 +1,139 @@
+import inspect
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, MODELS
+from mmpose.codecs import MSRAHeatmap
+from torch import nn
+
+from hg_plugin.deploy.decoding import RTMLIB, ConvertFormat, ImageFormat, MSRADecoder
+from hg_plugin.deploy.export import export
+from hg_plugin.inference.pose_estimator import PoseEstimator
+
+
+@pytest.fixture
+def rtmlib(onnx_export):
+    return pytest.importorskip('rtmlib')
+
+
+@pytest.mark.parametrize('size', [(64, 64), (48, 64), (5, 3)])
+def test_decoder_on_heatmaps_of_all_kinds(decoded_by_mmpose, size):
+    width, height = size
+    codec = MSRAHeatmap(input_size=(4 * width, 4 * height), heatmap_size=size, sigma=2)
+    random = np.random.RandomState(0)
+    heatmaps = random.standard_normal((40, 16, height, width)).astype(np.float32)
+    heatmaps[0] = -np.abs(heatmaps[0])  # no keypoint
+    heatmaps[1] = 0
+    heatmaps[2:5] = heatmaps[2:5].round()  # many equal peaks
+    edges = np.array(
+        [[x, y] for x in (0, 1, 2, width - 2, width - 1) for y in (0, 1, 2, height - 2, height - 1)]
+    )
+    for index, (x, y) in enumerate(edges):
+        heatmaps[8 + index, :, y, x] += 10
+    keypoints, scores = MSRADecoder(codec)(torch.from_numpy(heatmaps))
+    expected_keypoints, expected_scores = decoded_by_mmpose(heatmaps, codec)
+    assert (expected_keypoints[:2] == -4).all()
+    assert np.abs(keypoints.numpy() - expected_keypoints).max() < 1e-3
+    assert np.array_equal(scores.numpy(), expected_scores)
+
+
+@pytest.mark.parametrize(
+    'own',
+    [
+        ImageFormat('RGB', (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+        ImageFormat('RGB', (112.302, 112.2, 110.3385), (255, 255, 255)),
+        ImageFormat('BGR', (1, 2, 3), (4, 5, 6)),
+    ],
+)
+def test_images_are_converted(own):
+    images = 255 * torch.rand(2, 3, 8, 8)
+    found = ConvertFormat(RTMLIB, own)(RTMLIB.normalize(images))
+    assert torch.allclose(found, own.normalize(images), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    'settings',
+    [
+        dict(bgr_to_rgb=True, mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0]),
+        dict(mean=[0.0] * 3, std=[255.0] * 3),
+        {},
+    ],
+    ids=str,
+)
+def test_images_are_normalized_as_by_the_configs_preprocessor(settings):
+    preprocessor = MODELS.build(dict(type='PoseDataPreprocessor', **settings))
+    image = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
+    expected = preprocessor(dict(inputs=[image], data_samples=[]))['inputs']
+    own = ImageFormat.of_config(Config(dict(model=dict(data_preprocessor=settings))))
+    assert torch.allclose(own.normalize(image[None].float()), expected.float(), atol=1e-5)
+
+
+def learn_by_heart(folder, data, write_config, count=3, steps=60):
+    """Config and checkpoint of a network that overfits an MPII folder's first persons, and these persons."""
+    codec = dict(type='MSRAHeatmap', input_size=(256, 256), heatmap_size=(64, 64), sigma=2)
+    config = write_config(folder / 'learned.py', codec, num_stacks=1, depth=4)
+    cfg = Config.fromfile(config)
+    pipeline = [*cfg.test_dataloader.dataset.pipeline]
+    pipeline.insert(-1, dict(type='GenerateTarget', encoder=codec))
+    persons = DATASETS.build(
+        dict(
+            type='MPIIPoseDataset',
+            data_root=str(data),
+            ann_file='annotations/mpii_val.json',
+            pipeline=pipeline,
+            indices=count,
+        )
+    )
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    batch = model.data_preprocessor(pseudo_collate([persons[i] for i in range(count)]), training=True)
+    target = torch.stack([sample.gt_fields.heatmaps for sample in batch['data_samples']])
+    optimizer = torch.optim.Adam(model.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.015, total_steps=steps)
+    for _ in range(steps):
+        (heatmaps,) = model.backbone(batch['inputs'])
+        # peaks count more, or empty heatmaps would be learned first
+        loss = ((heatmaps - target).square() * (1 + 50 * target)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    with torch.no_grad():
+        model.backbone(batch['inputs'])
+    torch.save(dict(state_dict=model.state_dict()), folder / 'learned.pth')
+    return (config, str(folder / 'learned.pth')), [persons.get_data_info(i) for i in range(count)]
+
+
+def test_rtmlib_finds_the_keypoints_of_the_pose_estimator_on_photographs(
+    real_data, onnx, rtmlib, write_config, tmp_path
+):
+    trained, persons = learn_by_heart(tmp_path, real_data('lspet_mpii'), write_config)
+    out = str(tmp_path / 'learned.onnx')
+    export(*trained, out, rtmlib=True)
+    theirs = rtmlib.ViTPose(out, model_input_size=(256, 256), backend='onnxruntime')
+    ours = PoseEstimator(*trained, device='cpu')
+    found = 0
+    for person in persons:
+        image = cv2.imread(person['img_path'])
+        keypoints, scores = ours(image, person['bbox'])
+        their_keypoints, their_scores = theirs(image, person['bbox'])
+        assert np.linalg.norm(their_keypoints - keypoints, axis=2).max() < 0.5
+        assert np.abs(their_scores - scores).max() < 1e-4
+        seen = person['keypoints_visible'][0] > 0
+        found += (np.linalg.norm(keypoints - person['keypoints'], axis=2)[0, seen] < 10).mean() / 3
+    assert found > 0.6  # or it would be keypoints of nothing that agree
+
+
+def test_rtmlibs_defaults_are_those_that_the_file_is_for(rtmlib):
+    defaults = {
+        name: parameter.default for name, parameter in inspect.signature(rtmlib.ViTPose).parameters.items()
+    }
+    assert (defaults['mean'], defaults['std']) == (RTMLIB.mean, RTMLIB.std)
