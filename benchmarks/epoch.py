@@ -134,8 +134,9 @@ def main():
     rows += [('**all**', f'{total:.1f}', '')]
     write_tables(
         args.out,
-        f'{osp.basename(args.config)}, {args.persons or "all"} persons in batches of {cfg.train_dataloader.batch_size}, {args.val_persons or "all"} to '
-        f'validate; {device_name(device)}, {torch.get_num_threads()} CPU threads, {cfg.train_dataloader.num_workers} loader processes.'
+        f'{osp.basename(args.config)}, {args.persons or "all"} persons in batches of '
+        f'{cfg.train_dataloader.batch_size}, {args.val_persons or "all"} to validate; {device_name(device)}, '
+        f'{torch.get_num_threads()} CPU threads, {cfg.train_dataloader.num_workers} loader processes.'
         + (
             ' **A network of a few channels: a try of the command, not a measurement.**'
             if args.miniature

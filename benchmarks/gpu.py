@@ -59,7 +59,8 @@ def gpu_steps(workers: int, data: list[str]) -> list[Step]:
     disturb no measurement.
     """
     compile_training = words(
-        'train.py --networks 2-compiled --batch 128 32 --steps 1 --rounds 1 --warmup 0 --compile-cache {cache}'
+        'train.py --networks 2-compiled --batch 128 32 --steps 1 --rounds 1 --warmup 0 '
+        '--compile-cache {cache}'
     )
     compile_inference = words('inference.py --one-by-one --rounds 1 --runs 1 --only') + [*COMPILED_WAYS]
     training_rate = words(

@@ -431,27 +431,32 @@ def main():
             floors = []
             for name in rates:
                 rate = size / times[0][name] / 1e6
+                milliseconds = operations / rate / 1e6
                 floors.append(
-                    f'{operations / rate / 1e6:.3g} ms at the {rate:,.0f} GFLOP/s that a large {name} matrix product reaches'
+                    f'{milliseconds:.3g} ms at the {rate:,.0f} GFLOP/s of a large {name} matrix product'
                 )
             heading = [
                 f'{device_name(args.device)}'
                 + ('' if gpu else f', {args.threads} threads, {os.cpu_count()} cores'),
-                f'{osp.basename(args.config)}, images of {width}x{height}, {"trained" if args.checkpoint else "random"} weights. Medians of '
-                f'{args.rounds} turns; "of eager" is the share of the time of the published network in eager float32. "difference" is the largest '
-                'from its heatmaps, as a share of their deviation.',
-                f'Arithmetic floor of an image, {operations / 2e9:.2f} GMACs: {"; ".join(floors)}. The first release of the paper took 130 ms an image.',
+                f'{osp.basename(args.config)}, images of {width}x{height}, '
+                f'{"trained" if args.checkpoint else "random"} weights. Medians of {args.rounds} turns; '
+                '"of eager" is the share of the time of the published network in eager float32. '
+                '"difference" is the largest from its heatmaps, as a share of their deviation.',
+                f'Arithmetic floor of an image, {operations / 2e9:.2f} GMACs: {"; ".join(floors)}. '
+                'The first release of the paper took 130 ms an image.',
             ]
             if not gpu:
                 heading.append(
-                    f'GPU: not measured. This CPU {"has" if has_vnni() else "does not have"} VNNI, instructions made for int8.'
+                    f'GPU: not measured. This CPU {"has" if has_vnni() else "does not have"} VNNI, '
+                    'instructions made for int8.'
                 )
             if args.miniature:
                 heading.append('**Networks of a few channels: a try of the command, not a measurement.**')
             if scores:
                 heading.append(
-                    f'PCKh@0.5, Mean, on the first {args.persons} validation persons of {osp.basename(osp.normpath(args.data_root))}, with the '
-                    f"config's flip test; int8 was calibrated on {len(pictures)} images of training persons."
+                    f'PCKh@0.5, Mean, on the first {args.persons} validation persons of '
+                    f"{osp.basename(osp.normpath(args.data_root))}, with the config's flip test; "
+                    f'int8 was calibrated on {len(pictures)} images of training persons.'
                 )
             head = [
                 '',

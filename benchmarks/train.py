@@ -440,11 +440,13 @@ def main():
         following = stack.enter_context(start(0))
         floor = matrix_rate(args.device, dtype, args.threads)
         append_raw(args.raw, matrix_rate=floor, dtype=str(dtype)[6:], device=device_name(args.device))
+        data = osp.basename(osp.normpath(args.data_root or ''))
         heading = (
             f'{device_name(args.device)}; {args.threads} CPU threads, '
-            f'{"the pipeline on " + osp.basename(osp.normpath(args.data_root)) if args.data_root else "synthetic input"}. '
-            f'Matrix rate, {str(dtype)[6:]}: {floor:.2f} TFLOP/s; the arithmetic of 2 stacks is 50 GFLOP an image and step, which is {50 / floor:.2f} ms. '
-            f'Memory is {"the most that was allocated on the GPU" if cuda else "what is kept for the backward pass"}.'
+            f'{f"the pipeline on {data}" if args.data_root else "synthetic input"}. '
+            f'Matrix rate, {str(dtype)[6:]}: {floor:.2f} TFLOP/s; the arithmetic of 2 stacks is 50 GFLOP an '
+            f'image and step, which is {50 / floor:.2f} ms. Memory is '
+            f'{"the most that was allocated on the GPU" if cuda else "what is kept for the backward pass"}.'
             + (
                 ' **Networks of a few channels: a try of the command, not a measurement.**'
                 if args.miniature

@@ -94,7 +94,8 @@ def mistake(monkeypatch, capsys):
 
     def mistake(tool, *arguments):
         for instances in (DefaultScope, MessageHub, MMLogger, Visualizer):
-            instances._instance_dict.clear()  # runners that were built within a second have one name, and share these
+            # runners that were built within a second have one name, and share these
+            instances._instance_dict.clear()
         monkeypatch.chdir(ROOT)
         monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
         with pytest.raises(SystemExit) as end:

@@ -13,8 +13,9 @@ pipeline = [
     dict(type='TopdownCrop', input_size=(256, 256)),
     dict(type='PackKeypoints')
 ]
-train_dataloader = dict(batch_size=5, num_workers=0, persistent_workers=False, dataset=dict(pipeline=pipeline))
-val_dataloader = dict(batch_size=5, num_workers=0, persistent_workers=False)
+loader = dict(batch_size=5, num_workers=0, persistent_workers=False)
+train_dataloader = dict(**loader, dataset=dict(pipeline=pipeline))
+val_dataloader = loader
 test_dataloader = val_dataloader
 model = dict(backbone=dict(channels_last=True), test_cfg=dict(flip_test=False))
 train_cfg = dict(max_epochs=150, val_interval=25)
