@@ -1,6 +1,13 @@
-"""Two stacks of the paper's first version on MPII: residuals conv-BN-ReLU, wide hourglasses, joined by concatenation."""
+"""Two stacks of the paper's first version on MPII: wider, and joined by concatenation."""
+
 _base_ = ['hg_2stack_mpii.py']
 
 model = dict(
     backbone=dict(
-        num_blocks=(3, 1), stem_channels=(64, 128, 128, 128, 256), out_channels=512, residual='postact', join='concat'))
+        num_blocks=(3, 1),
+        stem_channels=(64, 128, 128, 128, 256),
+        out_channels=512,
+        residual='postact',
+        join='concat',
+    )
+)

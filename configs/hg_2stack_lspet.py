@@ -1,4 +1,5 @@
-"""Two stacks on LSP extended, real photographs of sport, in MPII layout; 14 of the 16 joints are annotated."""
+"""Two stacks on LSP extended, photographs of sport in the MPII layout, without pelvis and thorax."""
+
 _base_ = ['hg_2stack_mpii.py']
 
 data_root = 'data/lspet_mpii/'

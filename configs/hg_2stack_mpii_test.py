@@ -1,4 +1,5 @@
-"""Two stacks on MPII's test set, whose joints only MPII's server knows: tools/test.py writes the file to send there."""
+"""Two stacks on MPII's test set: tools/test.py writes the file to send to MPII's server."""
+
 _base_ = ['hg_2stack_mpii.py']
 
 test_dataloader = dict(dataset=dict(ann_file='annotations/mpii_test.json', headbox_file=None))

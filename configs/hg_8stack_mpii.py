@@ -1,4 +1,5 @@
 """Eight stacks, the paper's network (second version), on MPII."""
+
 _base_ = ['hg_2stack_mpii.py']
 
 model = dict(backbone=dict(num_stacks=8), head=dict(num_stages=8))

@@ -129,16 +129,20 @@ def find_plugin_configs() -> None:
     """Lets a config say ``_base_ = 'hg_plugin::hg_2stack_mpii.py'`` in any folder.
 
     MMEngine 0.10 knows the packages of OpenMMLab by name and no others. The plugin must have been imported when the config is read.
+    MMPose's configs, which the plugin's inherit, are found without MMEngine's reload of pkg_resources, which takes long and warns.
     """
+    import mmpose
     from mmengine.config import Config
     stock = Config._get_cfg_path
+    # no scope for the plugin: its modules are in the root registries, where every scope finds them
+    packages = {__package__: (MIM, None), 'mmpose': (Path(mmpose.__file__).parent / '.mim', 'mmpose')}
 
     def get_cfg_path(cfg_path: str, filename: str):
         package, _, name = cfg_path.partition('::')
-        if package != __package__ or not name:
+        if package not in packages or not name:
             return stock(cfg_path, filename)
-        # no scope: the plugin's modules are in the root registries, where every scope finds them
-        return str(MIM / 'configs' / name), None
+        mim, scope = packages[package]
+        return str(mim / 'configs' / name), scope
 
     Config._get_cfg_path = staticmethod(get_cfg_path)
 

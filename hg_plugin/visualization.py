@@ -1,4 +1,4 @@
-"""Skeletons on pictures, for the hooks and the inference command."""
+"""Draw skeletons and heatmap sheets."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,11 @@ from mmpose.structures.bbox import get_warp_matrix
 def crop_person(
     image: np.ndarray, center: np.ndarray, scale: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The square of ``max(scale)`` pixels around ``center``, as (size, size, 3), and the (2, 3) matrix that maps picture pixels to it."""
+    """Crop the square of ``max(scale)`` pixels around ``center``.
+
+    Returns:
+        The crop (size, size, 3), and the (2, 3) matrix from pixels of the image to pixels of the crop.
+    """
     matrix = get_warp_matrix(np.asarray(center), np.full(2, np.max(scale)), 0.0, (size, size))
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR), matrix
 
@@ -22,53 +26,53 @@ def draw_skeleton(
     dataset_meta: dict,
     thickness: int | None = None,
 ) -> np.ndarray:
-    """Draws one person in the data set's colours, in place.
+    """Draw the skeleton of one person in the colours of the dataset, in place.
 
     Args:
         image: (H, W, 3) BGR.
         keypoints: (K, 2) in pixels.
-        visible: (K,) truth values: which keypoints are drawn.
-        dataset_meta: MMPose's metainfo with ``skeleton_links``, ``skeleton_link_colors`` and ``keypoint_colors`` (RGB).
-        thickness: Of the lines, in pixels. Defaults to 1/128 of the picture's longer side.
+        visible: (K,) bool: which keypoints are drawn.
+        dataset_meta: MMPose's metainfo with ``skeleton_links``, ``skeleton_link_colors`` and
+            ``keypoint_colors`` (RGB).
+        thickness: Of the lines, in pixels. Defaults to None: 1/128 of the longer side of the image.
 
     Returns:
-        The picture that was given.
+        The image.
     """
     thickness = thickness or max(1, round(max(image.shape[:2]) / 128))
-    points = [
-        tuple(int(round(float(value) * 16)) for value in point) for point in keypoints
-    ]  # cv2's 1/16 pixels
-
-    def bgr(color: Sequence[int]) -> tuple[int, ...]:
-        return tuple(int(value) for value in color[::-1])
-
-    for (start, end), color in zip(dataset_meta['skeleton_links'], dataset_meta['skeleton_link_colors']):
+    colors, link_colors = (
+        np.reshape(dataset_meta[key], (-1, 3))[:, ::-1].tolist()
+        for key in ('keypoint_colors', 'skeleton_link_colors')
+    )
+    # shift=4: in 1/16 pixels
+    points = np.rint(np.asarray(keypoints, float) * 16).astype(int).tolist()
+    for (start, end), color in zip(dataset_meta['skeleton_links'], link_colors):
         if visible[start] and visible[end]:
-            cv2.line(image, points[start], points[end], bgr(color), thickness, cv2.LINE_AA, shift=4)
-    for point, drawn, color in zip(points, visible, dataset_meta['keypoint_colors']):
+            cv2.line(image, points[start], points[end], color, thickness, cv2.LINE_AA, shift=4)
+    for point, drawn, color in zip(points, visible, colors):
         if drawn:
-            cv2.circle(image, point, 16 * (thickness + 1), bgr(color), -1, cv2.LINE_AA, shift=4)
+            cv2.circle(image, point, 16 * (thickness + 1), color, -1, cv2.LINE_AA, shift=4)
     return image
 
 
 def heatmap_sheet(
     crop: np.ndarray, heatmaps: np.ndarray, names: Sequence[str], cell_height: int = 128
 ) -> np.ndarray:
-    """One person's heatmaps, a column a keypoint and a row a stack: a column shows what each stack corrects.
+    """Draw one person's heatmaps, a column per keypoint and a row per stack.
 
-    A heatmap lies over the gray crop, from blue, just above 0, to red, which is 1. A cross marks its peak, and the
-    peak's height stands below. Where a stack has moved the peak by more than one of the heatmap's pixels, the cell has
-    a yellow frame, a line leads from a ring where the peak was to where it is now, and the distance in the crop's
-    pixels stands below.
+    A heatmap lies over the gray crop, from blue, just above 0, to red, which is 1. A cross marks its peak;
+    the height of the peak stands below. Where a stack moves the peak by more than one pixel of the heatmap,
+    the cell has a yellow frame, a line leads from a ring at the old peak to the new one, and the distance in
+    pixels of the crop stands below.
 
     Args:
-        crop: (H, W, 3) BGR, what the network saw.
-        heatmaps: (S, K, h, w) of S stacks, covering the same area. Values above 1 are scaled down.
-        names: The K keypoints'.
-        cell_height: Of a heatmap's picture, in pixels. Defaults to 128.
+        crop: (H, W, 3) BGR, the network's input.
+        heatmaps: (S, K, h, w) of S stacks, of the same area. Values above 1 are scaled down.
+        names: Of the K keypoints.
+        cell_height: Height of a heatmap in the sheet, in pixels. Defaults to 128.
 
     Returns:
-        The sheet, (., ., 3) BGR.
+        The sheet (height, width, 3), BGR.
     """
     num_stacks, num_keypoints, height, width = heatmaps.shape
     size = max(round(cell_height * crop.shape[1] / crop.shape[0]), 1), cell_height
@@ -79,7 +83,7 @@ def heatmap_sheet(
     peaks = np.stack([peaks % width, peaks // width], axis=2)
 
     def position(peak: np.ndarray) -> tuple[int, int]:
-        """The middle of a heatmap's pixel in the cell."""
+        """The center of a pixel of the heatmap, in the cell."""
         return tuple(int(value) for value in (peak + 0.5) * size / (width, height))
 
     stacks = [_label(f'stack {stack + 1}', (64, cell_height + 20)) for stack in range(num_stacks)]
@@ -92,27 +96,23 @@ def heatmap_sheet(
             color = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_JET)
             cell = (background * (1 - opacity) + color * opacity).astype(np.uint8)
             peak, text = peaks[stack, keypoint], f'{heatmaps[stack, keypoint].max():.2f}'
-            if stack:
-                before = peaks[stack - 1, keypoint]
+            before = peaks[max(stack - 1, 0), keypoint]
+            if np.abs(peak - before).max() > 1:
                 moved = np.linalg.norm((peak - before) * crop.shape[1::-1] / (width, height))
-                if np.abs(peak - before).max() > 1:
-                    text += f', moved {moved:.0f}'
-                    cv2.circle(cell, position(before), 4, (255, 255, 255), 1, cv2.LINE_AA)
-                    cv2.line(cell, position(before), position(peak), (255, 255, 255), 1, cv2.LINE_AA)
-                    cv2.rectangle(cell, (0, 0), (size[0] - 1, cell_height - 1), (0, 220, 255), 2)
+                text += f', moved {moved:.0f}'
+                cv2.circle(cell, position(before), 4, (255, 255, 255), 1, cv2.LINE_AA)
+                cv2.line(cell, position(before), position(peak), (255, 255, 255), 1, cv2.LINE_AA)
+                cv2.rectangle(cell, (0, 0), (size[0] - 1, cell_height - 1), (0, 220, 255), 2)
             cv2.drawMarker(cell, position(peak), (255, 255, 255), cv2.MARKER_CROSS, 9, 1, cv2.LINE_AA)
             cells += [cell, _label(text, (size[0], 20))]
         columns.append(np.vstack(cells))
     sheet = np.hstack([np.pad(column, ((2, 2), (2, 2), (0, 0)), constant_values=255) for column in columns])
-    legend = (
-        'cross: peak, its height below; ring and line: where the peak was after the stack before, '
-        'moved by so many pixels of the crop'
-    )
+    legend = 'cross: peak, its height below; line: from the peak of the stack before, in pixels of the crop'
     return np.vstack([sheet, _label(legend, (sheet.shape[1], 22))])
 
 
 def _label(text: str, size: tuple[int, int]) -> np.ndarray:
-    """Black text on white, (height, width, 3), shrunk where it does not fit."""
+    """Write black text on white, (height, width, 3), smaller where it does not fit."""
     label = np.full((size[1], size[0], 3), 255, np.uint8)
     font = 0.42
     (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, font, 1)

@@ -6,6 +6,8 @@ import yaml
 from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS
 
+from hg_plugin.datasets import TopdownCrop
+
 CONFIGS = sorted((Path(__file__).parents[1] / 'configs').glob('*.py'))
 PARAMETERS = dict(
     hg_1stack_mpii=3_426_448,
@@ -34,14 +36,12 @@ def test_every_config_builds_a_model_whose_heatmaps_fit_its_codec(path):
 def test_every_pipeline_aims_at_the_networks_input(path):
     cfg = Config.fromfile(path)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        for name in ('LoadReducedImage', 'TopdownWarp'):
-            transform = next(t for t in loader.dataset.pipeline if t['type'] == name)
-            assert tuple(transform['input_size']) == tuple(cfg.codec.input_size)
-    pipeline = {t['type']: t for t in cfg.train_dataloader.dataset.pipeline}
-    assert (
-        pipeline['LoadReducedImage']['min_scale']
-        == TRANSFORMS.build(pipeline['RandomPersonTransform']).scale_factor[0]
-    )
+        transforms = [TRANSFORMS.build(transform) for transform in loader.dataset.pipeline]
+        (crop,) = (transform for transform in transforms if isinstance(transform, TopdownCrop))
+        assert tuple(crop.input_size) == tuple(cfg.codec.input_size)
+        assert (crop.scale_factor != (1, 1)) == (loader is cfg.train_dataloader)
+        if loader is not cfg.train_dataloader:
+            assert not (crop.rotate_factor or crop.flip_prob or crop.shift_factor)
     assert cfg.model.data_preprocessor.encoder == cfg.codec == cfg.model.head.decoder
 
 

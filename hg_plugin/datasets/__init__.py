@@ -1,11 +1,4 @@
 from .mpii import MPIIPoseDataset
-from .transforms import LoadReducedImage, PackKeypoints, RandomMirror, RandomPersonTransform, TopdownWarp
+from .transforms import PackKeypoints, TopdownCrop
 
-__all__ = [
-    'LoadReducedImage',
-    'MPIIPoseDataset',
-    'PackKeypoints',
-    'RandomMirror',
-    'RandomPersonTransform',
-    'TopdownWarp',
-]
+__all__ = ['MPIIPoseDataset', 'PackKeypoints', 'TopdownCrop']

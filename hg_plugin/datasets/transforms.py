@@ -1,241 +1,184 @@
-"""From a person in a picture to a network's input: one decoding, one warp, no copy on the way.
+"""From a person in an image to a training sample, in one decoding and one warp.
 
-    GetBBoxCenterScale, LoadReducedImage, RandomPersonTransform, RandomMirror, TopdownWarp, PackKeypoints
+    GetBBoxCenterScale, TopdownCrop, PackKeypoints
 
-take the place of MMPose's
+replace MMPose's
 
-    LoadImage, GetBBoxCenterScale, RandomFlip, RandomBBoxTransform, TopdownAffine, GenerateTarget, PackPoseInputs
-
-which decodes the whole picture, mirrors the whole picture, and copies it once more to warp a mirrored one.
+    LoadImage, GetBBoxCenterScale, RandomFlip, RandomBBoxTransform, TopdownAffine, GenerateTarget,
+    PackPoseInputs
 """
 
-import io
 import math
 
 import cv2
-import mmcv
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from mmengine.registry import TRANSFORMS
-from mmpose.datasets.transforms import LoadImage, RandomBBoxTransform, TopdownAffine
-from PIL import Image
 
 from hg_plugin.utils.errors import InputError
-
-DECODE_FLAGS = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
-JPEG, JPEG_END = b'\xff\xd8', b'\xff\xd9'
+from hg_plugin.utils.images import decode_image, reduce_image
 
 
-def picture_from_reduced(reduction: int) -> np.ndarray:
-    """(3, 3) matrix from pixels of a picture decoded at 1 / ``reduction`` to the picture's own; a pixel's centre has whole coordinates."""
-    middle = (reduction - 1) / 2
-    return np.array([[reduction, 0, middle], [0, reduction, middle], [0, 0, 1.0]])
+def reduced_to_image(reduction: int) -> np.ndarray:
+    """(3, 3) matrix from pixels of an image at 1 / ``reduction`` of its size to pixels of the image."""
+    center = (reduction - 1) / 2
+    return np.array([[reduction, 0, center], [0, reduction, center], [0, 0, 1.0]])
 
 
 @TRANSFORMS.register_module()
-class LoadReducedImage(LoadImage):
-    """Decodes a picture at a half, a quarter or an eighth of its size where the person is still at least as large as the input.
+class TopdownCrop(BaseTransform):
+    """Crop a person from an image file to the network's input, with random scale, rotation, shift and flip.
 
-    A JPEG's decoder then leaves out most of the work, and averages what a warp of the full picture would skip over. Pictures in
-    memory and other formats are averaged here, so that the network sees the same of them. After ``GetBBoxCenterScale``, and
-    before any ``RandomBBoxTransform``, so that one person is always decoded at one size. :class:`TopdownWarp` follows.
+    Replaces MMPose's ``LoadImage``, ``RandomBBoxTransform``, ``RandomFlip`` and ``TopdownAffine``. Random
+    numbers are drawn first. Where the crop shrinks the image to 1/2, 1/4 or 1/8 or less, the image is
+    decoded at that size.
 
-    Adds ``reduced_img`` and ``img_reduction`` (1, 2, 4 or 8), and ``img_shape`` and ``ori_shape``, (H, W) of the full picture, but for
-    rounding up to a multiple of ``img_reduction``. Boxes and keypoints stay in pixels of the full picture, so that there is no
-    ``img`` for transforms that would not know better.
+    Transforms that change the box go before it (``GetBBoxCenterScale``, ``RandomHalfBody``), those that
+    change colors go after it (``Albumentation``, ``PhotometricDistortion``). It removes ``bbox_center`` and
+    ``img_shape``, so that transforms that change the box or move pixels fail after it.
+
+    Required keys: ``bbox_center``, ``bbox_scale``; ``img_path`` or ``img``, an image in memory; for training
+    ``keypoints``, ``keypoints_visible`` and ``flip_indices``. Added keys: those of ``TopdownAffine`` and
+    ``RandomFlip``. ``keypoints`` stay in pixels of the image; a flip swaps left and right ones.
 
     Args:
         input_size: Width and height of the network's input.
-        min_scale: The smallest scale of the augmentation that follows, so that it does not magnify a reduced picture. Defaults to 1.
-        backend_args: Where pictures are read from, see MMEngine's ``fileio``. Defaults to None: files.
+        rotate_factor: Largest rotation in degrees. Defaults to 0.
+        scale_factor: Smallest and largest scale of the box. Defaults to (1, 1).
+        shift_factor: Largest shift as a share of the box, along x and y. Defaults to 0.
+        flip_prob: Probability of a horizontal flip. Defaults to 0.
+        use_udp: Use the matrix of UDP (Huang et al., CVPR 2020), for ``UDPHeatmap``. Defaults to False.
+        rotate_prob: Probability of a rotation. Defaults to 1.
+        shift_prob: Probability of a shift. Defaults to 1.
+        backend_args: Where images are read from, see MMEngine's ``fileio``. Defaults to None: local files.
 
     Raises:
-        InputError: for a ``min_scale`` that is not positive; at a call, for a picture that does not decode or was cut off.
+        InputError: If there is no box, the person is cropped already, or the image is damaged.
     """
 
-    def __init__(self, input_size: tuple[int, int], min_scale: float = 1.0, backend_args=None):
-        if not min_scale > 0:
+    def __init__(
+        self,
+        input_size: tuple[int, int],
+        rotate_factor: float = 0.0,
+        scale_factor: tuple[float, float] = (1.0, 1.0),
+        shift_factor: float = 0.0,
+        flip_prob: float = 0.0,
+        use_udp: bool = False,
+        rotate_prob: float = 1.0,
+        shift_prob: float = 1.0,
+        backend_args: dict | None = None,
+    ):
+        self.input_size = tuple(input_size)
+        self.rotate_factor = rotate_factor
+        self.scale_factor = tuple(scale_factor)
+        self.shift_factor = shift_factor
+        self.flip_prob = flip_prob
+        self.use_udp = use_udp
+        self.rotate_prob = rotate_prob
+        self.shift_prob = shift_prob
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        if 'bbox_center' not in results or 'input_center' in results:
             raise InputError(
-                f'LoadReducedImage: min_scale is {min_scale}; give the smallest scale of the augmentation, such as 0.75.'
+                'TopdownCrop needs the box of GetBBoxCenterScale and an image that is not cropped yet; '
+                'put GetBBoxCenterScale before it, and leave out TopdownAffine and a second TopdownCrop.'
             )
-        super().__init__(backend_args=backend_args)
-        self.input_size = input_size
-        self.min_scale = min_scale
-
-    def reduction(self, bbox_scale: np.ndarray) -> int:
-        """How far the picture of a person whose box is (w, h) pixels may shrink: 1, 2, 4 or 8."""
-        # of width and height, TopdownWarp keeps the one that is larger for the input
-        ratio = np.max(bbox_scale / self.input_size) * self.min_scale
-        return max((reduction for reduction in DECODE_FLAGS if reduction <= ratio), default=1)
-
-    def transform(self, results: dict) -> dict:
-        reduction = self.reduction(results['bbox_scale'][0])
-        if 'img' in results:
-            results = super().transform(results)
-            img = average(results.pop('img'), reduction)
-        else:
-            data = fileio.get(results['img_path'], backend_args=self.backend_args)
-            img = decode(data, reduction, results['img_path'])
-        shape = img.shape[0] * reduction, img.shape[1] * reduction
-        results.update(reduced_img=img, img_reduction=reduction, img_shape=shape, ori_shape=shape)
-        return results
-
-
-def decode(data: bytes, reduction: int, path: str) -> np.ndarray:
-    """The picture (H, W, 3) in a file's bytes, at 1 / ``reduction`` of its size. Raises an :class:`InputError` for a damaged one."""
-    jpeg = data[:2] == JPEG
-    img = mmcv.imfrombytes(data, flag=DECODE_FLAGS[reduction if jpeg else 1], backend='cv2') if data else None
-    if jpeg and JPEG_END not in data[-1024:]:  # OpenCV fills up with gray; files of other formats it refuses
-        try:
-            Image.open(io.BytesIO(data)).load()
-        except OSError:
-            img = None
-    if img is None:
-        raise InputError(f'{path} is no picture or was cut off; get it again.')
-    return img if jpeg else average(img, reduction)
-
-
-def average(img: np.ndarray, reduction: int) -> np.ndarray:
-    """The picture at 1 / ``reduction`` of its size, rounded up, each pixel the mean of a square; a JPEG's decoder repeats edges too."""
-    if reduction == 1:
-        return img
-    bottom, right = (-side % reduction for side in img.shape[:2])
-    img = cv2.copyMakeBorder(img, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-    return cv2.resize(
-        img, (img.shape[1] // reduction, img.shape[0] // reduction), interpolation=cv2.INTER_AREA
-    )
-
-
-@TRANSFORMS.register_module()
-class RandomPersonTransform(RandomBBoxTransform):
-    """MMPose's ``RandomBBoxTransform`` for one person, with random numbers from NumPy: SciPy's take twenty times as long.
-
-    The arguments and the distribution are the same: normal, cut at one deviation.
-    """
-
-    def transform(self, results: dict) -> dict:
-        random = np.random.random
-        if random() < self.shift_prob:
-            shift = [[self.shift_factor * self._within_one(), self.shift_factor * self._within_one()]]
-            results['bbox_center'] = results['bbox_center'] + results['bbox_scale'] * np.array(
-                shift, np.float32
-            )
-        if random() < self.scale_prob:
+        center, box = results.pop('bbox_center')[0], results['bbox_scale'][0]
+        rotation = float(results.pop('bbox_rotation', (0.0,))[0])
+        results.pop('img_shape', None)
+        if self.shift_factor and np.random.random() < self.shift_prob:
+            shift = self.shift_factor * _truncated_normal(), self.shift_factor * _truncated_normal()
+            center = center + box * np.array(shift, np.float32)
+        if self.scale_factor != (1, 1):
             smallest, largest = self.scale_factor
-            scale = (largest + smallest) / 2 + (largest - smallest) / 2 * self._within_one()
-            results['bbox_scale'] = results['bbox_scale'] * np.float32(scale)
-        rotation = self.rotate_factor * self._within_one() if random() < self.rotate_prob else 0.0
-        results['bbox_rotation'] = np.array([rotation], np.float32)
-        return results
+            box = box * np.float32((smallest + largest + (largest - smallest) * _truncated_normal()) / 2)
+        if self.rotate_factor and np.random.random() < self.rotate_prob:
+            rotation += self.rotate_factor * _truncated_normal()
+        flip = self.flip_prob > 0 and np.random.random() < self.flip_prob
 
-    @staticmethod
-    def _within_one() -> float:
-        while abs(value := np.random.standard_normal()) > 1:
-            pass
-        return value
-
-
-@TRANSFORMS.register_module()
-class RandomMirror(BaseTransform):
-    """Mirrors a person about the middle of their box: the keypoints here, the picture by the matrix of :class:`TopdownWarp`.
-
-    After ``RandomPersonTransform``. The network sees what it would after ``RandomFlip``, which mirrors the picture's pixels.
-
-    Args:
-        prob: Share of persons that are mirrored. Defaults to 0.5.
-
-    Raises:
-        InputError: for a share that is none.
-    """
-
-    def __init__(self, prob: float = 0.5):
-        if not 0 <= prob <= 1:
-            raise InputError(f'RandomMirror: prob is {prob}; give a share from 0 to 1.')
-        self.prob = prob
-
-    def transform(self, results: dict) -> dict:
-        results['flip'] = np.random.random() < self.prob
-        if results['flip']:
-            results['flip_direction'] = 'horizontal'
-            results['mirror_axis'] = axis = float(results['bbox_center'][0, 0])
-            keypoints = results['keypoints'][:, results['flip_indices']].copy()
-            keypoints[..., 0] = 2 * axis - keypoints[..., 0]
-            results['keypoints'] = keypoints
-            results['keypoints_visible'] = results['keypoints_visible'][:, results['flip_indices']]
-        return results
-
-
-@TRANSFORMS.register_module()
-class TopdownWarp(TopdownAffine):
-    """MMPose's ``TopdownAffine`` in one warp: of a reduced picture or ``img``, mirrored or not.
-
-    Args:
-        input_size: Width and height of the network's input.
-        use_udp: The matrix of UDP (Huang et al., CVPR 2020), for ``UDPHeatmap``. Defaults to False.
-    """
-
-    def transform(self, results: dict) -> dict:
-        (center,), (rotation,) = results['bbox_center'], results.get('bbox_rotation', (0.0,))
-        (width, height), input_size = results['bbox_scale'][0].tolist(), self.input_size
-        enlarged = max(width / input_size[0], height / input_size[1])  # to the input's aspect ratio
-        scale = np.array([enlarged * input_size[0], enlarged * input_size[1]], np.float32)
-        matrix = self.matrix(*center.tolist(), *scale.tolist(), float(rotation))
+        region, reduction = self.region(*box.tolist())
+        image = self._load(results, reduction)
+        x, y = center.tolist()
+        matrix = self._matrix(x, y, *region, rotation)
+        if flip:
+            matrix = matrix @ [[-1, 0, 2 * x], [0, 1, 0], [0, 0, 1]]
+            for key in ('keypoints', 'keypoints_visible'):
+                results[key] = results[key].take(results['flip_indices'], axis=1)
         if 'keypoints' in results:
             results['transformed_keypoints'] = cv2.transform(results['keypoints'][..., :2], matrix)
-        if 'mirror_axis' in results:
-            matrix = matrix @ [[-1, 0, 2 * results.pop('mirror_axis')], [0, 1, 0], [0, 0, 1]]
-        reduction = results.pop('img_reduction', 1)
         if reduction > 1:
-            matrix = matrix @ picture_from_reduced(reduction)
-        img = results.pop('reduced_img') if 'reduced_img' in results else results['img']
+            matrix = matrix @ reduced_to_image(reduction)
+        scale = np.array(region, np.float32)
         results.update(
-            img=cv2.warpAffine(img, matrix, input_size, flags=cv2.INTER_LINEAR),
+            img=cv2.warpAffine(image, matrix, self.input_size, flags=cv2.INTER_LINEAR),
+            ori_shape=(image.shape[0] * reduction, image.shape[1] * reduction),
             bbox_scale=scale[None],
-            input_size=input_size,
+            input_size=self.input_size,
             input_center=center,
             input_scale=scale,
+            flip=flip,
+            flip_direction='horizontal' if flip else None,
         )
         return results
 
-    def matrix(self, x: float, y: float, width: float, height: float, rotation: float) -> np.ndarray:
-        """(2, 3) from a picture to the input, for a region about (x, y) turned by ``rotation`` degrees.
+    def region(self, width: float, height: float) -> tuple[tuple[float, float], int]:
+        """Size of a box, widened to the input's aspect ratio, and by how much its image may be reduced."""
+        shrinking = max(width / self.input_size[0], height / self.input_size[1])
+        reduction = 8 if shrinking >= 8 else 4 if shrinking >= 4 else 2 if shrinking >= 2 else 1
+        return (shrinking * self.input_size[0], shrinking * self.input_size[1]), reduction
 
-        MMPose's ``get_warp_matrix`` and ``get_udp_warp_matrix``, which turn in opposite directions, without their dozen arrays.
+    def _load(self, results: dict, reduction: int) -> np.ndarray:
+        if 'img' in results:
+            results.setdefault('img_path', None)
+            return reduce_image(results['img'], reduction)
+        image = decode_image(fileio.get(results['img_path'], self.backend_args), reduction)
+        if image is None:
+            raise InputError(f'{results["img_path"]} is not an image or is truncated; get it again.')
+        return image
+
+    def _matrix(self, x: float, y: float, width: float, height: float, rotation: float) -> np.ndarray:
+        """(2, 3) from the image to the input, for a region about (x, y), rotated by ``rotation`` degrees.
+
+        Equals MMPose's ``get_warp_matrix`` and ``get_udp_warp_matrix``, which rotate in opposite directions.
         """
         angle = math.radians(-rotation if self.use_udp else rotation)
-        last = 1 if self.use_udp else 0
-        right, bottom = self.input_size[0] - last, self.input_size[1] - last
+        right, bottom = (side - 1 if self.use_udp else side for side in self.input_size)
         cos, sin = math.cos(angle), math.sin(angle)
         a, b = cos * right / width, sin * right / width
         c, d = -sin * bottom / height, cos * bottom / height
         return np.array([[a, b, right / 2 - a * x - b * y], [c, d, bottom / 2 - c * x - d * y]])
 
 
+def _truncated_normal() -> float:
+    """A normally distributed number from -1 to 1; SciPy's ``truncnorm`` takes twenty times as long."""
+    while abs(value := np.random.standard_normal()) > 1:
+        pass
+    return value
+
+
 @TRANSFORMS.register_module()
 class PackKeypoints(BaseTransform):
-    """The end of a training pipeline: three tensors a person, which ``default_collate`` makes three a batch.
+    """Pack a training sample as three tensors, which ``default_collate`` stacks to three a batch.
 
-    Gives ``inputs`` (3, H, W) uint8 and ``data_samples``: ``keypoints`` (K, 2) in input pixels and ``keypoints_visible`` (K,), both float32.
-    The heatmaps are drawn from them by :class:`hg_plugin.models.HeatmapDataPreprocessor`. For tests, MMPose's
-    ``PackPoseInputs`` keeps what metrics want to know.
+    Gives ``inputs`` (3, H, W) uint8, and ``data_samples``: ``keypoints`` (K, 2) in pixels of the input and
+    ``keypoints_visible`` (K,), both float32. :class:`hg_plugin.models.HeatmapDataPreprocessor` draws heatmaps
+    from them. For validation use MMPose's ``PackPoseInputs``, which keeps what metrics read.
+
+    Raises:
+        InputError: If the person is not cropped.
     """
 
     def transform(self, results: dict) -> dict:
-        if 'transformed_keypoints' not in results or 'mirror_axis' in results:
+        if 'transformed_keypoints' not in results:
             raise InputError(
-                'PackKeypoints: the person was not warped to the input, or by a transform that does not know of RandomMirror; put '
-                'TopdownWarp before.'
+                'PackKeypoints needs a cropped person with keypoints; put TopdownCrop before it.'
             )
-        img = results['img']
-        planes = np.empty((3, *img.shape[:2]), np.uint8)
-        cv2.split(img, list(planes))  # several times faster than a transposing copy
+        image = results['img']
+        planes = np.empty((3, *image.shape[:2]), np.uint8)
+        cv2.split(image, list(planes))  # several times faster than a transposing copy
         return dict(
             inputs=torch.from_numpy(planes),
             data_samples=dict(

@@ -1,12 +1,15 @@
-"""Pose estimation from files to files: pictures and videos in; MMPose's JSON, skeletons and heatmap sheets out."""
+"""Estimate poses in image and video files; write MMPose's JSON, drawn skeletons and heatmap sheets."""
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import textwrap
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, count
+from os import PathLike
 from pathlib import Path
 
 import cv2
@@ -17,152 +20,158 @@ from mmpose.structures import split_instances
 
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
-from hg_plugin.utils.images import PictureError, Video, read_picture
+from hg_plugin.utils.images import ImageError, Video, read_image
 from hg_plugin.utils.progress import Progress
 from hg_plugin.visualization import draw_skeleton, heatmap_sheet
 
-from .inputs import VIDEO_SUFFIXES, output_names
 from .pose_estimator import PoseEstimator, Poses, PosesWithHeatmaps, check_boxes
 
+# looked for in folders; a file that is named itself may be any image that OpenCV can decode
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+# not by way of mimetypes, which differs from one machine to the next
+VIDEO_SUFFIXES = tuple('.3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv'.split())
+# why a file of one name cannot be written where another may be
+WRONG_NAME = errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.EINVAL
 
-class InferenceFiles:
-    """Finds persons' keypoints in files and writes files, each whole or not at all.
 
-    ``predictions/NAME.json`` is in the format of MMPose's inferencers; a video's has all its frames. Drawn skeletons
-    are in ``visualizations/NAME.jpg``, or ``.mp4`` for a video. Heatmap sheets, one a person, are in
-    ``heatmaps/NAME_person0.jpg``, a video's in ``heatmaps/NAME/frame000000_person0.jpg``; see
-    :func:`hg_plugin.visualization.heatmap_sheet`.
+def infer_files(
+    config: str | PathLike,
+    checkpoint: str | PathLike,
+    inputs: str | PathLike | Sequence[str | PathLike],
+    *,
+    out_dir: str | PathLike = 'outputs',
+    boxes: str | PathLike | Mapping[str, Sequence] | None = None,
+    draw: bool = True,
+    heatmaps: bool = False,
+    kpt_thr: float = 0.3,
+    flip_test: bool = False,
+    scales: Sequence[float] = (1.0,),
+    batch_size: int = 16,
+    device: str | None = None,
+) -> dict[Path, str]:
+    """Find the keypoints of persons in images and videos, and write them to files, each whole or not at all.
+
+    ``predictions/NAME.json`` has the format of MMPose's inferencers, a video's with all its frames. Skeletons
+    are drawn in ``visualizations/NAME.jpg`` or, for a video, ``.mp4``. Heatmap sheets (see
+    :func:`hg_plugin.visualization.heatmap_sheet`) are in ``heatmaps/NAME_person0.jpg`` or, for a video,
+    ``heatmaps/NAME/frame000000_person0.jpg``. For NAME see :func:`output_names`. Progress goes to stderr. At
+    most a batch of images is in memory.
 
     Args:
-        estimator: Finds the keypoints.
-        out_dir: The folder of the three above.
+        config, checkpoint, batch_size, device: See :class:`PoseEstimator`.
+        inputs: Images, folders of images and videos.
+        out_dir: The folder for the results. Defaults to 'outputs'.
+        boxes: Boxes of persons in pixels, ``{'a.jpg': [[left, top, right, bottom], ...]}``, or a JSON file of
+            them. A key is a path as in ``inputs`` or its last part. The boxes of a video apply to all frames.
+            A file without boxes has one person, as large as the image. Defaults to None.
         draw: Draw skeletons. Defaults to True.
-        heatmaps: Draw heatmap sheets. Defaults to False.
+        heatmaps: Draw heatmap sheets, one per person. Defaults to False.
         kpt_thr: Lowest score of a keypoint that is drawn. Defaults to 0.3.
-        flip_test, scales: As for :class:`PoseEstimator`.
+        flip_test, scales: See :meth:`PoseEstimator.__call__`.
+
+    Returns:
+        The inputs that were left out, with the reason: they cannot be read, their boxes are wrong, or their
+        results cannot have such a name.
 
     Raises:
-        InputError: where something is to be drawn, and the keypoints' names and skeleton are not known.
+        InputError: If an input does not exist or could be overwritten, there are no boxes of any input, the
+            results cannot be written, or :class:`PoseEstimator` raises it.
     """
+    inputs = find_inputs(inputs)
+    boxes = read_boxes(boxes, inputs) if boxes else {}
+    out_dir = Path(out_dir)
+    folders = {(out_dir / name).resolve() for name in ('predictions', 'visualizations', 'heatmaps')}
+    for path in inputs:
+        if folders & {*path.resolve().parents}:
+            raise InputError(
+                f'{path} is in a folder of the results, which could overwrite it; '
+                f'choose another output folder than {out_dir}.'
+            )
+    estimator = PoseEstimator(config, checkpoint, device, batch_size)
+    options = dict(flip_test=flip_test, scales=scales, heatmaps=heatmaps)
+    results = _Results(estimator, options, out_dir, draw, kpt_thr)
+    names, left_out = output_names(inputs), {}
+    videos = [path for path in inputs if path.suffix.lower() in VIDEO_SUFFIXES]
+    images = [path for path in inputs if path not in videos]
+    if images:
+        results.write_images(images, names, boxes, left_out)
+    for path in videos:
+        with _leaving_out(path, left_out):
+            results.write_video(path, names[path], boxes.get(path))
+    return left_out
 
-    def __init__(
+
+class _Results:
+    """Estimate poses, and write them as :func:`infer_files` says."""
+
+    def __init__(self, estimator: PoseEstimator, options: dict, out_dir: Path, draw: bool, kpt_thr: float):
+        self.estimator, self.options, self.out_dir = estimator, options, out_dir
+        self.draw, self.heatmaps, self.kpt_thr = draw, options['heatmaps'], kpt_thr
+        self.dataset_meta = estimator.dataset_meta if draw or self.heatmaps else None
+
+    def write_images(
         self,
-        estimator: PoseEstimator,
-        out_dir: str,
-        *,
-        draw: bool = True,
-        heatmaps: bool = False,
-        kpt_thr: float = 0.3,
-        flip_test: bool = False,
-        scales: Sequence[float] = (1.0,),
-    ):
-        if not str(out_dir):
-            raise InputError('The name of the output folder is empty; give one, such as outputs.')
-        if np.isnan(kpt_thr):
-            raise InputError('kpt_thr is nan; give a number, such as 0.3.')
-        self.estimator = estimator
-        self.out_dir = Path(out_dir)
-        self.draw = draw
-        self.heatmaps = heatmaps
-        self.kpt_thr = kpt_thr
-        self.options = dict(flip_test=flip_test, scales=scales, heatmaps=heatmaps)
-        self.dataset_meta = estimator.dataset_meta if draw or heatmaps else None
-
-    def run(self, inputs: Sequence[Path], boxes: dict[Path, list] | None = None) -> dict[Path, str]:
-        """Goes through all inputs, showing progress. Never are there more than a batch of pictures in memory.
-
-        Args:
-            inputs: Pictures and videos, see :func:`find_inputs`. A file whose name is a video's is read as one.
-            boxes: The persons' boxes in some of them, see :func:`read_boxes`; a video's are for all frames. Others have
-                one person each, as large as the picture. Defaults to None.
-
-        Returns:
-            Inputs that were left out because they cannot be read, their boxes are wrong or their results cannot have such a
-            name or size, and a sentence why.
-
-        Raises:
-            InputError: where nothing can be written, and for an input in a folder of the results, which could be overwritten.
-        """
-        folders = [(self.out_dir / name).resolve() for name in ('predictions', 'visualizations', 'heatmaps')]
-        for path in inputs:
-            if not {*path.resolve().parents}.isdisjoint(folders):
-                raise InputError(
-                    f'{path} is in a folder of the results, which might take its place; choose another output folder '
-                    f'than {self.out_dir}.'
-                )
-        boxes = boxes or {}
-        names = output_names(inputs)
-        videos = [path for path in inputs if path.suffix.lower() in VIDEO_SUFFIXES]
-        pictures = [path for path in inputs if path not in videos]
-        left_out = {}
-        if pictures:
-            with Progress(len(pictures), 'pictures') as progress:
-                self._run_pictures({path: names[path] for path in pictures}, boxes, left_out, progress)
-        for path in videos:
-            with _leaving_out(path, left_out):
-                self._run_video(path, names[path], boxes.get(path))
-        return left_out
-
-    def _run_pictures(
-        self, names: dict[Path, str], boxes: dict[Path, list], left_out: dict[Path, str], progress: Progress
+        paths: list[Path],
+        names: dict[Path, str],
+        boxes: dict[Path, Sequence],
+        left_out: dict[Path, str],
     ) -> None:
-        waiting = deque()
-
-        def readable():
-            for path, name in names.items():
+        def read():
+            for path in paths:
                 with _leaving_out(path, left_out):
-                    image = read_picture(path)
+                    image = read_image(path)
                     persons = check_boxes(boxes.get(path), image)
                 if path in left_out:
                     progress.update()
-                    continue
-                waiting.append((path, image, persons))
-                yield image, persons
+                else:
+                    yield path, image, persons
 
-        for poses in self.estimator.stream(readable(), **self.options):
-            path, image, persons = waiting.popleft()
-            with _leaving_out(path, left_out):
-                self._write_results(names[path], image, persons, poses)
-            progress.update()
+        with Progress(len(paths), 'images') as progress:
+            for path, image, persons, poses in self._estimate(read()):
+                name = names[path]
+                with _leaving_out(path, left_out):
+                    if self.heatmaps:
+                        self._write_sheets(self.out_dir / 'heatmaps', name, poses)
+                    if self.draw:
+                        drawn = self._draw(image, poses)
+                        _write_jpeg(self.out_dir / 'visualizations' / f'{name}.jpg', drawn)
+                    with atomic_write(self.out_dir / 'predictions' / f'{name}.json') as file:
+                        file.write(_json(_instances(poses, persons)).encode())
+                progress.update()
 
-    def _write_results(self, name: str, image: np.ndarray, persons: np.ndarray, poses: Poses) -> None:
-        if self.heatmaps:
-            self._write_sheets(self.out_dir / 'heatmaps', name, poses)
-        if self.draw:
-            _write_jpeg(self.out_dir / 'visualizations' / f'{name}.jpg', self._draw(image, poses))
-        with atomic_write(self.out_dir / 'predictions' / f'{name}.json') as file:
-            file.write(_json(_instances(poses, persons)).encode())
-
-    def _run_video(self, path: Path, name: str, boxes: list | None) -> None:
+    def write_video(self, path: Path, name: str, boxes: Sequence | None) -> None:
         video = Video(path)
-        waiting = deque()
-
-        def frames():
-            for frame in video:
-                persons = check_boxes(boxes, frame)
-                waiting.append((frame, persons))
-                yield frame, persons
-
+        frames = ((index, frame, check_boxes(boxes, frame)) for index, frame in enumerate(video))
         with contextlib.ExitStack() as files:
             file = files.enter_context(atomic_write(self.out_dir / 'predictions' / f'{name}.json'))
             if self.draw:
-                writer = files.enter_context(
-                    _replacing_video(self.out_dir / 'visualizations' / f'{name}.mp4', video)
-                )
+                drawn = self.out_dir / 'visualizations' / f'{name}.mp4'
+                writer = files.enter_context(_open_video(drawn, video))
             if self.heatmaps:
-                sheets = files.enter_context(_replacing_folder(self.out_dir / 'heatmaps' / name))
+                sheets = files.enter_context(_replacing(self.out_dir / 'heatmaps' / name, is_folder=True))
             progress = files.enter_context(Progress(video.num_frames, f'frames of {path.name}'))
-            for index, poses in enumerate(self.estimator.stream(frames(), **self.options)):
-                frame, persons = waiting.popleft()
+            for index, frame, persons, poses in self._estimate(frames):
                 if self.heatmaps:
                     self._write_sheets(sheets, f'frame{index:06d}', poses)
                 if self.draw:
                     writer.write(self._draw(frame, poses))
-                # a list's items one by one, laid out as if all were written at once
+                # item by item, in the layout of the whole list
                 item = _json(dict(frame_id=index, instances=_instances(poses, persons)))
                 file.write(f'{"," if index else "["}\n{textwrap.indent(item, "  ")}'.encode())
                 progress.update()
             file.write(b'\n]')
+
+    def _estimate(self, items: Iterable[tuple]) -> Iterator[tuple]:
+        """Yield (key, image, boxes, poses) for every (key, image, boxes)."""
+        waiting = deque()
+
+        def images():
+            for item in items:
+                waiting.append(item)
+                yield item[1:]
+
+        for poses in self.estimator.stream(images(), **self.options):
+            yield *waiting.popleft(), poses
 
     def _draw(self, image: np.ndarray, poses: Poses) -> np.ndarray:
         for keypoints, scores in zip(poses.keypoints, poses.scores):
@@ -170,36 +179,86 @@ class InferenceFiles:
         return image
 
     def _write_sheets(self, folder: Path, name: str, poses: PosesWithHeatmaps) -> None:
-        keypoints = [
+        names = [
             self.dataset_meta['keypoint_id2name'][index] for index in range(self.estimator.num_keypoints)
         ]
         for index, (crop, heatmaps) in enumerate(zip(poses.crops, poses.heatmaps)):
-            _write_jpeg(folder / f'{name}_person{index}.jpg', heatmap_sheet(crop, heatmaps, keypoints))
+            _write_jpeg(folder / f'{name}_person{index}.jpg', heatmap_sheet(crop, heatmaps, names))
 
 
-# why a file of one name cannot be written, where one of another name may be
-WRONG_NAME = errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.EINVAL
+def find_inputs(inputs: str | PathLike | Sequence[str | PathLike]) -> list[Path]:
+    """Return the files that ``inputs`` name: themselves, or the images of a folder, sorted; none comes twice.
+
+    Raises:
+        InputError: If one does not exist, or is a folder without images.
+    """
+    found = {}
+    for path in map(Path, [inputs] if isinstance(inputs, (str, PathLike)) else inputs):
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        else:
+            files = [path] if path.exists() else []
+        if not files:
+            problem = 'is a folder without images' if path.is_dir() else 'does not exist'
+            raise InputError(f'{path} {problem}; give images, folders of images or videos.')
+        for file in files:
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
+
+
+def read_boxes(
+    boxes: str | PathLike | Mapping[str, Sequence], inputs: Sequence[Path]
+) -> dict[Path, Sequence]:
+    """Find the boxes of the inputs, see :func:`infer_files`; :func:`check_boxes` checks them.
+
+    Raises:
+        InputError: If the file cannot be read, or names none of the inputs.
+    """
+    source, example = 'The boxes', '{"a.jpg": [[left, top, right, bottom]]}'
+    if not isinstance(boxes, Mapping):
+        source = f'The boxes {boxes}'
+        try:
+            boxes = json.loads(Path(boxes).read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f'{source} cannot be read: {error}; give JSON, such as {example}.') from error
+    found = {}
+    if isinstance(boxes, Mapping):
+        found = {path: boxes[name] for path in inputs for name in (path.name, str(path)) if name in boxes}
+    if not found:
+        start = textwrap.shorten(str(boxes), 60)
+        raise InputError(f'{source} are of none of the inputs: {start}; give boxes such as {example}.')
+    return found
+
+
+def output_names(inputs: Sequence[Path]) -> dict[Path, str]:
+    """Name the results of each input: its name without extension, as in MMPose.
+
+    Where that is taken, the folder's name goes before it; where that is taken too, a number behind it.
+    """
+    names, taken = {}, set()
+    for path in inputs:
+        first = path.stem, f'{path.absolute().parent.name}_{path.stem}'
+        candidates = chain(first, (f'{path.stem}_{number}' for number in count(2)))
+        names[path] = next(name for name in candidates if name not in taken)
+        taken.add(names[path])
+    return names
 
 
 @contextlib.contextmanager
 def _leaving_out(path: Path, left_out: dict[Path, str]) -> Iterator[None]:
-    """Notes that an input is left out where it is at fault itself; an InputError of all, such as a full disk, goes on."""
+    """Record an input that is at fault itself; an error that concerns all, such as a full disk, goes on."""
     try:
         yield
     except InputError as error:
-        if not isinstance(error, PictureError) and getattr(error.__cause__, 'errno', None) not in WRONG_NAME:
+        if not isinstance(error, ImageError) and getattr(error.__cause__, 'errno', None) not in WRONG_NAME:
             raise
         left_out[path] = str(error) if str(path) in str(error) else f'{path}: {error}'
 
 
 def _instances(poses: Poses, boxes: np.ndarray) -> list:
-    """MMPose's dicts of keypoints, keypoint_scores, bbox and bbox_score, one a person."""
-    scores = np.ones(len(boxes), np.float32)
-    return split_instances(
-        InstanceData(
-            keypoints=poses.keypoints, keypoint_scores=poses.scores, bboxes=boxes, bbox_scores=scores
-        )
-    )
+    """MMPose's dicts of keypoints, keypoint_scores, bbox and bbox_score, one per person."""
+    fields = dict(bboxes=boxes, bbox_scores=np.ones(len(boxes), np.float32))
+    return split_instances(InstanceData(keypoints=poses.keypoints, keypoint_scores=poses.scores, **fields))
 
 
 def _json(content) -> str:
@@ -207,54 +266,46 @@ def _json(content) -> str:
 
 
 def _write_jpeg(path: Path, image: np.ndarray) -> None:
-    try:
-        data = cv2.imencode('.jpg', image)[1]
-    except cv2.error as error:  # more than 65,500 pixels wide or high
-        raise PictureError(
-            f'{path} cannot be written: {image.shape[1]}x{image.shape[0]} pixels are too many for a JPEG; '
-            'leave out drawings.'
-        ) from error
     with atomic_write(path) as file:
-        file.write(data)
+        file.write(cv2.imencode('.jpg', image)[1])
 
 
 @contextlib.contextmanager
-def _replacing_video(path: Path, like: Video) -> Iterator[cv2.VideoWriter]:
-    """A video to write to, which takes the place of ``path`` when the ``with`` block ends without an error."""
-    partial = path.with_name(f'{path.stem}.partial.mp4')  # the ending is the format
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+def _open_video(path: Path, like: Video) -> Iterator[cv2.VideoWriter]:
+    """Open a video of the same size and rate that replaces ``path`` when the block ends without an error."""
+    with _replacing(path) as partial:
         writer = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*'mp4v'), like.fps, like.size)
         if not writer.isOpened():
-            raise PictureError(
-                f'{path} cannot be written: OpenCV cannot make a video of it; leave out drawings.'
-            )
+            raise ImageError(f'{path} cannot be written: OpenCV cannot make this video; draw no skeletons.')
         try:
             yield writer
         finally:
             writer.release()
-        if not cv2.VideoCapture(str(partial)).read()[0]:  # OpenCV does not say so
-            raise InputError(
-                f'{path} cannot be written: it cannot be read again, as where a disk is full; make room.'
-            )
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f'{path} cannot be written: {error.strerror or error}.') from error
+        if not cv2.VideoCapture(str(partial)).read()[0]:  # OpenCV reports no error
+            raise InputError(f'{path} cannot be written completely; make room on the disk.')
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, is_folder: bool = False) -> Iterator[Path]:
+    """Give a path for a file or folder that replaces ``path`` when the block ends without an error."""
+    partial = path.with_name(f'{path.stem}.partial{path.suffix}')  # OpenCV needs the suffix
+    try:
+        with _writing(path):
+            (partial if is_folder else path.parent).mkdir(parents=True, exist_ok=True)
+        yield partial
+        with _writing(path):
+            if is_folder:
+                shutil.rmtree(path, ignore_errors=True)
+            os.replace(partial, path)
     finally:
-        with contextlib.suppress(OSError):  # there is none after success
+        shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it is gone after success
             partial.unlink()
 
 
 @contextlib.contextmanager
-def _replacing_folder(path: Path) -> Iterator[Path]:
-    """A folder to write to, which takes the place of ``path`` when the ``with`` block ends without an error."""
-    partial = path.with_name(f'{path.name}.partial')
+def _writing(path: Path) -> Iterator[None]:
     try:
-        partial.mkdir(parents=True, exist_ok=True)
-        yield partial
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(partial, path)
+        yield
     except OSError as error:
         raise InputError(f'{path} cannot be written: {error.strerror or error}.') from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

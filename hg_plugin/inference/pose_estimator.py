@@ -1,18 +1,16 @@
-"""From pictures to keypoints, with the flip test and the multi-scale test."""
+"""Find the keypoints of persons in images, with the flip test and the multi-scale test."""
 
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
-from numbers import Integral, Real
 from os import PathLike
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
@@ -20,29 +18,29 @@ from mmpose.apis.inference import dataset_meta_from_config
 from mmpose.models import TopdownPoseEstimator
 from mmpose.models.utils.tta import flip_heatmaps
 from torch import Tensor
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from hg_plugin.models.reparameterize import reparameterize
 from hg_plugin.models.stacked_hourglass import StackedHourglass
-from hg_plugin.training.config_check import building, read_config
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
+from hg_plugin.utils.config import building, read_config
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.images import PictureError, as_bgr, read_picture
+from hg_plugin.utils.images import MAX_SIDE, ImageError, as_bgr, read_image
 
-Picture = str | PathLike | np.ndarray
+Image = str | PathLike | np.ndarray
 
 
 class Poses(NamedTuple):
-    """N persons: keypoints (N, K, 2) float32 in the picture's pixels, counted from 0, and scores (N, K) float32."""
+    """N persons: keypoints (N, K, 2) float32 in 0-based pixels of the image, and scores (N, K) float32."""
 
     keypoints: np.ndarray
     scores: np.ndarray
 
 
 class PosesWithHeatmaps(NamedTuple):
-    """:class:`Poses`, and what they were read from.
+    """:class:`Poses`, heatmaps (N, S, K, h, w) float32 of all S stacks, and crops (N, H, W, 3) uint8 BGR.
 
-    ``heatmaps`` (N, S, K, h, w) float32 are those of all S stacks, first to last. ``crops`` (N, H, W, 3) uint8 BGR is
-    what the network sees; a heatmap covers the same area.
+    A crop is the network's input; a heatmap covers the same area.
     """
 
     keypoints: np.ndarray
@@ -52,31 +50,27 @@ class PosesWithHeatmaps(NamedTuple):
 
 
 class PoseEstimator:
-    """Finds the keypoints of persons in pictures, with a top-down network that predicts heatmaps.
+    """Find the keypoints of persons in images, with a top-down network that predicts heatmaps.
 
         estimator = PoseEstimator('configs/hg_2stack_mpii.py', 'hg_2stack_mpii.pth')
-        keypoints, scores = estimator('picture.jpg', boxes=[[50, 20, 220, 480]])
+        keypoints, scores = estimator('image.jpg', boxes=[[50, 20, 220, 480]])
 
-    Pictures go through the pipeline of the config's ``test_dataloader`` and keypoints through its codec, so that
-    results are those of MMPose's own inferencer for a picture in memory, and of tools/test.py but for the decoding of large JPEGs,
-    which are averaged here and there decoded at a smaller size.
+    Images go through the pipeline of the config's ``test_dataloader``, heatmaps through its codec. Results
+    agree with MMPose's own inferencer, and nearly with a test, which decodes large JPEGs at a reduced size.
 
     Args:
-        config: The config file, as for tools/test.py.
-        checkpoint: Its weights.
-        device: Where to compute: 'cpu', 'cuda', 'cuda:1', ... Defaults to None: a GPU if torch can use one.
-        batch_size: Persons that go through the network at once, twice as many in the flip test; bounds the memory.
-            Defaults to 16.
+        config: The config file.
+        checkpoint: The weights.
+        device: 'cpu', 'cuda', 'cuda:1', ... Defaults to None: a GPU if torch can use one.
+        batch_size: Persons per batch, twice as many in the flip test. Defaults to 16.
 
     Attributes:
         cfg: The config.
-        model: The trained network, in evaluation mode. A copy computes, which :func:`reparameterize` makes of it at
-            the first call.
+        model: The trained network, in evaluation mode. Inference runs a reparameterized copy.
         num_keypoints: K.
 
     Raises:
-        InputError: for a config that is missing, wrong or of another kind of network, a checkpoint that cannot be read
-            or does not fit it, and a device that torch does not have.
+        InputError: If the config, the checkpoint or the device cannot be used, or they do not fit together.
     """
 
     def __init__(
@@ -86,90 +80,108 @@ class PoseEstimator:
         device: str | torch.device | None = None,
         batch_size: int = 16,
     ):
-        if not isinstance(batch_size, Integral) or batch_size < 1:
-            raise InputError(f'batch_size is {batch_size!r}; give a whole number of at least 1.')
+        if batch_size < 1:
+            raise InputError(f'batch_size is {batch_size}; give at least 1.')
         self.config = str(config)
         self.batch_size = batch_size
-        self.cfg = cfg = read_config(self.config)
-        init_default_scope(cfg.get('default_scope', 'mmpose'))
-        self.model = self._build(cfg)
-        decoder = self.model.head.decoder
-        # where a codec also predicts offsets, a keypoint has three channels
+        self.cfg = read_config(self.config)
+        init_default_scope(self.cfg.get('default_scope', 'mmpose'))
+        with building(self.config, 'model'):
+            self.model = revert_sync_batchnorm(MODELS.build(self.cfg.model))
+        decoder = getattr(getattr(self.model, 'head', None), 'decoder', None)
+        if not isinstance(self.model, TopdownPoseEstimator) or not hasattr(decoder, 'heatmap_size'):
+            raise InputError(
+                f'{self.config} builds a {type(self.model).__name__} with a {type(decoder).__name__}; '
+                'give a config of a TopdownPoseEstimator with a codec of heatmaps, such as MSRAHeatmap.'
+            )
+        # a codec that also predicts offsets has three channels per keypoint
         self._channels = 3 if getattr(decoder, 'heatmap_type', None) == 'combined' else 1
         self.num_keypoints = self.model.head.out_channels // self._channels
         with building(self.config, 'test pipeline'):
-            self.pipeline = Compose(cfg.test_dataloader.dataset.pipeline)
+            self.pipeline = Compose(self.cfg.test_dataloader.dataset.pipeline)
         self._use_udp = any(getattr(transform, 'use_udp', False) for transform in self.pipeline.transforms)
-        meta = self._load(str(checkpoint))
-        self._dataset_meta = meta or self._describe(cfg)
-        self.device = self._move(device)
+        content = read_checkpoint(str(checkpoint))
+        state = weights_of(content, checkpoint)
+        check_weights(self.model, state, checkpoint)
+        consume_prefix_in_state_dict_if_present(state, 'module.')
+        self.model.load_state_dict(state, strict=False)  # all tensors fit; other values are left
+        meta = content.get('meta')
+        meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
+        self._trained_meta = meta if isinstance(meta, dict) and 'num_keypoints' in meta else None
+        try:
+            self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+            self.model.to(self.device).eval()
+        except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+            reason = str(error).splitlines()[0]
+            raise InputError(f"The device '{device}' cannot be used ({reason}); give another.") from error
 
     def __call__(
         self,
-        image: Picture,
+        image: Image,
         boxes: Sequence | None = None,
         *,
         flip_test: bool = False,
         scales: Sequence[float] = (1.0,),
         heatmaps: bool = False,
     ) -> Poses | PosesWithHeatmaps:
-        """Finds the keypoints of the persons in a picture.
+        """Find the keypoints of the persons in an image.
 
         Args:
-            image: A picture's path, or an array: gray, BGR or BGRA, of 8 or 16 bits.
-            boxes: (N, 4), one a person: left, top, right and bottom in pixels. A box may reach over the picture's edge.
-                The network sees what the config's ``GetBBoxCenterScale`` makes of a box: a quarter more. Defaults to
-                None: the whole picture is one person's box.
-            flip_test: Also look at the mirrored crop, and average both heatmaps, as the paper does; the config's
-                ``test_cfg`` says how (``flip_mode``, ``shift_heatmap``). Defaults to False.
-            scales: Sizes of the crop, from 0.1 to 10, relative to the one that the network was trained for: the
-                multi-scale test. Heatmaps of other scales are resampled to where they lie at scale 1, and all are averaged; what a
-                smaller crop does not see is averaged without it. Yang et al. test an hourglass on MPII so ("Learning
-                Feature Pyramids for Human Pose Estimation", ICCV 2017), with ``(.8, .9, 1, 1.1, 1.2, 1.3)`` in their
-                code. Defaults to (1., ).
+            image: A path, or an array: gray, BGR or BGRA, of 8 or 16 bits.
+            boxes: (N, 4), one per person: left, top, right and bottom in pixels; they may reach over the edge
+                of the image. The config's ``GetBBoxCenterScale`` enlarges them, by default by a quarter.
+                Defaults to None: one box, the whole image.
+            flip_test: Average with the heatmaps of the flipped crop, as in the paper; ``flip_mode`` and
+                ``shift_heatmap`` are those of the config's ``test_cfg``. Defaults to False.
+            scales: Relative sizes of the crop, from 0.1 to 10: the multi-scale test. Heatmaps are resampled
+                to scale 1 and averaged over the scales that cover a pixel. Yang et al., "Learning Feature
+                Pyramids for Human Pose Estimation" (ICCV 2017), use ``(.8, .9, 1, 1.1, 1.2, 1.3)``. Defaults
+                to (1., ).
             heatmaps: Also return the heatmaps of every stack. Defaults to False.
 
         Returns:
-            :class:`Poses`, or :class:`PosesWithHeatmaps` where ``heatmaps`` are asked for.
+            :class:`Poses`, or with ``heatmaps`` :class:`PosesWithHeatmaps`.
 
         Raises:
-            PictureError: for a file or an array that is no picture, and a box that is wrong or outside the picture.
-            InputError: for wrong scales, and where the config's data set or codec does not allow what is asked for.
+            ImageError: If the file or array is no image, or a box is wrong or outside the image.
+            InputError: If the scales are wrong, or the config's dataset or codec does not allow the options.
         """
         return next(self.stream([(image, boxes)], flip_test=flip_test, scales=scales, heatmaps=heatmaps))
 
     def stream(
         self,
-        pictures: Iterable[tuple[Picture, Sequence | None]],
+        images: Iterable[tuple[Image, Sequence | None]],
         *,
         flip_test: bool = False,
         scales: Sequence[float] = (1.0,),
         heatmaps: bool = False,
     ) -> Iterator[Poses | PosesWithHeatmaps]:
-        """As a call for every picture, but with persons of several pictures in a batch.
+        """Do the same for many images, with persons of several images in a batch.
 
         Args:
-            pictures: Pictures with their boxes, or with None, as for a call. At most ``batch_size`` of them are
-                held at a time.
-            flip_test, scales, heatmaps: As for a call.
+            images: Images with their boxes, or with None. At most ``batch_size`` of them are in memory.
+            flip_test, scales, heatmaps: See :meth:`__call__`.
 
         Yields:
-            As a call does, for every picture in turn.
+            The result of each image, in order.
         """
-        scales = list(scales) if np.iterable(scales) else scales
-        self._check(flip_test, scales, heatmaps)
-        counts = deque()  # persons of the pictures that were read and not yielded yet
-        done = deque()
+        if not len(scales) or not all(0.1 <= scale <= 10 for scale in scales):
+            raise InputError(f'scales are {scales!r}; give at least one, all from 0.1 to 10.')
+        if self._channels > 1 and (heatmaps or any(scale != 1 for scale in scales)):
+            raise InputError(
+                f'The codec of {self.config} predicts offsets beside heatmaps, which can be neither drawn '
+                'nor averaged over scales; leave out heatmaps and scales.'
+            )
+        counts, done = deque(), deque()  # numbers of persons of the images that were read; persons' results
 
-        def persons():
-            for image, boxes in pictures:
-                image = read_picture(image) if isinstance(image, (str, PathLike)) else as_bgr(image)
-                boxes = check_boxes(boxes, image)
-                counts.append(len(boxes))
-                # a picture without persons takes a place too, or any number of them would wait for the next person
-                yield from ((image, box) for box in boxes) if len(boxes) else [None]
+        def read():
+            for image, boxes in images:
+                persons = _persons(image, boxes)
+                counts.append(len(persons))
+                # an image without persons takes a place too, or many of them would wait for the next person
+                yield from persons or [None]
 
-        persons = persons()
+        persons = read()
         while True:
             batch = list(islice(persons, self.batch_size))
             if any(batch):
@@ -180,147 +192,65 @@ class PoseEstimator:
                 return
 
     @torch.no_grad()
-    def inputs(self, image: Picture, boxes: Sequence | None = None) -> Tensor:
-        """What the network sees of the persons in a picture, given as for a call: (N, 3, H, W), normalised."""
-        image = as_bgr(image) if isinstance(image, np.ndarray) else read_picture(image)
-        return self._inputs([self._crop(image, box) for box in check_boxes(boxes, image)])
+    def inputs(self, image: Image, boxes: Sequence | None = None) -> Tensor:
+        """Return the network's inputs, (N, 3, H, W) and normalised, for an image and boxes as in a call."""
+        return self._inputs(self._crops(_persons(image, boxes)))
+
+    @cached_property
+    def dataset_meta(self) -> dict:
+        """MMPose's metainfo (names, flip pairs, skeleton, colours), of the checkpoint or else of the config.
+
+        Raises:
+            InputError: If there is none for as many keypoints as the network has.
+        """
+        meta = self._trained_meta
+        if meta is None:
+            with building(self.config, 'metainfo'), warnings.catch_warnings():
+                # MMPose searches for the relative paths of its own datasets, and warns
+                warnings.filterwarnings('ignore', 'The metainfo config file')
+                meta = dataset_meta_from_config(self.cfg, 'test') or {}
+        if meta.get('num_keypoints', 0) != self.num_keypoints:
+            raise InputError(
+                f'The dataset of {self.config} describes {meta.get("num_keypoints", 0)} keypoints, but the '
+                f'network has {self.num_keypoints}; set test_dataloader.dataset.metainfo.'
+            )
+        return meta
 
     @cached_property
     def _network(self) -> TopdownPoseEstimator:
-        # all stacks even where nobody asks for them: they cost a hundredth, and results do not depend on who asks
+        # all stacks, even if nobody asks for them: they cost a hundredth, and results do not depend on it
         is_hourglass = isinstance(self.model.backbone, StackedHourglass)
         return reparameterize(self.model, all_stacks=True) if is_hourglass else self.model
 
-    @property
-    def dataset_meta(self) -> dict:
-        """MMPose's metainfo: the keypoints' names, symmetry, skeleton, colours; from the checkpoint or else the config.
-
-        Raises:
-            InputError: where both have none, or one for another number of keypoints than the network's.
-        """
-        described = self._dataset_meta.get('num_keypoints', 0)
-        if described != self.num_keypoints:
-            raise InputError(
-                f'The data set of {self.config} describes {described} keypoints, but the network has '
-                f'{self.num_keypoints}, so that their names and symmetry are not known; set '
-                'test_dataloader.dataset.metainfo.'
-            )
-        return self._dataset_meta
-
-    def _build(self, cfg: Config) -> TopdownPoseEstimator:
-        for key in ('model', 'test_dataloader'):
-            if cfg.get(key) is None:
-                raise InputError(
-                    f'The config file {self.config} has no {key}, which inference needs; set it.'
-                )
-        with building(self.config, 'model'):
-            model = revert_sync_batchnorm(MODELS.build(cfg.model))
-        if not isinstance(model, TopdownPoseEstimator):
-            raise InputError(
-                f'{self.config} is of a {type(model).__name__}; give a config of a TopdownPoseEstimator.'
-            )
-        decoder = getattr(model.head, 'decoder', None) if model.with_head else None
-        if not hasattr(decoder, 'heatmap_size'):
-            raise InputError(
-                f'{self.config}: model.head.decoder is {type(decoder).__name__}; '
-                'give a codec of heatmaps, such as MSRAHeatmap.'
-            )
-        return model
-
-    def _load(self, checkpoint: str) -> dict | None:
-        """Loads the weights; returns the metainfo that training left beside them, if any."""
-        content = read_checkpoint(checkpoint)
-        state = weights_of(content, checkpoint)
-        check_weights(self.model, state, checkpoint)
-        self.model.load_state_dict(
-            {
-                name.removeprefix('module.'): value
-                for name, value in state.items()
-                if isinstance(value, Tensor)
-            }
-        )
-        meta = content.get('meta')
-        described = meta.get('dataset_meta') if isinstance(meta, dict) else None
-        return described if isinstance(described, dict) and 'num_keypoints' in described else None
-
-    def _describe(self, cfg: Config) -> dict:
-        """The metainfo of the config's data set; empty where that has none."""
-        try:
-            with warnings.catch_warnings():
-                # MMPose's data sets name theirs by a path in its repository, and it is told of that it had to search
-                warnings.filterwarnings('ignore', 'The metainfo config file')
-                return dataset_meta_from_config(cfg, 'test') or {}
-        except (OSError, KeyError, TypeError, AssertionError) as error:
-            raise InputError(
-                f'{self.config}: test_dataloader.dataset.metainfo cannot be used ({error}); correct it.'
-            ) from error
-
-    def _move(self, device: str | torch.device | None) -> torch.device:
-        try:
-            if device is None:
-                device = 'cuda' if torch.cuda.is_available() else 'cpu'
-            device = torch.device(device)
-            torch.zeros(1, device=device).item()  # on the device 'meta' there is nothing to get back
-            self.model.to(device).eval()
-        except (RuntimeError, AssertionError, TypeError) as error:  # torch without CUDA asserts
-            reason = (
-                'it names none' if isinstance(error, TypeError) else str(error).splitlines()[0].rstrip('.')
-            )
-            raise InputError(
-                f'The device {str(device)!r} cannot be used ({reason}); give another, such as cpu.'
-            ) from error
-        return device
-
-    def _check(self, flip_test: bool, scales: Sequence[float], heatmaps: bool) -> None:
-        if not isinstance(flip_test, (bool, np.bool_)):
-            raise InputError(f'flip_test is {flip_test!r}; give True or False.')
-        if (
-            not isinstance(scales, list)
-            or not scales
-            or not all(isinstance(scale, Real) and 0.1 <= scale <= 10 for scale in scales)
-        ):
-            raise InputError(
-                f'scales are {scales!r}; give a list of at least one, all from 0.1 to 10, such as [0.8, 1, 1.2].'
-            )
-        if self._channels > 1 and (heatmaps or any(scale != 1 for scale in scales)):
-            raise InputError(
-                f'The codec of {self.config} predicts offsets beside heatmaps, which can be neither drawn '
-                'nor averaged over scales; leave out heatmaps and scales.'
-            )
-        if flip_test:
-            self.dataset_meta['flip_indices']
-
     @torch.no_grad()
-    def _estimate(
-        self, persons: list, flip_test: bool, scales: Sequence[float], heatmaps: bool
-    ) -> list[tuple]:
-        """What :class:`Poses` or :class:`PosesWithHeatmaps` hold of each of N persons, given as (picture, box)."""
-        frame = [self._crop(image, box) for image, box in persons]
+    def _estimate(self, persons: list, flip_test: bool, scales: Sequence[float], heatmaps: bool) -> list:
+        """Return the fields of :class:`Poses` or :class:`PosesWithHeatmaps` for each (image, box)."""
+        crops = self._crops(persons)
         total, seen = 0, 0
         for scale in scales:
-            crops = (
-                frame if scale == 1 else [self._crop(image, _resize(box, scale)) for image, box in persons]
-            )
-            stacks, visible = self._into_frame(self._heatmaps(crops, flip_test, all_stacks=heatmaps), scale)
-            total, seen = total + stacks, seen + visible
+            scaled = crops if scale == 1 else self._crops(persons, scale)
+            stacks, covered = self._into_frame(self._heatmaps(scaled, flip_test, all_stacks=heatmaps), scale)
+            total, seen = total + stacks, seen + covered
         stacks = total / seen.clamp(min=1e-6)
 
-        samples = [crop['data_samples'] for crop in frame]
+        samples = [crop['data_samples'] for crop in crops]
         samples = self.model.add_pred_to_datasample(self.model.head.decode(stacks[-1]), None, samples)
-        found = [
-            (sample.pred_instances.keypoints[0], sample.pred_instances.keypoint_scores[0])
-            for sample in samples
-        ]
+        instances = [sample.pred_instances for sample in samples]
+        poses = [(instance.keypoints[0], instance.keypoint_scores[0]) for instance in instances]
         if not heatmaps:
-            return found
+            return poses
         return [
             (*pose, maps, crop['inputs'].permute(1, 2, 0).numpy())
-            for pose, maps, crop in zip(found, stacks.transpose(0, 1).cpu().numpy(), frame)
+            for pose, maps, crop in zip(poses, stacks.transpose(0, 1).cpu().numpy(), crops)
         ]
 
-    def _crop(self, image: np.ndarray, box: np.ndarray) -> dict:
-        """What the config's pipeline makes of a person: ``inputs`` (3, H, W) and ``data_samples``."""
-        return self.pipeline(dict(img=image, bbox=box[None], bbox_score=np.ones(1, np.float32)))
+    def _crops(self, persons: list[tuple], scale: float = 1.0) -> list[dict]:
+        """Run the config's pipeline for (image, box): ``inputs`` (3, H, W) and ``data_samples``."""
+        crops = []
+        for image, box in persons:
+            box = box + (scale - 1) / 2 * (box - box[[2, 3, 0, 1]])  # about its centre
+            crops.append(self.pipeline(dict(img=image, bbox=box[None], bbox_score=np.ones(1, np.float32))))
+        return crops
 
     def _inputs(self, crops: list[dict]) -> Tensor:
         return self.model.data_preprocessor(pseudo_collate(crops))['inputs']
@@ -350,94 +280,64 @@ class PoseEstimator:
         return torch.stack(tuple(stacks))
 
     def _into_frame(self, stacks: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Resamples heatmaps (S, N, K, h, w) of crops of this scale to where they lie at scale 1; 0 outside.
+        """Resample heatmaps (S, N, K, h, w) of crops of this scale to scale 1, with 0 outside.
 
         Returns:
-            The heatmaps, and (h, w) how much of each pixel these crops see, from 0 to 1.
+            The heatmaps, and (h, w) how much of each pixel the crops cover, from 0 to 1.
         """
         height, width = stacks.shape[-2:]
         if scale == 1:
             return stacks, stacks.new_ones(height, width)
-
-        def positions(size):
-            # UDP's crops turn about the middle between the first and the last pixel, the others half a pixel beside it
-            middle = (size - 1) / 2 if self._use_udp else size / 2
-            here = (torch.arange(size, device=stacks.device) - middle) / scale + middle
-            return here * 2 / (size - 1) - 1
-
-        grid = torch.stack(torch.meshgrid(positions(height), positions(width), indexing='ij')[::-1], dim=-1)[
-            None
-        ]
+        # UDP scales a crop about the middle of its first and last pixel, other warps half a pixel beside it
+        shift = 0 if self._use_udp else 1 - 1 / scale
+        matrix = [[1 / scale, 0, shift / (width - 1)], [0, 1 / scale, shift / (height - 1)]]
+        grid = F.affine_grid(stacks.new_tensor([matrix]), (1, 1, height, width), align_corners=True)
 
         def resample(maps):
             return F.grid_sample(maps, grid.expand(len(maps), -1, -1, -1), align_corners=True)
 
-        return (
-            resample(stacks.flatten(0, 1)).unflatten(0, stacks.shape[:2]),
-            resample(stacks.new_ones(1, 1, height, width))[0, 0],
-        )
+        covered = resample(stacks.new_ones(1, 1, height, width))[0, 0]
+        return resample(stacks.flatten(0, 1)).view_as(stacks), covered
 
     def _collect(self, persons: list[tuple], heatmaps: bool) -> Poses | PosesWithHeatmaps:
-        """One picture's result. ``persons`` may be empty."""
+        """Stack the results of one image's persons, of which there may be none."""
         kind = PosesWithHeatmaps if heatmaps else Poses
+        dtypes = np.float32, np.float32, np.float32, np.uint8
         if persons:
-            return kind(*(np.stack(column).astype(dtype) for column, dtype in zip(zip(*persons), DTYPES)))
-        decoder = self.model.head.decoder
-        num_stacks, (width, height) = getattr(self.model.head, 'num_stages', 1), decoder.heatmap_size
-        shapes = (
-            (self.num_keypoints, 2),
-            (self.num_keypoints,),
-            (num_stacks, self.num_keypoints, height, width),
-            (*decoder.input_size[::-1], 3),
-        )
-        return kind(*(np.zeros((0, *shape), dtype) for shape, dtype, _ in zip(shapes, DTYPES, kind._fields)))
-
-
-LONGEST = 2**15 - 1  # OpenCV counts pixels with 16 bits where it warps
-DTYPES = np.float32, np.float32, np.float32, np.uint8  # of PosesWithHeatmaps
+            return kind(*(np.stack(column).astype(dtype) for column, dtype in zip(zip(*persons), dtypes)))
+        decoder, num_keypoints = self.model.head.decoder, self.num_keypoints
+        heatmap = getattr(self.model.head, 'num_stages', 1), num_keypoints, *decoder.heatmap_size[::-1]
+        shapes = (num_keypoints, 2), (num_keypoints,), heatmap, (*decoder.input_size[::-1], 3)
+        return kind(*(np.zeros((0, *shape), dtype) for shape, dtype, _ in zip(shapes, dtypes, kind._fields)))
 
 
 def check_boxes(boxes: Sequence | None, image: np.ndarray) -> np.ndarray:
-    """Boxes as (N, 4) float32; the whole picture's (1, 4) for None.
+    """Return boxes as (N, 4) float32; one box, the whole image, for None.
 
     Raises:
-        PictureError: for boxes that are none, and one that is empty, inverted or outside the picture, by its index.
+        ImageError: If the shape is wrong, or a box is empty, inverted, too large or outside the image.
     """
     height, width = image.shape[:2]
-    if boxes is None:
-        boxes = [[0, 0, width, height]]
+    boxes = [[0, 0, width, height]] if boxes is None else boxes
     try:
-        boxes = np.asarray(boxes, np.float32)
-        boxes = boxes.reshape(-1, 4) if not boxes.size else boxes
+        boxes = np.asarray(boxes, np.float32).reshape(len(boxes), 4)
     except (TypeError, ValueError, OverflowError) as error:
-        raise PictureError(
-            'The boxes are not numbers of the shape (N, 4); give left, top, right and bottom of each.'
-        ) from error
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise PictureError(
-            f'The boxes have the shape {boxes.shape}; give (N, 4): left, top, right and bottom of each.'
-        )
-    if len(boxes) and max(width, height) > LONGEST:
-        raise PictureError(
-            f'The picture of {width}x{height} pixels has a side of more than {LONGEST:,} pixels, more than OpenCV '
-            'can cut crops from; make it smaller.'
-        )
+        raise ImageError('The boxes are not numbers of shape (N, 4): left, top, right, bottom.') from error
     for index, (left, top, right, bottom) in enumerate(boxes.tolist()):
-        if not right > left or not bottom > top or not np.isfinite(boxes[index]).all():  # nor with NaNs
+        if not (left < right and top < bottom and np.isfinite(boxes[index]).all()):
             problem = 'is empty or inverted; give left, top, right and bottom in this order'
-        elif max(right - left, bottom - top) > LONGEST:
-            problem = (
-                f'has a side of more than {LONGEST:,} pixels; give pixels of this picture of {width}x{height}'
-            )
+        elif max(width, height, right - left, bottom - top) > MAX_SIDE:
+            problem = f'is too large, or the image is: OpenCV crops at most {MAX_SIDE:,} pixels a side'
         elif right <= 0 or bottom <= 0 or left >= width or top >= height:
-            problem = f'lies outside the picture of {width}x{height} pixels; give pixels of this picture'
+            problem = 'lies outside; give pixels of this image'
         else:
             continue
-        raise PictureError(f'Box {index}, [{left:g}, {top:g}, {right:g}, {bottom:g}], {problem}.')
+        box = f'Box {index}, [{left:g}, {top:g}, {right:g}, {bottom:g}]'
+        raise ImageError(f'{box} in an image of {width}x{height} pixels, {problem}.')
     return boxes
 
 
-def _resize(box: np.ndarray, scale: float) -> np.ndarray:
-    """The box (4, ) with its sides multiplied, about its centre."""
-    center, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2 * scale
-    return np.concatenate([center - half, center + half]).astype(np.float32)
+def _persons(image: Image, boxes: Sequence | None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the image, decoded, with each of its boxes."""
+    image = read_image(image) if isinstance(image, (str, PathLike)) else as_bgr(image)
+    return [(image, box) for box in check_boxes(boxes, image)]

@@ -98,6 +98,6 @@ def _stack(images) -> Tensor:
     if len(sizes) > 1:
         raise InputError(
             f'The pictures of a batch have {len(sizes)} sizes, such as {sizes[0]} and {sizes[1]} (width, height); end the pipeline with a '
-            'TopdownWarp or TopdownAffine that makes all of input_size.'
+            'TopdownCrop or TopdownAffine that makes all of input_size.'
         )
     return torch.stack(tuple(images))

@@ -24,7 +24,6 @@ from .config_check import (
     config_mistake,
     read_config,
 )
-from .pipelines import check_pipelines
 
 
 def add_common_options(parser: ArgumentParser) -> None:
@@ -63,7 +62,6 @@ def load_config(args: Namespace) -> Config:
             raise InputError(f'--cfg-options {option} does not fit {args.config}: {error}.') from error
     check_kinds(cfg)
     check_sizes(cfg)
-    check_pipelines(cfg)
     if not isinstance(cfg.get('compile'), (bool, dict, type(None))):
         raise InputError(f'compile is {cfg.compile!r}; give True, False or arguments of torch.compile, such as dict(mode=\'max-autotune\').')
     cfg.launcher = args.launcher

@@ -1,4 +1,4 @@
-"""Pictures and videos as (H, W, 3) BGR bytes, from whatever a user has."""
+"""Decode images and videos to (H, W, 3) uint8 BGR arrays."""
 
 import io
 import os
@@ -12,89 +12,133 @@ from PIL import Image
 
 from .errors import InputError
 
+MAX_SIDE = 2**15 - 1  # pixels of an image that OpenCV can warp: it counts them in 16 bits
 END_OF_JPEG = b'\xff\xd9'
+JPEG = b'\xff\xd8'
+EXIF_ORIENTATION = 0x0112
+DECODE_FLAGS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
 
-class PictureError(InputError):
-    """One input is wrong: no picture, cut off, boxes outside of it. Others beside it may be fine."""
+class ImageError(InputError):
+    """One image or its boxes are wrong. Other inputs may be fine."""
 
 
-def read_picture(path: str | PathLike) -> np.ndarray:
-    """Decodes a picture file as MMPose does: upright as its EXIF data say, 8 bits, without transparency.
-
-    Returns:
-        (H, W, 3) uint8, BGR.
+def read_image(path: str | PathLike, reduction: int = 1) -> np.ndarray:
+    """Read an image file, see :func:`decode_image`.
 
     Raises:
-        PictureError: for a file that cannot be read, is no picture or was cut off.
+        ImageError: If the file cannot be read, is not an image or is truncated.
     """
     try:
         data = Path(path).read_bytes()
-    except (OSError, ValueError) as error:  # a name cannot hold a zero byte
-        raise PictureError(f'{path} cannot be read: {getattr(error, "strerror", None) or error}.') from error
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    except cv2.error:
-        image = None
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        raise ImageError(f'{path} cannot be read: {getattr(error, "strerror", None) or error}.') from error
+    image = decode_image(data, reduction)
     if image is None:
-        raise PictureError(
-            f'{path} is {"no picture that can be decoded, or was cut off" if data else "empty"}; '
-            'get it again, or leave it out.'
-        )
-    if data.startswith(b'\xff\xd8') and not data.endswith(END_OF_JPEG):
-        _check_jpeg(data, path)
+        raise ImageError(f'{path} is not an image or is truncated; get it again, or leave it out.')
     return image
 
 
-def _check_jpeg(data: bytes, path) -> None:
-    """Raises a PictureError where a JPEG was cut off: some versions of OpenCV fill up what is missing with gray."""
+def decode_image(data: bytes, reduction: int = 1) -> np.ndarray | None:
+    """Decode an image as MMPose does: upright by its EXIF orientation, 8 bits, without transparency.
+
+    Args:
+        data: The file's content.
+        reduction: Decode at 1 / ``reduction`` of the size, rounded up; 1, 2, 4 or 8. A JPEG decoder then
+            skips most of its work; images of other formats are averaged. Defaults to 1.
+
+    Returns:
+        (H, W, 3) uint8, BGR; None for data that is not an image or is truncated.
+    """
+    jpeg = data.startswith(JPEG)
+    reduced = jpeg and not (reduction > 1 and _shifts_reduced(data, reduction))
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.load()
-    except Exception as error:  # decoders raise anything on a broken file: an OSError, a SyntaxError ...
-        raise PictureError(f'{path} was cut off ({error}); get it again, or leave it out.') from error
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), DECODE_FLAGS[reduction if reduced else 1])
+    except cv2.error:
+        return None
+    # OpenCV refuses truncated files, but fills a JPEG with gray; a whole JPEG may have data after its end
+    if image is None or (jpeg and END_OF_JPEG not in data[-1024:] and not _is_complete(data)):
+        return None
+    return image if reduced else reduce_image(image, reduction)
+
+
+def _shifts_reduced(data: bytes, reduction: int) -> bool:
+    """Whether a JPEG's side is rounded up before the EXIF orientation is applied, which moves all pixels."""
+    if b'Exif' not in data[:65536]:
+        return False
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            rotated = image.getexif().get(EXIF_ORIENTATION, 1) != 1
+            return rotated and any(side % reduction for side in image.size)
+    except Exception:  # damaged EXIF data raises anything
+        return True
+
+
+def _is_complete(data: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except Exception:  # damaged files raise anything: OSError, SyntaxError, ...
+        return False
+    return True
+
+
+def reduce_image(image: np.ndarray, reduction: int) -> np.ndarray:
+    """Average squares of ``reduction`` pixels; at the right and bottom, edges are repeated as in a JPEG."""
+    if reduction == 1:
+        return image
+    bottom, right = (-side % reduction for side in image.shape[:2])
+    if bottom or right:
+        image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+    size = image.shape[1] // reduction, image.shape[0] // reduction
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def as_bgr(image: np.ndarray) -> np.ndarray:
-    """Makes (H, W, 3) uint8 BGR of gray (H, W) or (H, W, 1), BGR, and BGRA pictures of 8 or 16 bits.
+    """Convert gray (H, W) or (H, W, 1), BGR or BGRA images of 8 or 16 bits to (H, W, 3) uint8 BGR.
 
     Transparency is dropped, and 16 bits become 8: 65535 becomes 255.
 
     Raises:
-        PictureError: for anything else.
+        ImageError: If the image is something else.
     """
-    if not isinstance(image, np.ndarray):
-        raise PictureError(f'The picture is a {type(image).__name__}; give a path or a BGR array.')
-    if image.dtype not in (np.uint8, np.uint16):
-        raise PictureError(
-            f'The picture holds {image.dtype}; give uint8 from 0 to 255, or uint16 from 0 to 65535.'
-        )
-    channels = 1 if image.ndim == 2 else image.shape[-1]
-    if image.ndim not in (2, 3) or channels not in (1, 3, 4) or not image.size:
-        raise PictureError(
-            f'The picture has the shape {image.shape}; '
-            'give (height, width) or (height, width, channels) with 1, 3 (BGR) or 4 (BGRA) channels.'
+    if (
+        not isinstance(image, np.ndarray)
+        or image.dtype not in (np.uint8, np.uint16)
+        or image.ndim < 2
+        or image.shape[2:] not in ((), (1,), (3,), (4,))
+        or not image.size
+    ):
+        shape = f' of {image.dtype} and shape {image.shape}' if isinstance(image, np.ndarray) else ''
+        raise ImageError(
+            f'The image is a {type(image).__name__}{shape}; give a path, or a uint8 or uint16 array of shape '
+            '(height, width) or (height, width, channels) with 1, 3 (BGR) or 4 (BGRA) channels.'
         )
     if image.dtype == np.uint16:
         image = np.rint(image / 257).astype(np.uint8)
-    if channels == 1:
+    if image.shape[2:] in ((), (1,)):
         return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     return np.ascontiguousarray(image[..., :3])
 
 
 class Video:
-    """A video's frames, one at a time: ``for frame in video``, once.
+    """The frames of a video, one at a time: ``for frame in video``, once.
 
     Args:
         path: The file.
 
     Attributes:
-        fps (float): Frames a second; 30 where the file does not say.
-        num_frames (int): What the file says; 0 where it does not.
+        fps (float): Frames per second; 30 if the file does not say.
+        num_frames (int): As the file says; 0 if it does not.
         size (tuple): Width and height in pixels, rotated as the file says.
 
     Raises:
-        PictureError: for a file that is no video or, from the loop, ends before nine tenths of the frames it announces.
+        ImageError: If the file is no video or, from the loop, has fewer than nine tenths of ``num_frames``.
     """
 
     def __init__(self, path: str | PathLike):
@@ -102,15 +146,13 @@ class Video:
         self._capture = cv2.VideoCapture(os.fspath(path))
         readable, self._first = self._capture.read()
         if not readable:
-            raise PictureError(
-                f'{path} is no video that can be decoded, or was cut off; get it again, or leave it out.'
-            )
+            raise ImageError(f'{path} is not a video or is truncated; get it again, or leave it out.')
         self.size = self._first.shape[1::-1]
         self.fps = self._capture.get(cv2.CAP_PROP_FPS) or 30.0
         self.num_frames = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Gives (H, W, 3) uint8 BGR."""
+        """Yield (H, W, 3) uint8 BGR."""
         readable, frame, count = True, self._first, 0
         while readable:
             yield frame
@@ -119,7 +161,7 @@ class Video:
         self._capture.release()
         # some formats know their number of frames only roughly
         if count < 0.9 * self.num_frames:
-            raise PictureError(
+            raise ImageError(
                 f'{self.path} breaks off after {count} of its {self.num_frames} frames; '
                 'get it again, or leave it out.'
             )

@@ -71,7 +71,7 @@ def test_everything_is_0_based_and_the_crop_is_the_papers(real_data):
     )
 
 
-def test_validation_joints_are_those_of_published_figures(real_data):
+def test_validation_joints_are_those_of_published_results(real_data):
     folder = real_data('mpii_annotations')
     truth = loadmat(folder / 'mpii_gt_val.mat')
     val = MPIIPoseDataset(
@@ -93,16 +93,16 @@ def test_a_real_person_comes_out_as_the_papers_crop(sample_set):
     assert np.allclose(crop, expected, atol=1e-2) and (crop > 0).all() and (crop < 256).all()
 
 
-def test_mirroring_swaps_left_and_right(sample_set):
+def test_flipping_swaps_left_and_right(sample_set):
     pipeline = [PIPELINE[0], PIPELINE[1], dict(type='RandomFlip', prob=1.0), *PIPELINE[2:]]
-    plain, mirrored = (load(sample_set, pipeline=p)[0] for p in (PIPELINE, pipeline))
-    a, b = (s['data_samples'].gt_instances.transformed_keypoints[0] for s in (plain, mirrored))
+    plain, flipped = (load(sample_set, pipeline=p)[0] for p in (PIPELINE, pipeline))
+    a, b = (s['data_samples'].gt_instances.transformed_keypoints[0] for s in (plain, flipped))
     assert np.allclose(
         b[0], (255 - a[5, 0], a[5, 1]), atol=1.01
     )  # the right ankle, from where the left one was
 
 
-def test_mmposes_visualiser_draws_it(sample_set, tmp_path):
+def test_mmposes_visualizer_draws_it(sample_set, tmp_path):
     dataset = load(sample_set, pipeline=[*PIPELINE[:3], dict(type='PackPoseInputs')])
     visualizer = VISUALIZERS.build(dict(type='PoseLocalVisualizer', name='mpii', save_dir=str(tmp_path)))
     visualizer.set_dataset_meta(dataset.metainfo)
@@ -134,23 +134,14 @@ def set_value(index, key, value):
             set_value(1, 'joints', [[1, 2]] * 15),
             r'annotation 1: joints should have shape \(16, 2\), but is \(15, 2\)',
         ),
-        (set_value(4, 'joints', [[1, 2]] * 15 + [[1]]), 'annotation 4: joints should have shape .* ragged'),
+        (set_value(4, 'joints', [[1, 2]] * 15 + [[1]]), 'annotation 4: joints should hold numbers .* ragged'),
         (
             set_value(4, 'joints_vis', [1] * 17),
             r'annotation 4: joints_vis should have shape \(16,\), but is \(17,\)',
         ),
         (set_value(2, 'center', [float('nan'), 3]), 'annotation 2: center holds NaN'),
-        (set_value(2, 'scale', 'big'), 'annotation 2: scale should have shape'),
-        (set_value(1, 'scale', 0), 'annotation 1: scale should be positive'),
-        (
-            set_value(1, 'scale', 1e9),
-            r'annotation 1: scale is 1000000000.0, which is 2e\+11 pixels, but no picture has more',
-        ),
-        (
-            set_value(2, 'center', [40, -1e9]),
-            r'annotation 2: center is \[40, -1000000000.0\], which is 1e\+09 pixels',
-        ),
-        (set_value(2, 'center', [40, 10**400]), 'annotation 2: center should have shape'),
+        (set_value(2, 'scale', 'big'), 'annotation 2: scale should hold numbers'),
+        (set_value(1, 'scale', 0), 'annotation 1: scale is 0 instead of positive'),
         (
             set_value(3, 'joints_vis', [0] * 16),
             r'annotation 3: has no annotated joint \(joints_vis is nowhere 1\)',
@@ -159,8 +150,7 @@ def set_value(index, key, value):
             set_value(3, 'joints_vis', [-1] * 16),
             r'annotation 3: has no annotated joint \(joints_vis is nowhere 1\)',
         ),
-        (set_value(3, 'image', 7), 'annotation 3: image should be a file name'),
-        (lambda a: a.__setitem__(1, 'person'), 'annotation 1: should be an object'),
+        (lambda a: a[3].pop('image'), 'annotation 3: lacks image'),
         (lambda a: a.pop(), 'mpii_gt_val.mat holds 5 persons, but .*mpii_val.json has 4'),
         (lambda a: a.clear(), 'an empty list'),
     ],
@@ -175,15 +165,15 @@ def test_wrong_annotations_name_the_file_and_the_index(sample_set, change, messa
 def test_files_that_are_missing_or_cut_off(sample_set):
     annotations = sample_set / 'annotations/mpii_val.json'
     shutil.move(sample_set / 'images', sample_set / 'elsewhere')
-    with pytest.raises(InputError, match='images/ does not exist .annotation 0 wants 005808361.jpg'):
+    with pytest.raises(InputError, match='image folder .*images/ of .*mpii_val.json does not exist'):
         load(sample_set)
     (sample_set / 'images').mkdir()
     with pytest.raises(
-        InputError, match='051423444.jpg does not exist, but annotation 3|does not exist, but annotation 3'
+        InputError, match=r'mpii_val.json, annotation 3: .*\.jpg cannot be read: No such file'
     ):
         load(sample_set)[3]
     annotations.write_text(annotations.read_text()[:500])
-    with pytest.raises(InputError, match='mpii_val.json is not a JSON file or was cut off'):
+    with pytest.raises(InputError, match='mpii_val.json is not a JSON file or is truncated'):
         load(sample_set)
     annotations.unlink()
     with pytest.raises(InputError, match='mpii_val.json does not exist'):
@@ -197,7 +187,7 @@ def test_head_box_files_that_are_wrong(sample_set):
     with pytest.raises(InputError, match='mpii_gt_val.mat'):
         load(sample_set)
     path.unlink()
-    with pytest.raises(InputError, match='mpii_gt_val.mat does not exist'):
+    with pytest.raises(InputError, match='mpii_gt_val.mat'):
         load(sample_set)
     savemat(path, dict(other=1))
     with pytest.raises(InputError, match='mpii_gt_val.mat has no array called'):
@@ -205,13 +195,13 @@ def test_head_box_files_that_are_wrong(sample_set):
 
 
 @pytest.mark.parametrize(
-    'damage', [lambda content: b'', lambda content: b'no picture', lambda content: content[:100]]
+    'damage', [lambda content: b'', lambda content: b'no image', lambda content: content[:100]]
 )
-def test_a_damaged_picture_is_named_with_its_annotation(sample_set, damage):
+def test_a_damaged_image_is_named_with_its_annotation(sample_set, damage):
     dataset = load(sample_set)
     path = sample_set / 'images' / dataset.get_data_info(2)['img_path'].split('/')[-1]
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(InputError, match=f'{path.name} is no picture or was cut off, but annotation 2'):
+    with pytest.raises(InputError, match=f'annotation 2: .*{path.name} is not an image or is truncated'):
         dataset[2]
 
 

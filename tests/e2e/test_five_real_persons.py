@@ -10,8 +10,7 @@ CONFIG = """
 _base_ = ['{root}/configs/hg_2stack_mpii.py']
 pipeline = [
     dict(type='GetBBoxCenterScale'),
-    dict(type='LoadReducedImage', input_size=(256, 256)),
-    dict(type='TopdownWarp', input_size=(256, 256)),
+    dict(type='TopdownCrop', input_size=(256, 256)),
     dict(type='PackKeypoints')
 ]
 train_dataloader = dict(batch_size=5, num_workers=0, persistent_workers=False, dataset=dict(pipeline=pipeline))

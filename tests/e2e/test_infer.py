@@ -1,4 +1,4 @@
-"""tools/infer.py as a user types it, mostly in this process, which is quick; with a tiny network of random weights."""
+"""tools/infer.py on the command line, mostly in this process, which is quick, with a tiny random network."""
 
 import errno
 import json
@@ -16,9 +16,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpose.apis import MMPoseInferencer
 
 from hg_plugin.engine import hooks
-from hg_plugin.inference.inputs import output_names
-from hg_plugin.utils.progress import Progress
-from hg_plugin.visualization import heatmap_sheet
+from hg_plugin.inference.files import infer_files, output_names
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +50,7 @@ def write_video(path, num_frames, codec='mp4v'):
 
 @pytest.fixture(scope='module')
 def inputs(tmp_path_factory):
-    """A folder of good pictures and bad, and another of other pictures with the same names, and videos."""
+    """A folder of good images and bad, and another of other images with the same names, and videos."""
     folder = tmp_path_factory.mktemp('inputs')
     for name in ('good', 'other', 'empty'):
         (folder / name).mkdir()
@@ -60,7 +58,7 @@ def inputs(tmp_path_factory):
         cv2.imwrite(str(folder / f'good/{number}.png'), draw(number))
     cv2.imwrite(str(folder / 'good/0.jpg'), draw(0))
     (folder / 'good/cut.png').write_bytes((folder / 'good/0.png').read_bytes()[:1000])
-    (folder / 'good/text.jpg').write_text('no picture')
+    (folder / 'good/text.jpg').write_text('no image')
     (folder / 'good/notes.txt').write_text('not looked at')
     cv2.imwrite(str(folder / 'other/0.png'), draw(10))
     write_video(folder / 'clip.mp4', 20)
@@ -93,7 +91,7 @@ def written(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
 
 
-def test_pictures_folder_and_video_on_the_command_line(run, network, inputs, tmp_path):
+def test_images_folder_and_video_on_the_command_line(run, network, inputs, tmp_path):
     code, out = run(
         'tools/infer.py',
         *network,
@@ -117,9 +115,9 @@ def test_pictures_folder_and_video_on_the_command_line(run, network, inputs, tmp
         f'{name}.{"mp4" if name == "clip" else "jpg"}' for name in names
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ['predictions', 'visualizations']
-    assert re.search('^.*cut.png is no picture.*\n.*text.jpg is no picture', out, re.MULTILINE)
+    assert re.search('^.*cut.png is not an image.*\n.*text.jpg is not an image', out, re.MULTILINE)
     assert out.splitlines()[-1] == 'error: 2 of 10 files were left out, for the reasons above.'
-    assert re.search(r'^9/9 pictures, .*/s, elapsed 0:\d\d$', out, re.MULTILINE)
+    assert re.search(r'^9/9 images, .*/s, elapsed 0:\d\d:\d\d$', out, re.MULTILINE)
     assert re.search(r'^20/20 frames of clip.mp4', out, re.MULTILINE)
     for folder in ('good', 'other'):
         assert f'{inputs}/{folder}/0.png: its results are called {folder}_0' in out
@@ -177,6 +175,15 @@ def test_a_video_of_boxes_is_drawn_frame_by_frame(infer, inputs, tmp_path):
     assert not drawn.read()[0]
 
 
+def test_from_python(network, inputs, tmp_path):
+    boxes = {'1.png': [[0, 0, 80, 120], [-20, 40, 100, 200]], '2.png': []}
+    left_out = infer_files(*network, inputs / 'good', out_dir=tmp_path, boxes=boxes, draw=False, device='cpu')
+    assert [path.name for path in left_out] == ['cut.png', 'text.jpg']
+    assert str(inputs / 'good/cut.png') in left_out[inputs / 'good/cut.png']
+    counts = [len(json.loads((tmp_path / f'predictions/{name}.json').read_text())) for name in range(4)]
+    assert counts == [1, 2, 0, 1] and not (tmp_path / 'visualizations').exists()
+
+
 def test_boxes_and_heatmap_sheets(infer, inputs, tmp_path):
     (tmp_path / 'boxes.json').write_text(
         json.dumps(
@@ -188,13 +195,13 @@ def test_boxes_and_heatmap_sheets(infer, inputs, tmp_path):
             }
         )
     )
-    pictures = [inputs / f'good/{number}.png' for number in (1, 2, 3, 4)]
+    images = [inputs / f'good/{number}.png' for number in (1, 2, 3, 4)]
     end, out = infer(
-        *pictures, '--out-dir', tmp_path, '--boxes', tmp_path / 'boxes.json', '--heatmaps', '--no-draw'
+        *images, '--out-dir', tmp_path, '--boxes', tmp_path / 'boxes.json', '--heatmaps', '--no-draw'
     )
     assert end == 0, out
     persons = [json.loads((tmp_path / f'predictions/{number}.json').read_text()) for number in (1, 2, 3, 4)]
-    assert [[person['bbox'][0] for person in picture] for picture in persons] == [
+    assert [[person['bbox'][0] for person in image] for image in persons] == [
         [[0, 0, 80, 120], [-20, 40, 100, 200]],
         [],
         [[5, 5, 50, 90]],
@@ -207,7 +214,7 @@ def test_boxes_and_heatmap_sheets(infer, inputs, tmp_path):
     assert sheet.shape == (20 + 2 * (128 + 20) + 4 + 22, 64 + 4 + 16 * (128 + 4), 3)
 
 
-def test_skeletons_on_real_pictures(infer, real_data, tmp_path):
+def test_skeletons_on_real_images(infer, real_data, tmp_path):
     folder = real_data('mpii_test_pictures')
     end, out = infer(folder, '--out-dir', tmp_path, '--kpt-thr', '-1')
     assert end == 0, out
@@ -229,48 +236,14 @@ def test_names_never_collide(tmp_path):
     assert [names[path] for path in (paths[0], paths[1], paths[4])] == ['a', 'y_a', 'b']
 
 
-def test_a_sheet_shows_where_a_stack_moved_a_peak():
-    heatmaps = np.zeros((3, 2, 16, 16), np.float32)
-    heatmaps[0, :, 4, 4] = heatmaps[1, 0, 4, 5] = heatmaps[2, 0, 4, 5] = 0.5
-    heatmaps[1, 1, 4, 9] = heatmaps[2, 1, 12, 9] = 0.9
-    sheet = heatmap_sheet(
-        np.full((64, 64, 3), 120, np.uint8), heatmaps, ['left wrist', 'right_wrist'], cell_height=128
-    )
-    tops = [2 + 20 + stack * 148 for stack in range(3)]
-    corners = [
-        [tuple(sheet[top, 68 + 2 + 132 * keypoint]) == (0, 220, 255) for keypoint in range(2)] for top in tops
-    ]
-    assert corners == [[False, False], [False, True], [False, True]]  # by one pixel is no correction
-    for top, (x, y) in zip(tops, [(4, 4), (9, 4), (9, 12)]):
-        assert sheet[top + y * 8 + 4, 68 + 2 + 132 + x * 8 + 4].min() > 240  # the cross
-
-
-def test_progress_on_a_terminal_and_in_a_log(monkeypatch, capsys):
-    with Progress(2, 'pictures') as progress:
-        progress.update()  # within ten seconds, and so without a line of its own
-        progress.interval = 0
-        progress.start -= 100
-        progress.update()
-        progress.total = 202
-    unfinished, last = capsys.readouterr().err.splitlines()
-    assert unfinished == '2/2 pictures, 0.0/s, elapsed 1:40'
-    assert last == '2/202 pictures, 0.0/s, elapsed 1:40, ETA 166:40'
-    monkeypatch.setattr(sys.stderr, 'isatty', lambda: True)
-    with Progress(0, 'frames') as progress:
-        progress.interval = 0
-        progress.update()
-    out = capsys.readouterr().err
-    assert out.count('\n') == 1 and out.count('\r') == 2 and '1/? frames' in out and 'ETA' not in out
-
-
 @pytest.mark.parametrize(
     'arguments, message',
     [
         (['{i}/nothing.jpg'], 'nothing.jpg does not exist'),
-        (['{i}/empty'], 'empty holds no pictures'),
-        (['{i}/good/cut.png'], 'cut.png is no picture that can be decoded, or was cut off'),
-        (['{i}/good/text.jpg'], 'text.jpg is no picture'),
-        (['{i}/cut.mp4', '--heatmaps'], 'cut.mp4 is no video that can be decoded, or was cut off'),
+        (['{i}/empty'], 'empty is a folder without images'),
+        (['{i}/good/cut.png'], 'cut.png is not an image or is truncated'),
+        (['{i}/good/text.jpg'], 'text.jpg is not an image'),
+        (['{i}/cut.mp4', '--heatmaps'], 'cut.mp4 is not a video or is truncated'),
         (['{i}/cut.avi', '--heatmaps'], r'cut.avi breaks off after \d+ of its 20 frames'),
         (
             ['{i}/good/1.png', '--out-dir', '{o}/file'],
@@ -290,22 +263,21 @@ def test_progress_on_a_terminal_and_in_a_log(monkeypatch, capsys):
         ),
         (['{i}/clip.mp4', '--out-dir', '{o}/taken'], 'taken/visualizations/clip.mp4 cannot be written'),
         (['{i}/good/1.png', '--device', 'abacus'], "The device 'abacus' cannot be used"),
-        (['{i}/good/1.png', '--device', 'meta'], "The device 'meta' cannot be used"),
-        (['{i}/good/1.png', '--kpt-thr', 'nan'], 'kpt_thr is nan'),
-        (['{i}/good/1.png', '--out-dir', ''], 'output folder is empty'),
-        ([''], 'name of an input is empty'),
         (['{i}/good/1.png', '--batch-size', '0'], 'batch_size is 0'),
         (['{i}/good/1.png', '--scales', '1', '0'], r'scales are \[1.0, 0.0\]'),
         (['{i}/good/1.png', '--boxes', '{o}/none.json'], 'none.json cannot be read'),
-        (['{i}/good/1.png', '--boxes', '{o}/file'], 'file are no JSON file, or were cut off'),
-        (['{i}/good/1.png', '--boxes', '{o}/list.json'], 'list.json are no object that maps names'),
+        (['{i}/good/1.png', '--boxes', '{o}/file'], 'file cannot be read: Expecting value'),
+        (
+            ['{i}/good/1.png', '--boxes', '{o}/list.json'],
+            r'list.json are of none of the inputs: \[\[0, 0, 10, 10\]\]',
+        ),
         (
             ['{i}/good/1.png', '--boxes', '{o}/other.json'],
-            'other.json are of none of the inputs; they name 0.png, 2.png',
+            "other.json are of none of the inputs: {'0.png': ",
         ),
         (
             ['{i}/good/0.png', '--boxes', '{o}/other.json'],
-            r'0.png: Box 1, \[200, 0, 300, 50\], lies outside the picture',
+            r'0.png: Box 1, \[200, 0, 300, 50\] in an image of 160x120 pixels, lies outside',
         ),
         (['{i}/good/2.png', '--boxes', '{o}/other.json'], '2.png: The boxes are not numbers'),
     ],
@@ -338,7 +310,7 @@ def test_a_file_that_alone_is_at_fault_does_not_end_the_others(infer, inputs, tm
     for sentence in (
         f'{longest}: .* cannot be written: File name too long',
         'taken.json cannot be written: Is a directory',
-        'wide.png: The picture of 32768x1 pixels has a side of more than 32,767 pixels',
+        'wide.png: Box 0, .* of 32768x1 pixels, is too large, or the image is: .* at most 32,767',
         'wide.mp4 cannot be written: ',
     ):
         assert len(re.findall(f'^.*{sentence}.*$', out, re.MULTILINE)) == 1, out
@@ -352,7 +324,7 @@ def test_results_never_take_the_place_of_an_input(infer, inputs, tmp_path):
     (tmp_path / 'link.jpg').symlink_to(photograph)
     for path in (photograph, photograph.parent, tmp_path / 'link.jpg'):
         end, out = infer(path, '--out-dir', tmp_path)
-        assert 'is in a folder of the results, which might take its place; choose another' in end
+        assert 'is in a folder of the results, which could overwrite it; choose another' in end
     assert (
         photograph.read_bytes() == (inputs / 'good/0.jpg').read_bytes()
         and not (tmp_path / 'predictions').exists()
@@ -366,7 +338,7 @@ def test_a_full_disk_ends_the_run(infer, inputs, tmp_path, monkeypatch):
         opened.append(path)
         raise OSError(errno.ENOSPC, 'No space left on device')
 
-    monkeypatch.setattr('hg_plugin.mpii_format.open', full, raising=False)
+    monkeypatch.setattr('hg_plugin.utils.files.open', full, raising=False)
     end, out = infer(inputs / 'good', '--out-dir', tmp_path)
     assert end.endswith('cannot be written: No space left on device.') and len(opened) == 1
 
@@ -377,9 +349,7 @@ def test_a_video_that_a_full_disk_cuts_off_is_not_kept(run, network, inputs, tmp
         'sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")'
     )
     code, out = run('-c', limited, 'tools/infer.py', *network, inputs / 'short.avi', '--out-dir', tmp_path)
-    assert code == 1 and re.search(
-        '^error: .*short.mp4 cannot be written: it cannot be read again', out, re.MULTILINE
-    ), out
+    assert code == 1 and re.search('^error: .*short.mp4 cannot be written completely', out, re.MULTILINE), out
     assert written(tmp_path) == []
 
 

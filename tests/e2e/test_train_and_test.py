@@ -486,9 +486,9 @@ def test_a_mistake_ends_with_one_sentence_and_exit_code_1(run, tmp_path):
                 '--work-dir',
                 '{}',
                 '--cfg-options',
-                'train_dataloader.dataset.pipeline.3.input_size=(256,256)',
+                'train_dataloader.dataset.pipeline.1.input_size=(256,256)',
             ),
-            'pipeline.3 .TopdownWarp. has input_size',
+            'pipeline.1 .TopdownCrop. has input_size',
         ),
         (
             (

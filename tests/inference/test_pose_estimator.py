@@ -13,7 +13,6 @@ from torch import nn
 
 from hg_plugin.inference.pose_estimator import PoseEstimator
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.images import as_bgr, read_picture
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 TINY = """
@@ -93,7 +92,7 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def picture():
+def image():
     """(160, 200, 3)."""
     noise = np.random.RandomState(0).randint(0, 255, (20, 25, 3), np.uint8)
     return cv2.resize(noise, (200, 160), interpolation=cv2.INTER_CUBIC)
@@ -113,10 +112,10 @@ def assert_agree(poses, keypoints, scores):
 
 @pytest.mark.parametrize('flip_test', [False, True])
 @pytest.mark.parametrize('name', ['mpii', 'coco'])
-def test_mmposes_own_inferencer_runs_our_configs_and_agrees(files, picture, tmp_path, name, flip_test):
+def test_mmposes_own_inferencer_runs_our_configs_and_agrees(files, image, tmp_path, name, flip_test):
     config, checkpoint = files(name)
-    path = str(tmp_path / 'picture.png')
-    cv2.imwrite(path, picture)
+    path = str(tmp_path / 'image.png')
+    cv2.imwrite(path, image)
     inferencer = MMPoseInferencer(
         pose2d=config, pose2d_weights=checkpoint, det_model='whole_image', device='cpu'
     )
@@ -134,13 +133,13 @@ def test_mmposes_own_inferencer_runs_our_configs_and_agrees(files, picture, tmp_
 
 @pytest.mark.parametrize('flip_test', [False, True])
 @pytest.mark.parametrize('name', ['mpii', 'coco', 'udp', 'offsets'])
-def test_boxes_go_through_the_configs_crop_and_codec_whatever_the_batch(files, picture, name, flip_test):
+def test_boxes_go_through_the_configs_crop_and_codec_whatever_the_batch(files, image, name, flip_test):
     config, checkpoint = files(name)
     model = init_model(config, checkpoint, device='cpu')
     model.test_cfg['flip_test'] = flip_test
-    samples = inference_topdown(model, picture, np.array(BOXES, np.float32))
+    samples = inference_topdown(model, image, np.array(BOXES, np.float32))
 
-    poses = PoseEstimator(config, checkpoint, device='cpu', batch_size=2)(picture, BOXES, flip_test=flip_test)
+    poses = PoseEstimator(config, checkpoint, device='cpu', batch_size=2)(image, BOXES, flip_test=flip_test)
     assert_agree(
         poses,
         np.concatenate([sample.pred_instances.keypoints for sample in samples]),
@@ -148,45 +147,45 @@ def test_boxes_go_through_the_configs_crop_and_codec_whatever_the_batch(files, p
     )
 
 
-def test_pictures_share_batches_and_come_in_order(mpii, picture):
-    pictures = [
-        (picture, BOXES[:3]),
-        (picture[:, ::-1], []),
-        (picture[:100], None),
-        (picture, [BOXES[4]] * 20),
-        (picture, []),
+def test_images_share_batches_and_come_in_order(mpii, image):
+    images = [
+        (image, BOXES[:3]),
+        (image[:, ::-1], []),
+        (image[:100], None),
+        (image, [BOXES[4]] * 20),
+        (image, []),
     ]
-    streamed = list(mpii.stream(pictures))
+    streamed = list(mpii.stream(images))
     assert [len(poses.keypoints) for poses in streamed] == [3, 0, 1, 20, 0]
-    for (image, boxes), poses in zip(pictures, streamed):
+    for (image, boxes), poses in zip(images, streamed):
         alone = mpii(image, boxes)
         assert poses.keypoints.shape[1:] == (16, 2) and poses.scores.shape[1:] == (16,)
         if len(alone.keypoints):
             assert_agree(poses, *alone)
 
 
-def test_never_more_than_a_batch_of_pictures_is_held(files, picture):
+def test_never_more_than_a_batch_of_images_is_held(files, image):
     estimator = PoseEstimator(*files('mpii'), device='cpu', batch_size=4)
     references, most = [], 0
 
-    def pictures():
+    def images():
         nonlocal most
         for number in range(30):
-            image = picture.copy()
-            references.append(weakref.ref(image))
+            copy = image.copy()
+            references.append(weakref.ref(copy))
             most = max(most, sum(reference() is not None for reference in references))
             # some without persons, which must not wait for one with
-            yield image, [] if number % 10 < 6 else BOXES[:1]
-            del image
+            yield copy, [] if number % 10 < 6 else BOXES[:1]
+            del copy
 
-    assert sum(len(poses.keypoints) for poses in estimator.stream(pictures())) == 12
+    assert sum(len(poses.keypoints) for poses in estimator.stream(images())) == 12
     assert most <= 4 + 2  # and the one that comes in, and the one that is being cropped
 
 
-def test_heatmaps_of_every_stack(mpii, picture):
-    poses = mpii(picture, BOXES[:2], heatmaps=True)
+def test_heatmaps_of_every_stack(mpii, image):
+    poses = mpii(image, BOXES[:2], heatmaps=True)
     assert poses.heatmaps.shape == (2, 2, 16, 64, 64) and poses.crops.shape == (2, 256, 256, 3)
-    plain = mpii(picture, BOXES[:2])
+    plain = mpii(image, BOXES[:2])
     np.testing.assert_array_equal(poses.keypoints, plain.keypoints)
     np.testing.assert_array_equal(poses.heatmaps[:, -1].max(axis=(2, 3)), plain.scores)
     assert np.abs(poses.heatmaps[:, 0] - poses.heatmaps[:, 1]).max() > 0.01
@@ -195,12 +194,12 @@ def test_heatmaps_of_every_stack(mpii, picture):
         inputs = (torch.from_numpy(poses.crops[..., ::-1].copy()) - torch.tensor(mean)) / torch.tensor(std)
         stacks = mpii.model.backbone(inputs.permute(0, 3, 1, 2))
     np.testing.assert_allclose(torch.stack(stacks, dim=1), poses.heatmaps, atol=1e-4)
-    none = mpii(picture, [], heatmaps=True)
+    none = mpii(image, [], heatmaps=True)
     assert none.heatmaps.shape == (0, 2, 16, 64, 64) and none.crops.shape == (0, 256, 256, 3)
 
 
 class Blobs(nn.Module):
-    """A network of which we know the answer: a heatmap is the picture's brightness."""
+    """A network of which we know the answer: a heatmap is the image's brightness."""
 
     def __init__(self, use_udp):
         super().__init__()
@@ -226,7 +225,7 @@ def blobs(request, files):
 
 
 def blob(x, y, sigma=14):
-    """A picture with a Gaussian bright spot at (x, y)."""
+    """An image with a Gaussian bright spot at (x, y)."""
     rows, columns = np.mgrid[:320, :400]
     gray = np.rint(255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))).astype(np.uint8)
     return cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)
@@ -249,7 +248,7 @@ def test_heatmaps_of_other_scales_lie_where_those_of_scale_1_lie(blobs, scale):
 def test_the_multi_scale_test_averages_what_the_crops_see(blobs, x, y, flip_test):
     image = blob(x, y)
     poses = blobs(image, [BOX], scales=(0.6, 1, 1.4), flip_test=flip_test, heatmaps=True)
-    # a heatmap's pixel is 3.9 of the picture's
+    # a heatmap's pixel is 3.9 of the image's
     np.testing.assert_allclose(poses.keypoints[0], np.tile([x, y], (16, 1)), atol=2)
     assert poses.scores.min() > 0.9  # an average with zeros would be at most 0.67
     small, one, large = (
@@ -261,121 +260,75 @@ def test_the_multi_scale_test_averages_what_the_crops_see(blobs, x, y, flip_test
     np.testing.assert_allclose(poses.heatmaps[outside], (one + large)[outside] / 2, atol=1e-5)
 
 
-def test_all_kinds_of_pictures_give_the_same(mpii, picture, tmp_path):
-    gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-    alpha = np.dstack([picture, gray])
-    bits16 = picture.astype(np.uint16) * 257
-    color, no_color = mpii(picture), mpii(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR))
-    for image, poses in [
+def test_all_kinds_of_images_give_the_same(mpii, image, tmp_path):
+    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    alpha = np.dstack([image, gray])
+    bits16 = image.astype(np.uint16) * 257
+    color, no_color = mpii(image), mpii(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR))
+    for other, poses in [
         (alpha, color),
         (bits16, color),
         (alpha.astype(np.uint16) * 257, color),
-        (picture[:, ::-1][:, ::-1], color),
+        (image[:, ::-1][:, ::-1], color),
         (gray, no_color),
         (gray[..., None], no_color),
     ]:
-        np.testing.assert_array_equal(mpii(image).keypoints, poses.keypoints)
-    for number, (image, poses) in enumerate([(alpha, color), (bits16, color), (gray, no_color)]):
+        np.testing.assert_array_equal(mpii(other).keypoints, poses.keypoints)
+    for number, (other, poses) in enumerate([(alpha, color), (bits16, color), (gray, no_color)]):
         path = tmp_path / f'{number} ä.png'
-        cv2.imwrite(str(path), image)
+        cv2.imwrite(str(path), other)
         np.testing.assert_array_equal(mpii(path).keypoints, poses.keypoints)
 
 
-@pytest.mark.parametrize(
-    'image, message',
-    [
-        (None, 'is a NoneType'),
-        (np.zeros((4, 4, 3)), 'holds float64'),
-        (np.zeros((4, 4, 2), np.uint8), r'has the shape \(4, 4, 2\)'),
-        (np.zeros((0, 4, 3), np.uint8), r'has the shape \(0, 4, 3\)'),
-    ],
-)
-def test_arrays_that_are_no_pictures(image, message):
-    with pytest.raises(InputError, match=message):
-        as_bgr(image)
-
-
 @pytest.mark.parametrize('image', [None, 3, b'x', [[0, 0], [0, 0]], 'a\0b.jpg'])
-def test_things_that_are_no_pictures(mpii, image):
-    with pytest.raises(InputError, match='give a path or a BGR array|cannot be read: embedded null byte'):
+def test_things_that_are_no_images(mpii, image):
+    with pytest.raises(InputError, match='give a path, or a uint8|cannot be read: embedded null byte'):
         mpii(image)
-
-
-def test_files_that_are_no_pictures(picture, tmp_path):
-    whole = cv2.imencode('.jpg', picture)[1].tobytes()
-    (tmp_path / 'text.jpg').write_text('no picture')
-    (tmp_path / 'empty.jpg').write_bytes(b'')
-    for name, message in [
-        ('text', 'is no picture'),
-        ('empty', 'is empty'),
-        ('none', 'cannot be read: No such file'),
-    ]:
-        with pytest.raises(InputError, match=f'{name}.jpg {message}'):
-            read_picture(tmp_path / f'{name}.jpg')
-    for suffix in ('.jpg', '.png'):
-        data = cv2.imencode(suffix, picture)[1].tobytes()
-        for length in (len(data) - 30, len(data) // 2, 200):
-            (tmp_path / f'cut{suffix}').write_bytes(data[:length])
-            with pytest.raises(InputError, match=f'cut{suffix} .*was cut off'):
-                read_picture(tmp_path / f'cut{suffix}')
-    # cameras write more behind the end of a JPEG
-    (tmp_path / 'more.jpg').write_bytes(whole + b'camera')
-    assert read_picture(tmp_path / 'more.jpg').shape == picture.shape
 
 
 @pytest.mark.parametrize(
     'boxes, message',
     [
-        ([[0, 0, 50, 50], [60, 60, 20, 90]], r'Box 1, \[60, 60, 20, 90\], is empty or inverted'),
+        ([[0, 0, 50, 50], [60, 60, 20, 90]], r'Box 1, \[60, 60, 20, 90\] in .*, is empty or inverted'),
         ([[10, 10, 10, 30]], 'Box 0, .* is empty'),
         ([[0, 0, float('nan'), 30]], 'Box 0, .* is empty'),
         ([[0, 0, float('inf'), 30]], 'Box 0, .* is empty'),
-        ([[200, 0, 300, 100]], 'Box 0, .* lies outside the picture of 200x160 pixels'),
+        ([[200, 0, 300, 100]], 'Box 0, .* in an image of 200x160 pixels, lies outside'),
         ([[-50, 0, 0, 100]], 'Box 0, .* lies outside'),
-        ([1, 2, 3, 4], r'have the shape \(4,\)'),
-        ([[1, 2, 3]], r'have the shape \(1, 3\)'),
+        ([1, 2, 3, 4], 'are not numbers of shape'),
+        ([[1, 2, 3]], 'are not numbers of shape'),
         ([['a', 2, 3, 4]], 'are not numbers'),
         (
             [[1, 2, 3, 4], [1, 2]],
-            'are not numbers of the shape .N, 4.; give left, top, right and bottom of each.$',
+            'are not numbers of shape .N, 4.: left, top, right, bottom.$',
         ),
-        (5, r'have the shape \(\)'),
+        (5, 'are not numbers'),
         ({}, 'are not numbers'),
         ([[10**400, 0, 1, 1]], 'are not numbers'),
-        ([[0, 0, 40000, 50]], 'Box 0, .* has a side of more than 32,767 pixels'),
+        ([[0, 0, 40000, 50]], 'Box 0, .* is too large.* at most 32,767 pixels'),
     ],
 )
-def test_wrong_boxes(mpii, picture, boxes, message):
+def test_wrong_boxes(mpii, image, boxes, message):
     with pytest.raises(InputError, match=message):
-        mpii(picture, boxes)
+        mpii(image, boxes)
 
 
-@pytest.mark.parametrize(
-    'scales',
-    [(), (0.0,), (-1.0, 1.0), (float('nan'),), (1e6,), 1.0, None, '1', ['1'], [[1], [1, 2]]],
-    ids=str,
-)
-def test_wrong_scales(mpii, picture, scales):
+@pytest.mark.parametrize('scales', [(), (0.0,), (-1.0, 1.0), (float('nan'),), (1e6,)], ids=str)
+def test_wrong_scales(mpii, image, scales):
     with pytest.raises(InputError, match='scales are'):
-        mpii(picture, scales=scales)
+        mpii(image, scales=scales)
 
 
-@pytest.mark.parametrize('flip_test', ['no', 1, None])
-def test_a_flip_test_that_is_neither_true_nor_false(mpii, picture, flip_test):
-    with pytest.raises(InputError, match='flip_test is .*; give True or False'):
-        mpii(picture, flip_test=flip_test)
-
-
-def test_what_the_config_does_not_allow(files, picture):
+def test_what_the_config_does_not_allow(files, image):
     estimator = PoseEstimator(*files('other_keypoints'), device='cpu')
-    assert estimator(picture).keypoints.shape == (1, 14, 2)
+    assert estimator(image).keypoints.shape == (1, 14, 2)
     with pytest.raises(InputError, match='describes 16 keypoints, but the network has 14'):
-        estimator(picture, flip_test=True)
+        estimator(image, flip_test=True)
     estimator = PoseEstimator(*files('offsets'), device='cpu')
-    assert estimator(picture).keypoints.shape == (1, 16, 2)
+    assert estimator(image).keypoints.shape == (1, 16, 2)
     for options in (dict(scales=(1, 1.2)), dict(heatmaps=True)):
         with pytest.raises(InputError, match='predicts offsets beside heatmaps'):
-            estimator(picture, **options)
+            estimator(image, **options)
 
 
 def test_wrong_files_and_devices(files, tmp_path):
@@ -403,14 +356,12 @@ def test_wrong_files_and_devices(files, tmp_path):
         ((tmp_path / 'nothing.py', checkpoint), 'has no model'),
         ((tmp_path / 'stack.py', checkpoint), "stack.py builds no model: TypeError: .*'num_stack'"),
         ((tmp_path / 'warp.py', checkpoint), "warp.py builds no test pipeline: KeyError: 'Warp is not in"),
-        ((tmp_path / 'regression.py', checkpoint), 'decoder is RegressionLabel'),
+        ((tmp_path / 'regression.py', checkpoint), 'builds a .*PoseEstimator with a RegressionLabel'),
         ((None, checkpoint), 'config file None does not exist'),
         ((config, None), 'checkpoint None does not exist'),
         ((config, tmp_path), 'is a folder'),
         ((config, checkpoint, 'abacus'), "The device 'abacus' cannot be used"),
-        ((config, checkpoint, 'meta'), "The device 'meta' cannot be used"),
-        ((config, checkpoint, 2.5), 'device .2.5. cannot be used .it names none.;'),
-        *(((config, checkpoint, 'cpu', size), f'batch_size is {size!r}') for size in (0, 2.5, None, '4')),
+        ((config, checkpoint, 'cpu', 0), 'batch_size is 0'),
     ]:
         with pytest.raises(InputError, match=message):
             PoseEstimator(*arguments)
@@ -466,22 +417,11 @@ def test_odd_weights_are_refused_and_odd_metainfo_is_not_used(files, tmp_path):
         assert PoseEstimator(config, odd, device='cpu').dataset_meta['dataset_name'] == 'mpii'
 
 
-def test_a_metainfo_that_cannot_be_read(files, tmp_path):
-    config, checkpoint = files('mpii')
-    (tmp_path / 'other.py').write_text(
-        f'_base_ = {config!r}\ntest_dataloader = dict(dataset=dict(metainfo=dict(from_file="nowhere.py")))'
-    )
-    with pytest.raises(
-        InputError, match='other.py: test_dataloader.dataset.metainfo cannot be used .*nowhere.py'
-    ):
-        PoseEstimator(tmp_path / 'other.py', checkpoint, device='cpu')
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='torch finds no GPU')
-def test_a_gpu_gives_the_same(files, mpii, picture):
+def test_a_gpu_gives_the_same(files, mpii, image):
     options = dict(flip_test=True, scales=(0.8, 1, 1.2), heatmaps=True)
     estimator = PoseEstimator(*files('mpii'))
     assert estimator.device.type == 'cuda' and next(estimator.model.parameters()).is_cuda
-    expected, found = mpii(picture, BOXES, **options), estimator(picture, BOXES, **options)
+    expected, found = mpii(image, BOXES, **options), estimator(image, BOXES, **options)
     np.testing.assert_allclose(found.heatmaps, expected.heatmaps, atol=5e-3 * np.abs(expected.heatmaps).max())

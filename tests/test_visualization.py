@@ -1,0 +1,35 @@
+import numpy as np
+
+from hg_plugin.visualization import draw_skeleton, heatmap_sheet
+
+
+def test_a_sheet_shows_where_a_stack_moved_a_peak():
+    heatmaps = np.zeros((3, 2, 16, 16), np.float32)
+    heatmaps[0, :, 4, 4] = heatmaps[1, 0, 4, 5] = heatmaps[2, 0, 4, 5] = 0.5
+    heatmaps[1, 1, 4, 9] = heatmaps[2, 1, 12, 9] = 0.9
+    sheet = heatmap_sheet(
+        np.full((64, 64, 3), 120, np.uint8), heatmaps, ['left wrist', 'right_wrist'], cell_height=128
+    )
+    tops = [2 + 20 + stack * 148 for stack in range(3)]
+    corners = [
+        [tuple(sheet[top, 68 + 2 + 132 * keypoint]) == (0, 220, 255) for keypoint in range(2)] for top in tops
+    ]
+    assert corners == [[False, False], [False, True], [False, True]]  # by one pixel is no correction
+    for top, (x, y) in zip(tops, [(4, 4), (9, 4), (9, 12)]):
+        assert sheet[top + y * 8 + 4, 68 + 2 + 132 + x * 8 + 4].min() > 240  # the cross
+
+
+def test_a_skeleton_has_the_colours_of_the_dataset():
+    image = np.zeros((60, 60, 3), np.uint8)
+    meta = dict(
+        skeleton_links=[(0, 1), (1, 2)],
+        skeleton_link_colors=np.array([[255, 0, 0], [0, 255, 0]], np.uint8),
+        keypoint_colors=[[0, 0, 255]] * 3,
+    )
+    keypoints = np.array([[10, 30], [50, 30], [50, 50]], np.float32)
+    assert draw_skeleton(image, keypoints, [True, True, False], meta) is image
+    np.testing.assert_allclose(image[30, [10, 50]], [[255, 0, 0]] * 2, atol=50)  # BGR
+    np.testing.assert_allclose(image[30, 30], [0, 0, 255], atol=50)
+    assert not image[40:].any()
+    draw_skeleton(image, keypoints, [True] * 3, dict(meta, skeleton_links=[], skeleton_link_colors=[]))
+    assert image[50, 50, 0] > 200 and not image[38:42].any()
