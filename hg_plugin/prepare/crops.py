@@ -1,15 +1,13 @@
-"""A one-time cache of person crops, from which a config trains as from the full pictures, several times faster."""
+"""A cache of person crops, from which a config trains as from the full images, several times faster."""
 
-import contextlib
-import copy
 import hashlib
 import json
 import multiprocessing
+import os
 import os.path as osp
 import shutil
 import signal
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,86 +17,23 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from scipy.io import loadmat, savemat
 
-from hg_plugin.datasets.transforms import LoadReducedImage, decode, picture_from_reduced
+from hg_plugin.datasets import MPIIPoseDataset, TopdownCrop
+from hg_plugin.datasets.transforms import reduced_to_image
 from hg_plugin.mpii_format import CENTER_SHIFT
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
+from hg_plugin.utils.images import PictureError, read_image
 from hg_plugin.utils.progress import Progress
 
-NUM_TRIALS = 32  # crops made to foretell disk and time
-MARGIN = 2  # pixels that interpolation and rounding may want beyond the farthest
+NUM_TRIALS = 32  # crops that are made in memory to estimate disk space and time
+MARGIN = 2  # pixels beyond the farthest sample, for interpolation and rounding
+ALIGNMENT = 8  # of a crop's corner in pixels, so that a crop is reduced to the same pixels as its image
 SETTINGS_FILE = 'crops.json'
 
 
 @dataclass(frozen=True)
-class Reach:
-    """How much of a picture a pipeline with its strongest augmentation can want, and how large.
-
-    Args:
-        input_size: Width and height of the network's input.
-        min_scale: That of :class:`LoadReducedImage`; None for a pipeline that decodes at full size.
-        padding: What the box is widened by.
-        scales: Smallest and largest scale.
-        rotation: Largest rotation, in degrees.
-        shift: Largest shift, as a share of the widened box.
-    """
-
-    input_size: tuple[int, int]
-    min_scale: float | None
-    padding: float
-    scales: tuple[float, float]
-    rotation: float
-    shift: float
-
-    @classmethod
-    def of(cls, pipeline: Sequence[dict]) -> 'Reach':
-        """Raises an :class:`InputError` for a pipeline that cannot be foretold."""
-        transforms = {
-            transform['type']: TRANSFORMS.build(copy.deepcopy(dict(transform))) for transform in pipeline
-        }
-        warp = transforms.get('TopdownWarp') or transforms.get('TopdownAffine')
-        box = transforms.get('GetBBoxCenterScale')
-        if warp is None or box is None or 'RandomHalfBody' in transforms:
-            raise InputError(
-                'Crops need a pipeline with GetBBoxCenterScale and TopdownWarp (or TopdownAffine), and without RandomHalfBody, '
-                'whose crops nobody can foretell; train on the full pictures instead.'
-            )
-        load = transforms.get('LoadReducedImage')
-        min_scale = load.min_scale if load else None
-        random = transforms.get('RandomPersonTransform') or transforms.get('RandomBBoxTransform')
-        if random is None:
-            return cls(tuple(warp.input_size), min_scale, box.padding, (1.0, 1.0), 0.0, 0.0)
-        scales = sorted((*random.scale_factor, 1.0)) if random.scale_prob else (1.0, 1.0)
-        return cls(
-            tuple(warp.input_size),
-            min_scale,
-            box.padding,
-            (float(scales[0]), float(scales[-1])),
-            float(random.rotate_factor) if random.rotate_prob else 0.0,
-            float(random.shift_factor) if random.shift_prob else 0.0,
-        )
-
-    def region(self, side: float) -> np.ndarray:
-        """Width and height of the input's region, in pixels of the picture, for a person in a square box, unscaled."""
-        width, height = self.input_size
-        return side * self.padding * np.array([max(1, width / height), max(1, height / width)])
-
-    def extent(self, side: float) -> np.ndarray:
-        """How far from the middle of the box, along x and y, a sample can reach: half the bounding box of the largest turned region."""
-        width, height = self.region(side) / 2
-        angles = np.deg2rad(np.linspace(0, min(self.rotation, 90), 91))
-        turned = np.array(
-            [
-                (np.cos(angles) * width + np.sin(angles) * height).max(),
-                (np.sin(angles) * width + np.cos(angles) * height).max(),
-            ]
-        )
-        return turned * self.scales[1] + self.shift * self.region(side)
-
-
-@dataclass(frozen=True)
 class Crop:
-    """Where a crop lies: a window of the picture decoded at 1 / ``reduction``, from ``start`` to ``end`` (x, y), resized by ``factor``."""
+    """A window of the image at 1 / ``reduction`` of its size, from ``start`` to ``end`` (x, y), resized."""
 
     image: str
     path: str
@@ -108,220 +43,198 @@ class Crop:
     factor: float
 
     def transform(self, points: np.ndarray) -> np.ndarray:
-        """Points (..., 2) of the picture in the crop, both 0-based with pixels' centres at whole numbers."""
-        reduced = (
-            np.asarray(points, np.float64) - picture_from_reduced(self.reduction)[:2, 2]
-        ) / self.reduction
+        """Points (..., 2) of the image in the crop, both in 0-based pixels."""
+        reduced = (np.asarray(points, np.float64) - reduced_to_image(self.reduction)[:2, 2]) / self.reduction
         return (reduced - self.start + 0.5) * self.factor - 0.5
 
     @property
     def scale(self) -> float:
-        """Pixels of the crop a pixel of the picture."""
+        """Pixels of the crop per pixel of the image."""
         return self.factor / self.reduction
 
 
-def plan_crop(image: str, path: str, bbox: np.ndarray, reach: Reach, lossless: bool) -> Crop:
-    """The crop of the person in ``bbox`` (4,), just large enough for ``reach``."""
-    center, side = (bbox[:2] + bbox[2:]) / 2.0, float(bbox[2] - bbox[0])
-    region = reach.region(side)
-    # as the pipeline decodes the full picture
-    reduction = (
-        LoadReducedImage(reach.input_size, reach.min_scale).reduction(region) if reach.min_scale else 1
-    )
-    # no sample magnifies the crop more than it would the picture
-    smallest = region[0] * reach.scales[0] / reduction
-    factor = 1.0 if lossless else min(1.0, reach.input_size[0] / smallest)
-    middle = (center - picture_from_reduced(reduction)[:2, 2]) / reduction
-    extent = reach.extent(side) / reduction + MARGIN / factor
-    start = np.maximum(np.floor(middle - extent), 0).astype(int)
-    end = np.maximum(np.ceil(middle + extent).astype(int), start + 1)
+def reach(topdown: TopdownCrop, side: float) -> np.ndarray:
+    """How far from the middle of a square box a sample of ``topdown`` can reach along x and y, in pixels."""
+    region = np.array(topdown.region(side, side)[0]) * max(topdown.scale_factor)
+    angles = np.deg2rad(np.linspace(0, min(topdown.rotate_factor, 90), 91))[:, None]
+    rotated = np.cos(angles) * region + np.sin(angles) * region[::-1]
+    return rotated.max(axis=0) / 2 + topdown.shift_factor * side
+
+
+def plan_crop(image: str, path: str, bbox: np.ndarray, padding: float, topdown: TopdownCrop) -> Crop:
+    """The crop of the person in ``bbox`` (4,), just large enough for all samples; a JPEG's may be resized."""
+    center, side = (bbox[:2] + bbox[2:]) / 2.0, float(bbox[2] - bbox[0]) * padding
+    smallest = side * min(topdown.scale_factor)
+    (width, _), reduction = topdown.region(smallest, smallest)
+    # no sample magnifies the crop more than it would the image
+    factor = min(1.0, topdown.input_size[0] * reduction / width) if path.endswith('.jpg') else 1.0
+    center = (center - reduced_to_image(reduction)[:2, 2]) / reduction
+    extent = reach(topdown, side) / reduction + MARGIN / factor
+    start = np.maximum(np.floor((center - extent) / ALIGNMENT) * ALIGNMENT, 0).astype(int)
+    end = np.maximum(np.ceil((center + extent) / ALIGNMENT) * ALIGNMENT, start + 1).astype(int)
     return Crop(image, path, reduction, tuple(start.tolist()), tuple(end.tolist()), factor)
 
 
-def write_crop(crop: Crop, quality: int) -> int:
-    """Writes the picture, whole or not at all; gives its bytes. Raises an :class:`InputError` for a damaged picture."""
-    with open(crop.image, 'rb') as file:
-        picture = decode(file.read(), crop.reduction, crop.image)
+def encode_crop(crop: Crop, quality: int) -> bytes:
+    """The crop's file. Raises a :class:`PictureError` for a damaged image."""
     (left, top), (right, bottom) = crop.start, crop.end
-    window = picture[top:bottom, left:right]
-    if not window.size:  # a person outside the picture, of whom the full picture shows as little
+    window = read_image(crop.image, crop.reduction)[top:bottom, left:right]
+    if not window.size:  # the person is outside the image
         window = np.zeros((1, 1, 3), np.uint8)
     if crop.factor < 1:
         window = cv2.resize(window, None, fx=crop.factor, fy=crop.factor, interpolation=cv2.INTER_AREA)
     extension = osp.splitext(crop.path)[1]
-    _, data = cv2.imencode(
-        extension, window, [cv2.IMWRITE_JPEG_QUALITY, quality] if extension == '.jpg' else []
-    )
-    with atomic_write(crop.path) as file:
-        file.write(data)
-    return len(data)
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if extension == '.jpg' else []
+    return cv2.imencode(extension, window, options)[1].tobytes()
 
 
-def _try_crop(task: tuple[Crop, int]) -> tuple[Crop, int, str]:
-    """The crop, its bytes, and what is wrong with it, if anything is."""
+def _make_crop(task: tuple[Crop, int, bool]) -> tuple[int, str]:
+    """The bytes of a crop, which is written if asked for, and what is wrong with its image."""
+    crop, quality, write = task
     try:
-        return task[0], write_crop(*task), ''
-    except InputError as error:
-        return task[0], 0, str(error)
+        data = encode_crop(crop, quality)
+    except PictureError as error:
+        return 0, str(error)
+    if write:
+        with atomic_write(crop.path) as file:
+            file.write(data)
+    return len(data), ''
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers, without a traceback from each
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     cv2.setNumThreads(0)
 
 
 def make_crops(
     cfg: Config, out: str, *, lossless: bool = False, quality: int = 90, num_workers: int = 1
 ) -> None:
-    """Makes a data root of person crops out of a config's training and validation sets.
+    """Make a data root of person crops from a config's training and validation sets.
 
-    A crop holds what the config's strongest augmentation can want, at a resolution that no sample magnifies more than it would the full
-    picture; joints, centres, scales and head boxes are in its pixels, so that the config trains from it with another ``data_root``.
-    Validation crops are lossless, so that scores stay as they are. Goes on where it was interrupted. Annotations are written last, when
-    every crop is there.
+    A crop holds all that the config's augmentation can need, at a resolution that no sample magnifies more
+    than it would the image. Joints, centers, scales and head boxes are in its pixels, so that the config
+    trains from it with another ``data_root``. Validation crops are lossless, so that scores stay the same.
+    An interrupted run goes on where it was. Annotations are written last, when all crops are there.
 
     Args:
-        cfg: A config with two :class:`MPIIPoseDataset` loaders.
-        out: The new data root.
-        lossless: Store windows of the decoded training pictures as they are, as BMP: twenty times larger, and faster still to read.
-            Defaults to False: JPEG, and persons who are larger than the network's input are made smaller.
-        quality: Of the JPEG files, 1 to 100. Defaults to 90.
+        cfg: A config with :class:`MPIIPoseDataset` and :class:`TopdownCrop` in both loaders.
+        out: The new data root, a folder that is empty or holds crops of the same settings.
+        lossless: Store windows of the decoded training images as they are, as BMP: twenty times larger, and
+            faster to read. Defaults to False: JPEG, and persons larger than the network's input are made
+            smaller.
+        quality: Quality of the JPEG files, 1 to 100. Defaults to 90.
         num_workers: Processes. Defaults to 1.
 
     Raises:
-        InputError: for a pipeline or data set that no crops can be made of, an ``out`` with other crops, too small a disk; and after all
-            others were made, for pictures that are missing or damaged.
+        InputError: If no crops can be made from a dataset or pipeline, ``out`` holds something else or
+            cannot be written, or the disk is too small; and, after all other crops are made, if images are
+            damaged.
     """
-    if num_workers < 1 or not 1 <= quality <= 100:
-        raise InputError(f'workers is {num_workers} and quality {quality}; give at least 1, and 1 to 100.')
     init_default_scope(cfg.get('default_scope', 'mmpose'))
-    try:
-        sets = [_load(cfg[loader].dataset, loader, out) for loader in ('train_dataloader', 'val_dataloader')]
-        reaches = [
-            Reach.of(cfg[loader].dataset.pipeline) for loader in ('train_dataloader', 'val_dataloader')
-        ]
-    except (KeyError, TypeError, AttributeError) as error:
+    settings, plans = dict(lossless=lossless, quality=quality), []
+    for split in ('train', 'val'):
+        dataset, padding, topdown = _build(cfg[f'{split}_dataloader'].dataset, split)
+        with open(dataset.ann_file, 'rb') as file:
+            settings[f'{split}.sha256'] = hashlib.sha256(file.read()).hexdigest()
+        settings[f'{split}.padding'] = padding
+        for key in ('input_size', 'rotate_factor', 'scale_factor', 'shift_factor'):
+            settings[f'{split}.{key}'] = getattr(topdown, key)
+        paths = dataset.ann_file, dataset.data_prefix['img'], dataset.headbox_file
+        ann_file, images, headbox_file = (path and _moved(path, dataset.data_root, out) for path in paths)
+        # a PNG takes longer to decode than the whole JPEG that it is cut from
+        extension = '.bmp' if lossless or split == 'val' else '.jpg'
+        crops = []
+        for index in range(len(dataset)):
+            person = dataset.get_data_info(index)
+            name = f'{split}/{Path(person["img_path"]).stem}_{index:05d}{extension}'
+            path = osp.join(images, name)
+            crops.append(plan_crop(person['img_path'], path, person['bbox'][0], padding, topdown))
+        plans.append((dataset, crops, ann_file, images, headbox_file))
+    _check_folder(out, settings)
+
+    crops = [crop for plan in plans for crop in plan[1]]
+    todo = [crop for crop in crops if not osp.isfile(crop.path)]
+    if len(todo) < len(crops):
+        print(f'{len(crops) - len(todo):,} of {len(crops):,} crops are there already.')
+    if todo:
+        _write_crops(todo, quality, num_workers, out, settings)
+    for plan in plans:
+        _write_annotations(*plan)
+    print(f'{len(crops):,} crops and their annotations are in {out}, the new data_root.')
+
+
+def _build(cfg: dict, split: str) -> tuple[MPIIPoseDataset, float, TopdownCrop]:
+    """The dataset without its pipeline, the padding of its boxes, and its crop."""
+    pipeline = cfg.get('pipeline', [])
+    types = [transform.get('type') for transform in pipeline[:2]]
+    if cfg.get('type') != 'MPIIPoseDataset' or types != ['GetBBoxCenterScale', 'TopdownCrop']:
         raise InputError(
-            f'The config builds no training and validation set: {type(error).__name__}: {error}; correct it.'
-        ) from error
-    settings = dict(lossless=lossless, quality=quality)
-    for dataset, reach in zip(sets, reaches):
-        settings.update(
-            {
-                f'{_name(dataset)}.{key}': value
-                for key, value in {**reach.__dict__, 'sha256': _digest(dataset.ann_file)}.items()
-            }
+            f'{split}_dataloader.dataset is a {cfg.get("type")} whose pipeline starts with {types}; crops '
+            'need an MPIIPoseDataset with GetBBoxCenterScale, TopdownCrop; train on the full images.'
         )
-    _check_settings(out, json.loads(json.dumps(settings)))
-
-    train, val = sets
-    crops = {train: _plan(train, out, reaches[0], lossless), val: _plan(val, out, reaches[1], lossless=True)}
-    todo = [crop for planned in crops.values() for crop in planned if not osp.isfile(crop.path)]
-    total = sum(map(len, crops.values()))
-    if len(todo) < total:
-        print(f'{total - len(todo):,} of {total:,} crops are there already.')
-    _write_crops(todo, quality, num_workers, out)
-    for dataset, planned in crops.items():
-        _write_annotations(dataset, planned, out)
-    print(f'{total:,} crops and their annotations are in {out}: train with --data-root {out}')
+    box, topdown = (TRANSFORMS.build(transform) for transform in pipeline[:2])
+    return DATASETS.build({**cfg, 'pipeline': []}), box.padding, topdown
 
 
-def _load(cfg: dict, loader: str, out: str):
-    if cfg.type != 'MPIIPoseDataset':
-        raise InputError(f'{loader}.dataset is a {cfg.type}; crops are made of MPIIPoseDataset alone.')
-    cfg = {**cfg, 'pipeline': []}
-    if osp.realpath(cfg.get('data_root') or '.') == osp.realpath(out):
-        raise InputError(f'{out} is the data set itself; give another folder for the crops.')
-    return DATASETS.build(cfg)
+def _moved(path: str, data_root: str, out: str) -> str:
+    """The place in ``out`` of a path in ``data_root``."""
+    relative = osp.relpath(path, data_root)
+    if relative.split(os.sep)[0] == os.pardir:
+        raise InputError(
+            f'{path} is outside of data_root {data_root}, and crops would need another path; move it there.'
+        )
+    return osp.join(out, relative)
 
 
-def _name(dataset) -> str:
-    return osp.splitext(osp.basename(dataset.ann_file))[0]
-
-
-def _digest(path: str) -> str:
-    with open(path, 'rb') as file:
-        return hashlib.sha256(file.read()).hexdigest()
-
-
-def _check_settings(out: str, settings: dict) -> None:
-    path = osp.join(out, SETTINGS_FILE)
-    if osp.isfile(path):
-        try:
-            with open(path) as file:
-                found = json.load(file)
-        except ValueError as error:
-            raise InputError(f'{path} was damaged; remove {out}, and make the crops again.') from error
-        other = [
-            f'{key} {found.get(key)} instead of {value}'
-            for key, value in settings.items()
-            if found.get(key) != value
-        ]
-        if other:
-            raise InputError(
-                f'{out} has crops that were made with {other[0]}; give another folder, or remove this one.'
-            )
+def _check_folder(out: str, settings: dict) -> None:
+    """Raises an :class:`InputError` if ``out`` holds anything else than crops of these settings."""
+    if not osp.isdir(out) or not os.listdir(out):
         return
-    with atomic_write(path) as file:
-        file.write(json.dumps(settings, indent=1).encode())
+    path, problem = Path(out, SETTINGS_FILE), f'no {SETTINGS_FILE}'
+    if path.is_file():
+        found = json.loads(path.read_text())
+        settings = json.loads(json.dumps(settings))  # tuples become lists
+        other = [key for key, value in settings.items() if found.get(key) != value]
+        if not other:
+            return
+        problem = f'crops made with {other[0]} {found.get(other[0])} instead of {settings[other[0]]}'
+    raise InputError(f'{out} is not empty and holds {problem}; give another folder, or remove this one.')
 
 
-def _plan(dataset, out: str, reach: Reach, lossless: bool) -> list[Crop]:
-    extension = (
-        '.bmp' if lossless else '.jpg'
-    )  # a PNG takes longer to decode than the whole JPEG that it was cut from
-    planned = []
-    for index in range(len(dataset)):
-        person = dataset.get_data_info(index)
-        image = person['img_path']
-        if not osp.isfile(image):
-            raise InputError(
-                f'{image} does not exist, but annotation {index} of {dataset.ann_file} wants it; put the pictures there.'
-            )
-        name = f'{_name(dataset)}/{osp.splitext(osp.basename(image))[0]}_{index:05d}{extension}'
-        planned.append(plan_crop(image, osp.join(out, 'images', name), person['bbox'][0], reach, lossless))
-    return planned
-
-
-def _write_crops(crops: list[Crop], quality: int, num_workers: int, out: str) -> None:
-    if not crops:
-        return
+def _write_crops(crops: list[Crop], quality: int, num_workers: int, out: str, settings: dict) -> None:
     trials = crops[:: max(len(crops) // NUM_TRIALS, 1)]
-    rest = sorted(set(crops) - set(trials), key=lambda crop: crop.path)
-    wrong: dict[str, str] = {}
-    free = shutil.disk_usage(out).free
+    folder = Path(out).absolute()
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir())).free
     with multiprocessing.Pool(num_workers, _start_worker) as pool:
         start = time.monotonic()
-        results = pool.map(_try_crop, [(crop, quality) for crop in trials], chunksize=1)
-        seconds = (time.monotonic() - start) / len(trials) * len(crops)
-        written = sum(size for _, size, _ in results)
-        needed = written / max(sum(not problem for _, _, problem in results), 1) * len(crops)
+        sizes = [size for size, _ in pool.map(_make_crop, [(crop, quality, False) for crop in trials], 1)]
+        minutes = (time.monotonic() - start) / len(trials) * len(crops) / 60
+        sizes = [size for size in sizes if size]
+        needed = sum(sizes) / max(len(sizes), 1) * len(crops)
         print(
-            f'{len(crops):,} crops into {out}: about {_size(needed)} (free: {_size(free)}) and {seconds / 60:.1f} minutes with '
-            f'{num_workers} processes.',
+            f'{len(crops):,} crops into {out}: about {_size(needed)} (free: {_size(free)}) and {minutes:.1f} '
+            f'minutes with {num_workers} processes.',
             flush=True,
         )
         if needed > free:
-            for crop in trials:
-                Path(crop.path).unlink(missing_ok=True)
             raise InputError(
-                f'{out} has {_size(free)} free, and the crops need about {_size(needed)}; choose another disk.'
+                f'{out} has {_size(free)} free, and the crops need about {_size(needed)}; use another disk.'
             )
-        wrong.update({crop.path: problem for crop, _, problem in results if problem})
-        with Progress(len(rest), 'more crops') if rest else contextlib.nullcontext() as progress:
-            for crop, size, problem in pool.imap_unordered(
-                _try_crop, [(crop, quality) for crop in rest], chunksize=8
-            ):
+        with atomic_write(osp.join(out, SETTINGS_FILE)) as file:
+            file.write(json.dumps(settings, indent=1).encode())
+        written, problems = 0, []
+        with Progress(len(crops), 'crops') as progress:
+            tasks = [(crop, quality, True) for crop in crops]
+            for size, problem in pool.imap_unordered(_make_crop, tasks, chunksize=8):
                 written += size
                 if problem:
-                    wrong[crop.path] = problem
+                    problems.append(problem)
                 progress.update(_size(written))
-    if wrong:
-        for problem in list(wrong.values())[:20]:
-            print(problem)
+    if problems:
+        print(*problems[:20], sep='\n')
         raise InputError(
-            f'{len(wrong):,} of {len(crops):,} crops could not be made, for reasons of which the first are listed above; see to '
-            'them, and run the command again: it goes on from here.'
+            f'{len(problems):,} of {len(crops):,} crops could not be made, for the reasons above; get these '
+            'images again, and run this again to make the missing crops.'
         )
 
 
@@ -332,33 +245,29 @@ def _size(num_bytes: float) -> str:
     return f'{num_bytes / 1e3:,.0f} kB'
 
 
-def _write_annotations(dataset, crops: list[Crop], out: str) -> None:
-    """The set's annotation file, and its head-box file if it has one, in pixels of the crops."""
+def _write_annotations(
+    dataset: MPIIPoseDataset, crops: list[Crop], ann_file: str, images: str, headbox_file: str | None
+) -> None:
+    """Write the dataset's annotation file, and its head-box file if it has one, in pixels of the crops."""
     with open(dataset.ann_file) as file:
         annotations = json.load(file)
     for annotation, crop in zip(annotations, crops):
         joints, visible = np.array(annotation['joints'], np.float64), np.array(annotation['joints_vis']) > 0
-        joints[visible] = crop.transform(joints[visible] - 1) + 1  # what is not annotated keeps its mark
+        joints[visible] = crop.transform(joints[visible] - 1) + 1  # others keep their mark
         lowered = np.array(annotation['center']) + [0, CENTER_SHIFT * annotation['scale']] - 1
         scale = annotation['scale'] * crop.scale
         annotation.update(
-            image=osp.relpath(crop.path, osp.join(out, 'images')),
+            image=osp.relpath(crop.path, images),
             joints=joints.tolist(),
             scale=scale,
             center=(crop.transform(lowered) + 1 - [0, CENTER_SHIFT * scale]).tolist(),
         )
-    if dataset.headbox_file:
-        truth = {
-            key: value for key, value in loadmat(dataset.headbox_file).items() if not key.startswith('__')
-        }
+    if headbox_file:
+        truth = {key: value for key, value in loadmat(dataset.headbox_file).items() if key[:2] != '__'}
         for key in ('headboxes_src', 'pos_gt_src'):
             points = np.moveaxis(truth[key].astype(np.float64), -1, 0)
             truth[key] = np.stack([crop.transform(p - 1) + 1 for p, crop in zip(points, crops)], axis=-1)
-        with atomic_write(_moved(dataset.headbox_file, dataset, out)) as file:
+        with atomic_write(headbox_file) as file:
             savemat(file, truth)
-    with atomic_write(_moved(dataset.ann_file, dataset, out)) as file:
+    with atomic_write(ann_file) as file:
         file.write(json.dumps(annotations).encode())
-
-
-def _moved(path: str, dataset, out: str) -> str:
-    return osp.join(out, osp.relpath(path, dataset.data_root))
