@@ -295,5 +295,5 @@ def check_images(folder, images: Sequence[str], *, num_workers: int | None = Non
         raise InputError(
             f'None of the {len(images):,} images is in {folder}, not even {images[0]}; give their folder.'
         )
-    defects = zip(images, imap_with_progress(_find_defect, paths, num_workers, 'images'))
-    return {image: defect for image, defect in defects if defect}
+    defects = imap_with_progress(_find_defect, paths, num_workers, 'images')
+    return {image: defect for defect, image in zip(defects, images) if defect}

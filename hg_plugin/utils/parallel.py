@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import cv2
 
@@ -22,7 +21,7 @@ def imap_with_progress(
     tasks: Sequence,
     num_workers: int | None,
     what: str,
-    note: Callable[[Any], str] = lambda result: '',
+    note: Callable[[], str] = lambda: '',
 ) -> Iterator:
     """Yield ``function(task)`` for every task, in order, and show progress.
 
@@ -31,11 +30,16 @@ def imap_with_progress(
         tasks: Its arguments.
         num_workers: Number of processes. 1 runs everything in this process; None means one per CPU core.
         what: The plural of a task for the progress line, such as 'images'.
-        note: Maps a result to a text that is shown behind the count. Defaults to no text.
+        note: Called after each result was used, for a text behind the count. Defaults to no text.
     """
     num_workers = num_workers or os.cpu_count() or 1
     pool = multiprocessing.Pool(num_workers, _init_worker) if num_workers > 1 else contextlib.nullcontext()
     with pool, Progress(len(tasks), what) as progress:
-        for result in pool.imap(function, tasks, chunksize=8) if num_workers > 1 else map(function, tasks):
-            progress.update(note(result))
+        if num_workers > 1:
+            chunk = max(1, min(8, len(tasks) // (4 * num_workers)))  # few tasks are spread over all processes
+            results = pool.imap(function, tasks, chunk)
+        else:
+            results = map(function, tasks)
+        for result in results:
             yield result
+            progress.update(note())

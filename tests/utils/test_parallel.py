@@ -16,11 +16,12 @@ def fail(number):
 
 @pytest.mark.parametrize('num_workers', [1, 2])
 def test_results_come_in_order_with_progress(num_workers, capfd):
-    results = list(
-        imap_with_progress(double, range(30), num_workers, 'numbers', lambda result: str(result[0]))
-    )
+    results = []
+    tasks = imap_with_progress(double, range(30), num_workers, 'numbers', lambda: f'{len(results)} used')
+    for result in tasks:
+        results.append(result)
     assert [result[0] for result in results] == list(range(0, 60, 2))
-    assert '30/30 numbers, 58, ' in capfd.readouterr().err
+    assert '30/30 numbers, 30 used, ' in capfd.readouterr().err
     processes = {process for *_, process in results}
     if num_workers == 1:
         assert processes == {os.getpid()}
