@@ -113,14 +113,14 @@ def save_arrays(path, **arrays) -> None:
         write(file, **arrays)
 
 
-def read_file(path, reader: Callable, hint: str = 'was it cut off?'):
+def read_file(path, reader: Callable, hint: str = 'get it again'):
     """Return ``reader(path)``.
 
     Raises:
         InputError: The file is missing, or ``reader`` fails, with ``hint`` as the advice.
     """
     if not Path(path).is_file():
-        raise InputError(f'The file {path} does not exist.')
+        raise InputError(f'The file {path} does not exist; correct the path or, in a config, data_root.')
     try:
         return reader(path)
     except Exception as error:  # readers raise anything on a broken file: zlib's, zipfile's, a TypeError ...
@@ -315,7 +315,7 @@ def _find_problem(entry) -> str | None:
         try:
             values = np.array(entry[key], np.float64)
         except (ValueError, TypeError, OverflowError):
-            return f'{key} should have shape {shape}, but is ragged or not numeric'
+            return f'{key} should hold numbers of shape {shape}, but is ragged or not numeric'
         if values.shape != shape:
             return f'{key} should have shape {shape}, but is {values.shape}'
         if not np.isfinite(values).all():

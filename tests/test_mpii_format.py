@@ -272,5 +272,5 @@ def test_annotations_that_are_missing_or_cut_off(tmp_path):
         load_annotations(path)
     save_annotations(path, annotations())
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(InputError, match='ann.json cannot be read .*; was it cut off'):
+    with pytest.raises(InputError, match='ann.json cannot be read .JSONDecodeError.*; get it again'):
         load_annotations(path)
