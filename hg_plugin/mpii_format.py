@@ -120,7 +120,7 @@ def read_file(path, reader: Callable, hint: str = 'get it again'):
         InputError: The file is missing, or ``reader`` fails, with ``hint`` as the advice.
     """
     if not Path(path).is_file():
-        raise InputError(f'The file {path} does not exist; correct the path or, in a config, data_root.')
+        raise InputError(f'The file {path} does not exist; correct its path, or see docs/data.md to get it.')
     try:
         return reader(path)
     except Exception as error:  # readers raise anything on a broken file: zlib's, zipfile's, a TypeError ...
