@@ -22,15 +22,9 @@ JOINTS = (
 # fmt: on
 NUM_JOINTS = len(JOINTS)
 # The columns of PCKh tables. Pelvis and thorax are never scored; the upper neck counts in the mean alone.
-JOINT_GROUPS = {
-    'Head': [9],
-    'Shoulder': [12, 13],
-    'Elbow': [11, 14],
-    'Wrist': [10, 15],
-    'Hip': [2, 3],
-    'Knee': [1, 4],
-    'Ankle': [0, 5],
-}
+JOINT_GROUPS = dict(
+    Head=[9], Shoulder=[12, 13], Elbow=[11, 14], Wrist=[10, 15], Hip=[2, 3], Knee=[1, 4], Ankle=[0, 5]
+)
 SCORED_JOINTS = [0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15]
 
 # `scale` is the person's height in units of 200 pixels. Loaders lower `center` by 15 pixels per unit to keep
