@@ -1,8 +1,8 @@
 """Every figure that needs a GPU, by one command that ends in time: tests, training rate, a real training,
 inference, an epoch's breakdown.
 
-    . ../shared/gpu/setup.sh && python3 benchmarks/gpu.py --minutes 9 --out DIR
-    python benchmarks/gpu.py --dry-run --minutes 3 --out DIR        # every step in miniature, on a CPU
+    python benchmarks/gpu.py --minutes 9 --out DIR
+    python benchmarks/gpu.py --dry-run --minutes 3 --out DIR    # every step in miniature, on a CPU
 
 The steps run in the order of their worth, each in a process of its own. Its table, its raw figures and what
 it printed are in DIR while it runs; one that fails, or exceeds its time, is noted with its last lines and
