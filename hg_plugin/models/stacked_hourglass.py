@@ -203,15 +203,15 @@ class StackedHourglass(BaseModule):
         stem_channels = stem_channels or (channels // 4, channels // 2, channels // 2, channels)
         out_channels = out_channels or channels
         demands = {
-            'num_stacks, num_keypoints, depth and num_blocks must be positive': (
-                min(num_stacks, num_keypoints, depth, *num_blocks) > 0
-            ),
-            f'stem_channels must be at least three, and the last equal to channels ({channels})': (
-                len(stem_channels) > 2 and stem_channels[-1] == channels
-            ),
+            f'num_stacks is {num_stacks}, num_keypoints is {num_keypoints}, depth is {depth}, num_blocks is '
+            f'{num_blocks}; all must be positive': min(num_stacks, num_keypoints, depth, *num_blocks) > 0,
+            f'stem_channels is {tuple(stem_channels)}; give at least three, and the last equal to channels '
+            f'({channels})': len(stem_channels) > 2 and stem_channels[-1] == channels,
             f"residual is '{residual}'; choose one of {', '.join(RESIDUALS)}": residual in RESIDUALS,
             f"join is '{join}'; choose 'add' or 'concat'": join in ('add', 'concat'),
-            "join='add' needs out_channels equal to channels": join == 'concat' or out_channels == channels,
+            f"join='add' needs out_channels ({out_channels}) equal to channels ({channels})": (
+                join == 'concat' or out_channels == channels
+            ),
         }
         for demand, met in demands.items():
             if not met:

@@ -174,10 +174,10 @@ def test_other_sizes_name_those_that_would_work():
 @pytest.mark.parametrize(
     'kwargs, message',
     [
-        (dict(num_stacks=0), 'num_stacks, .* must be positive'),
-        (dict(depth=0), 'depth and .* must be positive'),
-        (dict(num_blocks=0), 'num_blocks must be positive'),
-        (dict(stem_channels=(64, 128)), 'stem_channels must be at least three'),
+        (dict(num_stacks=0), 'num_stacks is 0'),
+        (dict(depth=0), 'depth is 0'),
+        (dict(num_blocks=(1, 0)), r'num_blocks is \(1, 0\); all must be positive'),
+        (dict(stem_channels=(64, 128)), r'stem_channels is \(64, 128\); give at least three'),
         (dict(stem_channels=(64, 128, 128)), 'last equal to channels'),
         (dict(residual='resnet'), 'preact, postact'),
         (dict(join='cat'), "'add' or 'concat'"),
