@@ -1,6 +1,5 @@
 """MPII Human Pose, and any dataset in its layout, without the pixel shift of MMPose 1.x."""
 
-import json
 import os.path as osp
 
 import mmpose
@@ -8,7 +7,7 @@ import numpy as np
 from mmengine.registry import DATASETS
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 
-from hg_plugin.mpii_format import CENTER_SHIFT, NUM_JOINTS, PIXELS_A_SCALE, load_ground_truth
+from hg_plugin.mpii_format import CENTER_SHIFT, PIXELS_A_SCALE, load_annotations, load_ground_truth
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import read_image
 
@@ -22,7 +21,6 @@ METAINFO_KEYS = (
     'flip_indices',
     'skeleton_links',
 )
-SHAPES = dict(center=(2,), scale=(), joints=(NUM_JOINTS, 2), joints_vis=(NUM_JOINTS,))
 
 
 @DATASETS.register_module()
@@ -71,34 +69,33 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
 
     def load_data_list(self) -> list[dict]:
         """Read and check the files. See the class for the items."""
-        annotations = self._read_annotations()
         images = self.data_prefix['img']
+        annotations = load_annotations(self.ann_file)
         if self.images_must_exist and not osp.isdir(images):
             raise InputError(
                 f'The image folder {images} of {self.ann_file} does not exist; put the images there, '
                 'or set data_root or data_prefix in the config.'
             )
-        center, scale, joints, visible = self._read_columns(annotations)
-        joints = joints - 1
+        self._check(annotations)
+        scale, joints, visible = (annotations[key] for key in ('scale', 'joints', 'visible'))
         if not visible.any():
             self._metainfo['ann_file'] = self.ann_file
         if self.headbox_file:
             truth = load_ground_truth(self.headbox_file)
             joints, visible = truth['gt'], truth['visible']
-            if len(joints) != len(annotations):
+            if len(joints) != len(scale):
                 raise InputError(
                     f'{self.headbox_file} holds {len(joints)} persons, but {self.ann_file} has '
-                    f'{len(annotations)} annotations; use two files that belong together.'
+                    f'{len(scale)} annotations; use two files that belong together.'
                 )
 
-        center = center + np.stack([np.zeros_like(scale), CENTER_SHIFT * scale], axis=1) - 1
+        center = annotations['center'] + np.stack([np.zeros_like(scale), CENTER_SHIFT * scale], axis=1)
         half = PIXELS_A_SCALE / 2 * scale[:, None]
         bbox = np.concatenate([center - half, center + half], axis=1).astype(np.float32)
         keypoints, visible = joints.astype(np.float32), visible.astype(np.float32)
         image_ids = {}
         data_list = []
-        for index, annotation in enumerate(annotations):
-            image = annotation['image']
+        for index, image in enumerate(annotations['image']):
             item = dict(
                 id=index,
                 img_id=image_ids.setdefault(image, len(image_ids)),
@@ -135,62 +132,18 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
                 raise InputError(f'{self.ann_file}, annotation {idx}: {image_error}') from error
             raise
 
-    def _read_annotations(self) -> list[dict]:
-        if not osp.isfile(self.ann_file):
-            raise InputError(
-                f'The annotation file {self.ann_file} does not exist; correct data_root or ann_file.'
-            )
-        try:
-            with open(self.ann_file) as file:
-                annotations = json.load(file)
-        except ValueError as error:
-            raise InputError(
-                f'{self.ann_file} is not a JSON file or is truncated ({error}); get it again.'
-            ) from error
-        if not isinstance(annotations, list) or not annotations:
-            found = 'an empty list' if annotations == [] else type(annotations).__name__
-            raise InputError(f'{self.ann_file} holds {found}; give a list of annotations in the MPII layout.')
-        return annotations
-
-    def _read_columns(self, annotations: list[dict]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """center (N, 2), scale (N,), joints (N, 16, 2) and joints_vis (N, 16) as float64, checked."""
-
-        def wrong(index: int, what: str) -> InputError:
-            return InputError(f'{self.ann_file}, annotation {index}: {what}; correct the file.')
-
-        for index, annotation in enumerate(annotations):
-            missing = {'image', *SHAPES} - annotation.keys()
-            if missing:
-                raise wrong(index, f'lacks {", ".join(sorted(missing))}')
-        columns = []
-        for key, shape in SHAPES.items():
-            values = [annotation[key] for annotation in annotations]
-            column, problem = _as_array(values, (len(values), *shape))
-            if problem:
-                problems = (_as_array(value, shape)[1] for value in values)
-                index, problem = next((index, found) for index, found in enumerate(problems) if found)
-                raise wrong(index, f'{key} {problem}')
-            columns.append(column)
-        _, scale, _, visible = columns
-        unseen = ~(visible > 0).any(axis=1)
+    def _check(self, annotations: dict) -> None:
+        unseen = ~annotations['visible'].any(axis=1)
         if unseen.all() and not self.test_mode:
             raise InputError(
                 f'No person of {self.ann_file} has an annotated joint (joints_vis is nowhere 1), as in a '
                 'test set; set ann_file to annotations with joints, such as mpii_train.json.'
             )
-        if unseen.any() and not unseen.all():
-            raise wrong(int(np.argmax(unseen)), 'has no annotated joint (joints_vis is nowhere 1)')
-        if (scale <= 0).any():
-            raise wrong(int(np.argmax(scale <= 0)), f'scale is {scale[scale <= 0][0]:g} instead of positive')
-        return tuple(columns)
-
-
-def _as_array(values, shape: tuple) -> tuple[np.ndarray | None, str | None]:
-    """``values`` as float64, and what is wrong with them."""
-    try:
-        array = np.array(values, np.float64)
-    except (TypeError, ValueError):
-        return None, f'should hold numbers of shape {shape}, but is ragged or not numeric'
-    if array.shape != shape:
-        return None, f'should have shape {shape}, but is {array.shape}'
-    return array, None if np.isfinite(array).all() else 'holds NaN or infinity'
+        problems = {
+            'has no annotated joint (joints_vis is nowhere 1)': unseen & ~unseen.all(),
+            'scale should be positive': annotations['scale'] <= 0,
+        }
+        for problem, wrong in problems.items():
+            if wrong.any():
+                index = int(np.argmax(wrong))
+                raise InputError(f'{self.ann_file}, annotation {index}: {problem}; correct the file.')

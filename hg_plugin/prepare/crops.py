@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
 import os.path as osp
 import shutil
-import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +13,21 @@ import cv2
 import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
-from scipy.io import loadmat, savemat
 
 from hg_plugin.datasets import MPIIPoseDataset, TopdownCrop
 from hg_plugin.datasets.transforms import reduced_to_image
-from hg_plugin.mpii_format import CENTER_SHIFT
+from hg_plugin.mpii_format import (
+    CENTER_SHIFT,
+    load_annotations,
+    load_ground_truth,
+    load_head_boxes,
+    save_annotations,
+    save_ground_truth,
+)
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.images import ImageError, read_image
-from hg_plugin.utils.progress import Progress
+from hg_plugin.utils.parallel import imap_with_progress
 
 NUM_TRIALS = 32  # crops that are made in memory to estimate disk space and time
 MARGIN = 2  # pixels beyond the farthest sample, for interpolation and rounding
@@ -99,11 +103,6 @@ def _make_crop(task: tuple[Crop, int, bool]) -> tuple[int, str]:
         with atomic_write(crop.path) as file:
             file.write(data)
     return len(data), ''
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
-    cv2.setNumThreads(0)
 
 
 def make_crops(
@@ -205,31 +204,29 @@ def _write_crops(crops: list[Crop], quality: int, num_workers: int, out: str, se
     trials = crops[:: max(len(crops) // NUM_TRIALS, 1)]
     folder = Path(out).absolute()
     free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir())).free
-    with multiprocessing.Pool(num_workers, _start_worker) as pool:
-        start = time.monotonic()
-        sizes = [size for size, _ in pool.map(_make_crop, [(crop, quality, False) for crop in trials], 1)]
-        minutes = (time.monotonic() - start) / len(trials) * len(crops) / 60
-        sizes = [size for size in sizes if size]
-        needed = sum(sizes) / max(len(sizes), 1) * len(crops)
-        print(
-            f'{len(crops):,} crops into {out}: about {_size(needed)} (free: {_size(free)}) and {minutes:.1f} '
-            f'minutes with {num_workers} processes.',
-            flush=True,
+    start = time.monotonic()
+    tried = imap_with_progress(_make_crop, [(crop, quality, False) for crop in trials], num_workers, 'trials')
+    sizes = [size for size, _ in tried if size]
+    minutes = (time.monotonic() - start) / len(trials) * len(crops) / 60
+    needed = sum(sizes) / max(len(sizes), 1) * len(crops)
+    print(
+        f'{len(crops):,} crops into {out}: about {_size(needed)} (free: {_size(free)}) and {minutes:.1f} '
+        f'minutes with {num_workers} processes.',
+        flush=True,
+    )
+    if needed > free:
+        raise InputError(
+            f'{out} has {_size(free)} free, and the crops need about {_size(needed)}; use another disk.'
         )
-        if needed > free:
-            raise InputError(
-                f'{out} has {_size(free)} free, and the crops need about {_size(needed)}; use another disk.'
-            )
-        with atomic_write(osp.join(out, SETTINGS_FILE)) as file:
-            file.write(json.dumps(settings, indent=1).encode())
-        written, problems = 0, []
-        with Progress(len(crops), 'crops') as progress:
-            tasks = [(crop, quality, True) for crop in crops]
-            for size, problem in pool.imap_unordered(_make_crop, tasks, chunksize=8):
-                written += size
-                if problem:
-                    problems.append(problem)
-                progress.update(_size(written))
+    with atomic_write(osp.join(out, SETTINGS_FILE)) as file:
+        file.write(json.dumps(settings, indent=1).encode())
+    written, problems = 0, []
+    tasks = [(crop, quality, True) for crop in crops]
+    made = imap_with_progress(_make_crop, tasks, num_workers, 'crops', lambda: _size(written))
+    for size, problem in made:
+        written += size
+        if problem:
+            problems.append(problem)
     if problems:
         print(*problems[:20], sep='\n')
         raise InputError(
@@ -249,25 +246,19 @@ def _write_annotations(
     dataset: MPIIPoseDataset, crops: list[Crop], ann_file: str, images: str, headbox_file: str | None
 ) -> None:
     """Write the dataset's annotation file, and its head-box file if it has one, in pixels of the crops."""
-    with open(dataset.ann_file) as file:
-        annotations = json.load(file)
-    for annotation, crop in zip(annotations, crops):
-        joints, visible = np.array(annotation['joints'], np.float64), np.array(annotation['joints_vis']) > 0
-        joints[visible] = crop.transform(joints[visible] - 1) + 1  # others keep their mark
-        lowered = np.array(annotation['center']) + [0, CENTER_SHIFT * annotation['scale']] - 1
-        scale = annotation['scale'] * crop.scale
-        annotation.update(
-            image=osp.relpath(crop.path, images),
-            joints=joints.tolist(),
-            scale=scale,
-            center=(crop.transform(lowered) + 1 - [0, CENTER_SHIFT * scale]).tolist(),
-        )
+    annotations = load_annotations(dataset.ann_file)
+    lowering = CENTER_SHIFT * np.array([[0.0, 1.0]])
+    lowered = annotations['center'] + lowering * annotations['scale'][:, None]
+    annotations['image'] = [osp.relpath(crop.path, images) for crop in crops]
+    annotations['joints'] = _in_crops(crops, annotations['joints'])
+    annotations['scale'] = annotations['scale'] * [crop.scale for crop in crops]
+    annotations['center'] = _in_crops(crops, lowered) - lowering * annotations['scale'][:, None]
     if headbox_file:
-        truth = {key: value for key, value in loadmat(dataset.headbox_file).items() if key[:2] != '__'}
-        for key in ('headboxes_src', 'pos_gt_src'):
-            points = np.moveaxis(truth[key].astype(np.float64), -1, 0)
-            truth[key] = np.stack([crop.transform(p - 1) + 1 for p, crop in zip(points, crops)], axis=-1)
-        with atomic_write(headbox_file) as file:
-            savemat(file, truth)
-    with atomic_write(ann_file) as file:
-        file.write(json.dumps(annotations).encode())
+        truth = load_ground_truth(dataset.headbox_file)
+        head_boxes = _in_crops(crops, load_head_boxes(dataset.headbox_file))
+        save_ground_truth(headbox_file, _in_crops(crops, truth['gt']), truth['visible'], head_boxes)
+    save_annotations(ann_file, annotations)
+
+
+def _in_crops(crops: list[Crop], points: np.ndarray) -> np.ndarray:
+    return np.stack([crop.transform(each) for crop, each in zip(crops, points)])

@@ -141,7 +141,7 @@ def set_value(index, key, value):
         ),
         (set_value(2, 'center', [float('nan'), 3]), 'annotation 2: center holds NaN'),
         (set_value(2, 'scale', 'big'), 'annotation 2: scale should hold numbers'),
-        (set_value(1, 'scale', 0), 'annotation 1: scale is 0 instead of positive'),
+        (set_value(1, 'scale', 0), 'annotation 1: scale should be positive'),
         (
             set_value(3, 'joints_vis', [0] * 16),
             r'annotation 3: has no annotated joint \(joints_vis is nowhere 1\)',
@@ -152,7 +152,7 @@ def set_value(index, key, value):
         ),
         (lambda a: a[3].pop('image'), 'annotation 3: lacks image'),
         (lambda a: a.pop(), 'mpii_gt_val.mat holds 5 persons, but .*mpii_val.json has 4'),
-        (lambda a: a.clear(), 'an empty list'),
+        (lambda a: a.clear(), 'it should be a list of annotations'),
     ],
 )
 def test_wrong_annotations_name_the_file_and_the_index(sample_set, change, message):
@@ -173,7 +173,7 @@ def test_files_that_are_missing_or_cut_off(sample_set):
     ):
         load(sample_set)[3]
     annotations.write_text(annotations.read_text()[:500])
-    with pytest.raises(InputError, match='mpii_val.json is not a JSON file or is truncated'):
+    with pytest.raises(InputError, match='mpii_val.json cannot be read'):
         load(sample_set)
     annotations.unlink()
     with pytest.raises(InputError, match='mpii_val.json does not exist'):
