@@ -274,7 +274,8 @@ def _write_jpeg(path: Path, image: np.ndarray) -> None:
 def _open_video(path: Path, like: Video) -> Iterator[cv2.VideoWriter]:
     """Open a video of the same size and rate that replaces ``path`` when the block ends without an error."""
     with _replacing(path) as partial:
-        writer = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*'mp4v'), like.fps, like.size)
+        fourcc = cv2.VideoWriter.fourcc(*'mp4v')
+        writer = cv2.VideoWriter(str(partial), fourcc, like.fps, like.size)
         if not writer.isOpened():
             raise ImageError(f'{path} cannot be written: OpenCV cannot make this video; draw no skeletons.')
         try:

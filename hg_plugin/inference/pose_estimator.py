@@ -260,7 +260,8 @@ class PoseEstimator:
         stacks = [stacks] if isinstance(stacks, Tensor) else stacks if all_stacks else stacks[-1:]
         if flip_test:
             flip_indices = self.dataset_meta['flip_indices']
-            stacks = [average_flipped(*both.chunk(2), flip_indices, self.model.test_cfg) for both in stacks]
+            pairs = (both.chunk(2) for both in stacks)
+            stacks = [average_flipped(a, b, flip_indices, self.model.test_cfg) for a, b in pairs]
         return torch.stack(tuple(stacks))
 
     def _into_frame(self, stacks: Tensor, scale: float) -> tuple[Tensor, Tensor]:

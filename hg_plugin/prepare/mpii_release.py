@@ -32,7 +32,7 @@ from hg_plugin.mpii_format import (
     to_zero_based,
 )
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.images import PictureError, read_picture
+from hg_plugin.utils.images import ImageError, read_image
 from hg_plugin.utils.parallel import imap_with_progress
 from hg_plugin.utils.progress import Progress
 
@@ -270,8 +270,8 @@ def prepare_mpii(mat_file, out_dir, *, allow_partial: bool = False) -> dict[str,
 
 def _find_defect(path) -> str | None:
     try:
-        read_picture(path)
-    except PictureError as error:
+        read_image(path)
+    except ImageError as error:
         return str(error)
     return None
 

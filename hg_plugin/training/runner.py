@@ -112,7 +112,7 @@ def load_config(
             if launcher == 'pytorch':
                 start_cpu_processes(cfg)
             for loader in parts_of(cfg, LOADER).values():
-                loader.pin_memory = False
+                loader['pin_memory'] = False
         if parts_of(cfg, r'optim_wrapper\.optimizer'):
             fit_optimizer_to_torch(cfg)
     return cfg

@@ -50,7 +50,7 @@ def read_config(
         raise InputError(f'{cfg.filename or "The config"} has no model = dict(...); add it.')
     for dataset in parts_of(cfg, LOADER + DATASET).values() if data_root else ():
         if not {'dataset', 'datasets'} & dataset.keys():
-            dataset.data_root = data_root
+            dataset['data_root'] = data_root
     return cfg
 
 
