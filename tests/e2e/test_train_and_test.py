@@ -165,7 +165,7 @@ def test_a_mistake_of_two_processes_is_one_sentence_too(tmp_path, launch):
     arguments = ['--data-root', tmp_path, '--work-dir', tmp_path / 'work']
     result = launch('bash', 'tools/dist_train.sh', CONFIG, '2', *arguments, stderr=subprocess.PIPE)
     assert result.returncode == 1
-    assert re.search('error: The annotation file .*mpii_train.json does not exist;.*\n$', result.stderr)
+    assert re.search('error: The file .*mpii_train.json does not exist;.*\n$', result.stderr)
     assert result.stderr.count('error: ') == 1 and 'Traceback' not in result.stderr
 
 
@@ -225,7 +225,7 @@ def test_a_mistake_ends_with_one_sentence_and_exit_code_1(run, tmp_path):
     code, out = run('tools/train.py', 'configs/hg_2stack_mpii.py', '--work-dir', tmp_path)
     assert code == 1 and 'Traceback' not in out
     assert re.search(
-        '^error: .*data/mpii/annotations/mpii_train.json does not exist; README.md', out, re.MULTILINE
+        '^error: .*data/mpii/annotations/mpii_train.json does not exist; .*docs/data.md', out, re.MULTILINE
     )
 
 
