@@ -11,12 +11,11 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
+VERSION = re.search(r"^__version__ = '(.+)'$", (ROOT / 'hg_plugin/__init__.py').read_text(), re.MULTILINE)
 
 setup(
     name='hg_plugin',
-    version=re.search(r"^__version__ = '(.+)'$", (ROOT / 'hg_plugin/__init__.py').read_text(), re.MULTILINE)[
-        1
-    ],
+    version=VERSION[1],
     description='Stacked hourglass networks for human pose estimation: a plugin for MMPose',
     license='Apache-2.0',
     python_requires='>=3.10',
@@ -25,6 +24,7 @@ setup(
     # .mim holds links to configs/ and tools/ here, and the files in a wheel: hg_plugin::NAME is found in both
     package_data={
         'hg_plugin': [
+            'py.typed',
             'prepare/mpii_val.txt',
             '.mim/*.yml',
             '.mim/configs/*.py',
