@@ -97,10 +97,8 @@ def test(config: str | PathLike | Config, checkpoint: str, *, dump: str | None =
         return _build_runner(cfg, checkpoint).test()
 
 
-def load_config(
-    config, work_dir=None, data_root=None, cfg_options=None, launcher='none', show_dir=None
-) -> Config:
-    """Read a config with the options that training and testing share, and fit it to this machine."""
+def load_config(config, work_dir=None, data_root=None, cfg_options=None, launcher='none', show_dir=None):
+    """Return a config with the options that training and testing share, fitted to this machine."""
     cfg = read_config(config, data_root=data_root, cfg_options=cfg_options)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename or "run").stem}'
     cfg.launcher = launcher
