@@ -337,7 +337,11 @@ def without(name):
             lambda t: {**t, 'fc.1.0.weight': torch.zeros(256, 256)},
             r'fc\.1\.0\.weight \(256, 256\) for \(256, 256, 1, 1\) has another shape',
         ),
-        ('bearpaw', lambda t: {**t, 'score.0.weight': torch.zeros(())}, 'num_keypoints is 0'),
+        (
+            'bearpaw',
+            lambda t: {**t, 'score.0.weight': torch.zeros(())},
+            'num_keypoints, depth and num_blocks must be positive',
+        ),
         (
             'princeton',
             lambda t: {**t, 'pre.4.skip_layer.conv.bias': torch.zeros(3)},
@@ -351,10 +355,10 @@ def without(name):
         (
             'princeton',
             lambda t: dict(model=t, epoch=3),
-            'no known stacked hourglass network: it holds model, epoch',
+            'it holds no weights by name',
         ),
         ('princeton', lambda t: [t], 'it holds a list'),
-        ('princeton', lambda t: {}, 'it holds nothing'),
+        ('princeton', lambda t: {}, 'it holds no weights by name'),
         ('princeton', lambda t: our_state_dict(channels=16), 'a checkpoint of this package; give'),
     ],
 )

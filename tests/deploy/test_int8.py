@@ -89,7 +89,7 @@ def test_command(onnx, trained, image_files, run, tmp_path):
         ('a.onnx', dict(format='int8'), 'needs calibration images'),
         ('a.onnx', dict(calibration_images=['text.jpg']), 'needs calibration images'),
         ('a.xml', dict(format='int8'), r'does not fit the format int8; .*\.onnx for int8'),
-        ('a.onnx', dict(format='int8', calibration_images=['text.jpg']), 'text.jpg is no '),
+        ('a.onnx', dict(format='int8', calibration_images=['text.jpg']), 'text.jpg is not an image'),
         ('a.onnx', dict(format='int8', calibration_images=['text.jpg'], decode=True), 'only one of decode'),
     ],
 )

@@ -334,11 +334,11 @@ def test_results_never_take_the_place_of_an_input(infer, inputs, tmp_path):
 def test_a_full_disk_ends_the_run(infer, inputs, tmp_path, monkeypatch):
     opened = []
 
-    def full(path, mode):
-        opened.append(path)
+    def full(self, *args, **kwargs):
+        opened.append(self)
         raise OSError(errno.ENOSPC, 'No space left on device')
 
-    monkeypatch.setattr('hg_plugin.utils.files.open', full, raising=False)
+    monkeypatch.setattr('hg_plugin.utils.files.Path.mkdir', full)
     end, out = infer(inputs / 'good', '--out-dir', tmp_path)
     assert end.endswith('cannot be written: No space left on device.') and len(opened) == 1
 
