@@ -1,4 +1,4 @@
-"""Time of a picture through the network in every way to run it, side by side in one run, beside MMPose's
+"""Time of a image through the network in every way to run it, side by side in one run, beside MMPose's
 hourglass52.
 
     python benchmarks/inference.py --out benchmarks/inference.md
@@ -55,17 +55,17 @@ class Networks:
 
     Args:
         config, checkpoint: The trained network; random weights without a checkpoint.
-        pictures: What int8 is calibrated on.
+        images: What int8 is calibrated on.
         folder: Where exported files go.
         threads: Of the back ends that ask for a number.
         device: Of the ways to run the network on a GPU.
         miniature: Networks of a few channels.
     """
 
-    def __init__(self, config, checkpoint, pictures, folder, threads, device='cpu', miniature=False):
-        self.config, self.pictures, self.folder, self.threads, self.device = (
+    def __init__(self, config, checkpoint, images, folder, threads, device='cpu', miniature=False):
+        self.config, self.images, self.folder, self.threads, self.device = (
             config,
-            pictures,
+            images,
             folder,
             threads,
             torch.device(device),
@@ -88,7 +88,7 @@ class Networks:
         """The exported network: 'float32', 'int8' or 'ncnn', made when first asked for."""
         if kind not in self.files:
             out = osp.join(self.folder, f'{kind}.{"param" if kind == "ncnn" else "onnx"}')
-            images = self.pictures if kind == 'int8' else None
+            images = self.images if kind == 'int8' else None
             export(
                 self.config,
                 self.checkpoint,
@@ -100,7 +100,7 @@ class Networks:
         return self.files[kind]
 
 
-# The ways: each takes the networks and returns a function from pictures (N, 3, H, W) to the last heatmaps (N,
+# The ways: each takes the networks and returns a function from images (N, 3, H, W) to the last heatmaps (N,
 # K, H/4, W/4), or raises an InputError that says what is missing.
 
 
@@ -342,7 +342,7 @@ def pckh(model, run, cfg):
     return metric.evaluate(len(loader.dataset))['Mean']
 
 
-def calibration_pictures(cfg, data_root, count, folder):
+def calibration_images(cfg, data_root, count, folder):
     """Paths of ``count`` photographs of training persons, or noise where there is no data set."""
     if data_root is None:
         noise = np.random.RandomState(0).randint(0, 255, (256, 256, 3), np.uint8)
@@ -367,7 +367,7 @@ def main():
         '--persons', type=int, default=200, help='whose PCKh is measured (default: %(default)s)'
     )
     parser.add_argument(
-        '--calibration', type=int, default=64, help='pictures that int8 looks at (default: %(default)s)'
+        '--calibration', type=int, default=64, help='images that int8 looks at (default: %(default)s)'
     )
     parser.add_argument(
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='default: %(default)s'
@@ -411,9 +411,9 @@ def main():
     }
 
     with tempfile.TemporaryDirectory() as folder:
-        pictures = [] if gpu else calibration_pictures(cfg, args.data_root, args.calibration, folder)
+        images = [] if gpu else calibration_images(cfg, args.data_root, args.calibration, folder)
         networks = Networks(
-            args.config, args.checkpoint, pictures, folder, args.threads, args.device, args.miniature
+            args.config, args.checkpoint, images, folder, args.threads, args.device, args.miniature
         )
         width, height = cfg.codec.input_size
         image = torch.randn(max(batches), 3, height, width, device=args.device)
@@ -456,7 +456,7 @@ def main():
                 heading.append(
                     f'PCKh@0.5, Mean, on the first {args.persons} validation persons of '
                     f"{osp.basename(osp.normpath(args.data_root))}, with the config's flip test; "
-                    f'int8 was calibrated on {len(pictures)} images of training persons.'
+                    f'int8 was calibrated on {len(images)} images of training persons.'
                 )
             head = [
                 '',

@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 
 import torch
@@ -32,16 +33,10 @@ def device_name(device: str) -> str:
 
 def tables_text(heading: str, *tables: Sequence[Sequence[str]]) -> str:
     """Markdown tables, whose first rows are their heads, under the command that made them."""
-    parts = [f'`python {shlex.join(sys.argv)}`', heading]
+    parts = [f'```\npython {shlex.join(sys.argv)}\n```', textwrap.fill(heading, 110, break_on_hyphens=False)]
     for head, *rows in tables:
-        widths = [max(map(len, column)) for column in zip(head, *rows)]
-        lines = [head, ['-' * width for width in widths], *rows]
-        parts.append(
-            '\n'.join(
-                '| ' + ' | '.join(cell.ljust(width) for cell, width in zip(line, widths)) + ' |'
-                for line in lines
-            )
-        )
+        lines = [head, ['---'] * len(head), *rows]
+        parts.append('\n'.join(f'| {" | ".join(line)} |' for line in lines))
     return '\n\n'.join(parts) + '\n'
 
 

@@ -93,7 +93,7 @@ DEFAULT = (
 
 
 def synthetic_batch(preprocessor: str, batch_size: int) -> dict:
-    """Random pictures and keypoints, as the config's loader would hand them over."""
+    """Random images and keypoints, as the config's loader would hand them over."""
     images = torch.randint(0, 256, (batch_size, 3, 256, 256), dtype=torch.uint8)
     if preprocessor == 'HeatmapDataPreprocessor':
         return default_collate(

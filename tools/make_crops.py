@@ -1,6 +1,6 @@
 #!/usr/bin/env python
 """Makes a cache of person crops, from which a config trains several times faster: the same samples, without
-decoding whole pictures.
+decoding whole images.
 
 python tools/make_crops.py configs/hg_2stack_mpii.py data/mpii_crops
 python tools/train.py configs/hg_2stack_mpii.py --data-root data/mpii_crops
@@ -21,11 +21,11 @@ def main():
     )
     parser.add_argument('config', help='config file, whose augmentation tells how large crops must be')
     parser.add_argument('out', help='the new data root')
-    parser.add_argument('--data-root', help="folder of the full pictures, instead of the config's")
+    parser.add_argument('--data-root', help="folder of the full images, instead of the config's")
     parser.add_argument(
         '--lossless',
         action='store_true',
-        help='BMP windows of the decoded pictures as they are: twenty times larger, faster still to read',
+        help='BMP windows of the decoded images as they are: twenty times larger, faster still to read',
     )
     parser.add_argument(
         '--quality', type=int, default=90, help='of the JPEG files, 1 to 100 (default: %(default)s)'
