@@ -37,7 +37,9 @@ def main():
     kind = parser.add_mutually_exclusive_group()
     for name, text in FORMATS.items():
         kind.add_argument(f'--{name}', dest='format', action='store_const', const=name, help=text)
-    kind.add_argument('--int8', nargs='+', metavar='IMAGE', help='ONNX in 8 bits, calibrated on these images')
+    kind.add_argument(
+        '--int8', nargs='+', metavar='IMAGE', help='ONNX in 8 bits, calibrated on these images or folders'
+    )
     parser.add_argument('--decode', action='store_true', help='output keypoints in input pixels, and scores')
     parser.add_argument(
         '--rtmlib',

@@ -15,6 +15,7 @@ from mmpose.codecs import MSRAHeatmap
 from torch import nn
 
 from hg_plugin import __version__
+from hg_plugin.inference.files import find_inputs
 from hg_plugin.inference.pose_estimator import PoseEstimator
 from hg_plugin.models.reparameterize import reparameterize
 from hg_plugin.utils.errors import InputError
@@ -77,8 +78,9 @@ def export(
         rtmlib: Fit rtmlib's ViTPose with its default arguments, which passes BGR images normalized as if they
             were RGB and decodes as for UDPHeatmap: the file swaps the channels and redraws its heatmaps, see
             :class:`Redraw`. Restricted like ``decode``. Defaults to False.
-        calibration_images: For int8: some dozens of images with one person each. They go through the pipeline
-            of the config's ``test_dataloader``, with the whole image as the box. Defaults to None.
+        calibration_images: For int8: some dozens of images with one person each, or folders of them. They
+            go through the pipeline of the config's ``test_dataloader``, with the whole image as the box.
+            Defaults to None.
 
     Returns:
         Largest difference between file and torch by output. For int8, ``peaks``: share of the heatmaps of the
@@ -105,6 +107,7 @@ def export(
         raise InputError(f'{out}: give only one of decode, rtmlib and the formats ncnn and int8.')
     if (format == 'int8') != bool(calibration_images):
         raise InputError(f'{out}: int8, and no other format, needs calibration images; give some dozens.')
+    photographs = find_inputs(calibration_images or ())
     estimator = PoseEstimator(config, checkpoint, device='cpu')
     model, cfg, meta = estimator.model, estimator.cfg, estimator.dataset_meta
     codec, decoded = model.head.decoder, decode or rtmlib
@@ -114,7 +117,7 @@ def export(
             f'{dict(cfg.model.head.decoder)}; export the heatmaps.'
         )
     need_packages(f'The export to {format}', *packages)
-    calibration = [estimator.inputs(image) for image in calibration_images or ()]
+    calibration = [estimator.inputs(image) for image in photographs]
 
     own = ImageFormat.of_config(cfg)
     images = RTMLIB if rtmlib else own

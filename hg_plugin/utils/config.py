@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import difflib
 import os.path as osp
 import re
 import traceback
@@ -41,9 +42,19 @@ def read_config(
         try:
             cfg = Config.fromfile(config)
         except Exception as error:  # a config is a program and may raise anything
-            raise InputError(
-                f'The config file {config} cannot be read: {type(error).__name__}: {error}; correct it.'
-            ) from error
+            reason = f'{type(error).__name__}: {error}; correct it.'
+            if isinstance(error, ImportError) and error.__cause__:  # MMEngine's lists sys.path, and hides why
+                failed = error.__cause__
+                reason = (
+                    f'custom_imports: {failed}: {failed.__context__}; correct the name, or set PYTHONPATH to '
+                    'the folder that holds the module.'
+                )
+            raise InputError(f'The config file {config} cannot be read: {reason}') from error
+    for option in cfg_options or {}:
+        name = option.partition('.')[0]
+        near = [] if name in cfg else difflib.get_close_matches(name, cfg.keys(), n=1, cutoff=0.85)
+        if near:  # MMEngine would add it, and nothing would read it
+            raise InputError(f"The option {option} is not in the config; did you mean '{near[0]}'?")
     with building(cfg, f'run with {cfg_options}'):
         cfg.merge_from_dict(cfg_options or {})
     if not isinstance(cfg.get('model'), dict):

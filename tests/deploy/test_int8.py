@@ -1,3 +1,4 @@
+import os
 import re
 
 import cv2
@@ -76,7 +77,8 @@ def test_openvino_runs_the_file(int8, trained, image_files):
 
 
 def test_command(onnx, trained, image_files, run, tmp_path):
-    code, out = run('tools/export.py', *trained, tmp_path / 'small.onnx', '--int8', *image_files[:2])
+    folder = os.path.dirname(image_files[0])
+    code, out = run('tools/export.py', *trained, tmp_path / 'small.onnx', '--int8', folder)
     assert code == 0, out
     assert 'WARNING' not in out
     assert re.search(r'small.onnx: written; on these images \d+\.\d% of its peaks lie within a pixel', out)
@@ -90,6 +92,7 @@ def test_command(onnx, trained, image_files, run, tmp_path):
         ('a.onnx', dict(calibration_images=['text.jpg']), 'needs calibration images'),
         ('a.xml', dict(format='int8'), r'does not fit the format int8; .*\.onnx for int8'),
         ('a.onnx', dict(format='int8', calibration_images=['text.jpg']), 'text.jpg is not an image'),
+        ('a.onnx', dict(format='int8', calibration_images=['none']), 'none does not exist; give images'),
         ('a.onnx', dict(format='int8', calibration_images=['text.jpg'], decode=True), 'only one of decode'),
     ],
 )

@@ -248,7 +248,7 @@ def checkpoints(tmp_path):
     [
         ('configs/hg_3stack.py', 'configs/hg_3stack.py does not exist'),
         ('{}/empty.py', 'empty.py has no model'),
-        ('{}/typo.py', 'typo.py cannot be read: ImportError: .*hg_plugn'),
+        ('{}/typo.py', 'typo.py cannot be read: custom_imports: Failed to import hg_plugn'),
         ('CONFIG --resume {}/none.pth', 'none.pth does not exist'),
         ('CONFIG --resume {}/other.pth', 'other.pth holds no state of a training'),
         ('CONFIG --work-dir {}/cut.pth', 'work directory .*cut.pth cannot be made'),
