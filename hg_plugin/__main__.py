@@ -11,6 +11,7 @@ import ast
 import runpy
 import sys
 
+from hg_plugin import __version__
 from hg_plugin.compat.mmengine import MIM
 from hg_plugin.utils.report import describe
 
@@ -22,7 +23,7 @@ def main():
         sys.argv = [str(tools[command]), *arguments]
         runpy.run_path(str(tools[command]), run_name='__main__')
     elif command == 'report':
-        for heading, text in describe().items():
+        for heading, text in {'hg_plugin': __version__, **describe()}.items():
             print(f'{heading:36} {text}')
     elif command == 'configs':
         for path in sorted((MIM / 'configs').glob('*.py')):

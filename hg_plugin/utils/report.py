@@ -5,7 +5,6 @@ from importlib import metadata
 
 import torch
 
-from hg_plugin import __version__
 from hg_plugin.compat.mmpose import stood_in
 
 PACKAGES = [
@@ -24,7 +23,6 @@ PACKAGES = [
 def describe() -> dict[str, str]:
     """Versions, slim or full, placeholders and devices, as text by heading."""
     report = {
-        'hg_plugin': __version__,
         'Python': f'{platform.python_version()} on {platform.platform()}',
         'torch': torch.__version__,
     }
