@@ -87,7 +87,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', nargs='?', default=osp.join(ROOT, 'configs/hg_2stack_lspet.py'))
-    parser.add_argument('--data-root', help="folder of the data set, instead of the config's")
+    parser.add_argument('--data-root', help="folder of the dataset, instead of the config's")
     parser.add_argument('--persons', type=int, help='train on so many, instead of a whole epoch')
     parser.add_argument('--val-persons', type=int, help='validate on so many, instead of all')
     parser.add_argument('--workers', type=int, help="of the loaders, instead of the config's")

@@ -7,7 +7,7 @@ hourglass52.
 
 The ways take turns, so that another load of the machine meets all of them, and medians count. With
 ``--one-by-one`` each is measured to its end before the next is made, and table and raw figures are written
-with every one. Without a checkpoint weights are random, which changes no time. With a data set, int8 is
+with every one. Without a checkpoint weights are random, which changes no time. With a dataset, int8 is
 calibrated on photographs of its training persons, and PCKh of float32 and of int8 is measured on its first
 validation persons. Where torch finds a GPU, the ways to run the network there are measured instead.
 """
@@ -343,7 +343,7 @@ def pckh(model, run, cfg):
 
 
 def calibration_images(cfg, data_root, count, folder):
-    """Paths of ``count`` photographs of training persons, or noise where there is no data set."""
+    """Paths of ``count`` photographs of training persons, or noise where there is no dataset."""
     if data_root is None:
         noise = np.random.RandomState(0).randint(0, 255, (256, 256, 3), np.uint8)
         cv2.imwrite(osp.join(folder, 'noise.png'), noise)
@@ -362,7 +362,7 @@ def main():
         '--config', default=osp.join(ROOT, 'configs/hg_2stack_mpii.py'), help='default: hg_2stack_mpii.py'
     )
     parser.add_argument('--checkpoint', help='trained weights')
-    parser.add_argument('--data-root', help='data set in MPII layout, for calibration and PCKh')
+    parser.add_argument('--data-root', help='dataset in MPII layout, for calibration and PCKh')
     parser.add_argument(
         '--persons', type=int, default=200, help='whose PCKh is measured (default: %(default)s)'
     )

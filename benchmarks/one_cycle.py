@@ -109,7 +109,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', nargs='?', default=osp.join(ROOT, 'configs/hg_2stack_lspet.py'))
-    parser.add_argument('--data-root', help="folder of the data set, instead of the config's")
+    parser.add_argument('--data-root', help="folder of the dataset, instead of the config's")
     parser.add_argument(
         '--seconds',
         type=float,

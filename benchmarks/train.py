@@ -399,7 +399,7 @@ def main():
         '--warmup', type=int, default=5, help='steps before the first round (default: %(default)s)'
     )
     parser.add_argument('--limit', type=float, help='seconds after which a network is given up')
-    parser.add_argument('--data-root', help="batches of the config's own pipeline, from this data set")
+    parser.add_argument('--data-root', help="batches of the config's own pipeline, from this dataset")
     parser.add_argument(
         '--workers', type=int, default=os.cpu_count(), help='of the loader (default: %(default)s)'
     )
