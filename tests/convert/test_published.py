@@ -340,7 +340,7 @@ def without(name):
         (
             'bearpaw',
             lambda t: {**t, 'score.0.weight': torch.zeros(())},
-            'num_keypoints, depth and num_blocks must be positive',
+            'num_keypoints is 0',
         ),
         (
             'princeton',

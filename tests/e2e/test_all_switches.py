@@ -73,7 +73,7 @@ def train(persons, tmp_path, free_port, request):
 @pytest.mark.parametrize(
     'compiled, bfloat16, tolerance',
     [
-        (False, False, 1e-3),
+        pytest.param(False, False, 1e-3, marks=pytest.mark.slow),
         pytest.param(True, False, 1e-3, marks=pytest.mark.slow),
         pytest.param(True, True, 1e-2, marks=pytest.mark.slow),
     ],

@@ -118,7 +118,7 @@ def test_testing_draws_dumps_and_saves_what_the_offline_tool_scores_alike(traine
     assert code == 0 and table(offline) == table(out)
 
 
-@pytest.mark.parametrize('reparameterize', [False, True])
+@pytest.mark.parametrize('reparameterize', [pytest.param(False, marks=pytest.mark.slow), True])
 def test_two_processes_and_one_give_the_same_metrics(trained, persons, run, tmp_path, launch, reparameterize):
     work_dir, _, _ = trained
     checkpoint = next(work_dir.glob('best_Mean_*.pth'))
