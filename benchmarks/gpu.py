@@ -27,11 +27,6 @@ from typing import NamedTuple
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 words = shlex.split
 RESERVE = 6  # seconds at the end, to kill and to write
-COMPILED_WAYS = (
-    'reparameterized, bf16, channels_last, compiled',
-    'reparameterized, bf16, channels_last, compiled with CUDA graphs',
-    'reparameterized, compiled',
-)
 
 
 class Step(NamedTuple):
@@ -59,24 +54,23 @@ def gpu_steps(workers: int, data: list[str]) -> list[Step]:
     disturb no measurement.
     """
     compile_training = words(
-        'train.py --networks 2-compiled --batch 128 32 --steps 1 --rounds 1 --warmup 0 '
-        '--compile-cache {cache}'
+        'train.py --networks 2-compiled --batch 128 --steps 1 --rounds 1 --warmup 0 --compile-cache {cache}'
     )
-    compile_inference = words('inference.py --one-by-one --rounds 1 --runs 1 --only') + [*COMPILED_WAYS]
     training_rate = words(
-        'train.py --batch 32 128 --rounds 3 --round-seconds 0.8 --warmup 3 --steps 40 --limit 75 '
-        '--compile-cache {cache} --networks 2-fast,hourglass52,2-eager,hourglass52-amp,2-compiled,8-fast,'
-        'v1-fast,1-fast,2-cp,8-cp,8-eager,1-eager,v1-eager,2-float32,v1-cp,1-compiled,8-compiled,v1-compiled'
+        'train.py --batch 32 128 --rounds 3 --round-seconds 0.8 --warmup 3 --steps 40 --limit 40 '
+        '--compile-cache {cache} --networks 2-fast,hourglass52,2-compiled,hourglass52-amp,2-graphs,2-float32,'
+        '2-eager,8-fast,v1-fast,1-fast,2-cp,8-cp,8-eager,1-eager,v1-eager,v1-cp,1-compiled,8-compiled'
     )
-    training = words('one_cycle.py --seconds {seconds} --weights {weights} --end-seconds 20 --workers')
+    training = words(
+        'one_cycle.py --batch 128 --seconds {seconds} --weights {weights} --end-seconds 20 --workers'
+    )
     inference = words('inference.py --one-by-one --rounds 6 --runs 10')
-    beside = [compile_training, compile_inference]
     return [
-        Step('tests', 'Machine and GPU tests', 75, ['machine.py'], beside),
-        Step('training_rate', 'Training rate, synthetic input', 120, training_rate),
-        Step('training', 'A real training, LSP extended', 255, [*training, str(workers), *data]),
-        Step('inference', 'Inference', 50, inference),
-        Step('epoch', "An epoch's breakdown", 35, ['epoch.py', '--workers', str(workers), *data]),
+        Step('tests', 'Machine and GPU tests', 80, ['machine.py'], [compile_training]),
+        Step('training_rate', 'Training rate, synthetic input', 150, training_rate),
+        Step('training', 'A real training, LSP extended', 185, [*training, str(workers), *data]),
+        Step('inference', 'Inference', 60, inference),
+        Step('epoch', "An epoch's breakdown", 60, ['epoch.py', '--workers', str(workers), *data]),
     ]
 
 

@@ -4,12 +4,12 @@ pipeline, PCKh at the end.
     python benchmarks/one_cycle.py --seconds 280 --workers 16 --weights lspet.pth --out one_cycle.md
     python benchmarks/one_cycle.py CONFIG --data-root data/mpii_crops --seconds 3600
 
-The rates of synthetic batches and of the pipeline are measured first; the second says how many iterations
-fit. Should the training be slower than that, it ends when its time does, and is evaluated all the same. The
-weights are kept in half precision.
+The rates of synthetic batches and of the pipeline are measured first. The learning rate follows the clock.
+The weights are kept in half precision.
 """
 
 import argparse
+import math
 import os
 import os.path as osp
 import tempfile
@@ -31,21 +31,35 @@ LARGEST_FILE = 16 * 2**20
 
 
 @HOOKS.register_module()
-class StopInTime(Hook):
-    """Ends a training when ``seconds`` have gone by since its first iteration began, and knows how long it
-    took.
+class OneCycleByClock(Hook):
+    """One cycle of the learning rate in ``seconds``, after which the training ends.
+
+    The rate rises in a straight line to ``peak`` in the first part, ``warmup``, of the time, and falls to zero
+    along a cosine. It follows the clock, not a number of iterations, so that it ends in time and at zero
+    whatever else the machine does.
 
     Attributes:
         taken: Seconds of the iterations, with those that the device was still busy with at the end.
         iterations: How many there were.
     """
 
-    def __init__(self, seconds: float):
+    def __init__(self, seconds: float, peak: float, warmup: float = 0.1):
         self.seconds = seconds
+        self.peak = peak
+        self.warmup = warmup
+
+    def factor(self, share: float) -> float:
+        """Learning rate, as a part of the peak, when ``share`` of the time is over."""
+        if share < self.warmup:
+            return share / self.warmup
+        return (1 + math.cos(math.pi * min(1.0, (share - self.warmup) / (1 - self.warmup)))) / 2
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         if batch_idx == 0:
             self.begin = time.perf_counter()
+        share = (time.perf_counter() - self.begin) / self.seconds
+        for group in runner.optim_wrapper.param_groups:
+            group['lr'] = self.peak * self.factor(share)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         self.iterations = batch_idx + 1
@@ -58,19 +72,18 @@ class StopInTime(Hook):
         self.taken = time.perf_counter() - self.begin
 
 
-def one_cycle(cfg: Config, iterations: int, peak: float, seconds: float) -> None:
-    """Changes a config to so many iterations, a learning rate that rises to ``peak`` and falls to zero, and
-    no validation on the way."""
-    cfg.train_cfg = dict(
-        type='IterBasedTrainLoop', max_iters=iterations, val_interval=iterations, val_begin=iterations + 1
-    )
+def one_cycle(cfg: Config, peak: float, seconds: float) -> None:
+    """Changes a config to a training of so many seconds in one cycle, with no validation on the way."""
+    never = 10**9
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=never, val_interval=never, val_begin=never)
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
-    cfg.param_scheduler = [
-        dict(type='OneCycleLR', eta_max=peak, total_steps=iterations, pct_start=0.15, by_epoch=False)
-    ]
+    cfg.param_scheduler = None
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=-1, save_last=True)
     cfg.log_processor.by_epoch = False
-    cfg.custom_hooks = [*cfg.custom_hooks, dict(type='StopInTime', seconds=seconds, priority='LOWEST')]
+    cfg.custom_hooks = [
+        *cfg.custom_hooks,
+        dict(type='OneCycleByClock', seconds=seconds, peak=peak, priority='LOWEST'),
+    ]
     cfg.randomness = dict(seed=0)
 
 
@@ -185,12 +198,11 @@ def main():
         )
 
         seconds = min(args.seconds - args.end_seconds - (time.perf_counter() - start), args.train_seconds)
-        iterations = max(2, int(0.95 * seconds * pipeline / batch_size))
-        one_cycle(cfg, iterations, args.peak, seconds)
+        one_cycle(cfg, args.peak, seconds)
         runner = Runner.from_cfg(cfg)
         runner.train()
         size = save_half(runner.model, args.weights) if args.weights else None
-        stop = next(hook for hook in runner.hooks if isinstance(hook, StopInTime))
+        stop = next(hook for hook in runner.hooks if isinstance(hook, OneCycleByClock))
         for hook in runner.hooks:
             if isinstance(hook, LazyRuntimeInfoHook):  # since the last log
                 hook.fetch(runner)
@@ -201,7 +213,7 @@ def main():
         waiting = float(waits[1:].sum()) / stop.taken
         rows += [
             ('training, s', f'{stop.taken:.1f}'),
-            ('iterations', f'{stop.iterations} of {iterations}'),
+            ('iterations', f'{stop.iterations}'),
             ('epochs', f'{epochs:.1f}'),
             ('images/s, training', f'{rate:.1f}'),
             ('training, of the synthetic rate', f'{rate / synthetic:.1%}'),
@@ -215,7 +227,6 @@ def main():
         report(
             train_seconds=stop.taken,
             iterations=stop.iterations,
-            planned=iterations,
             train_rate=rate,
             data_wait=waiting,
             every_50th=log,

@@ -74,6 +74,7 @@ for number, title, file, gmacs in (
         ('given-back', 'freed memory given back', dict(default_hooks=dict(keep_memory=dict(enable=False)))),
         ('cp', 'with_cp', WITH_CP),
         ('compiled', 'compiled', COMPILED),
+        ('graphs', 'compiled with CUDA graphs', dict(compile=dict(mode='reduce-overhead'))),
     ):
         NETWORKS[f'{number}-{kind}'] = (f'{title}, {words}', file, changes, gmacs * 6)
 DEFAULT = (
@@ -92,15 +93,16 @@ DEFAULT = (
 )
 
 
-def synthetic_batch(preprocessor: str, batch_size: int) -> dict:
+def synthetic_batch(cfg: Config, batch_size: int) -> dict:
     """Random images and keypoints, as the config's loader would hand them over."""
-    images = torch.randint(0, 256, (batch_size, 3, 256, 256), dtype=torch.uint8)
-    if preprocessor == 'HeatmapDataPreprocessor':
+    width, height = cfg.codec.input_size
+    images = torch.randint(0, 256, (batch_size, 3, height, width), dtype=torch.uint8)
+    if cfg.model.data_preprocessor.type == 'HeatmapDataPreprocessor':
         return default_collate(
             [
                 dict(
                     inputs=image,
-                    data_samples=dict(keypoints=torch.rand(16, 2) * 256, keypoints_visible=torch.ones(16)),
+                    data_samples=dict(keypoints=torch.rand(16, 2) * width, keypoints_visible=torch.ones(16)),
                 )
                 for image in images
             ]
@@ -109,7 +111,7 @@ def synthetic_batch(preprocessor: str, batch_size: int) -> dict:
     for image in images:
         sample = PoseDataSample(
             gt_instance_labels=InstanceData(keypoint_weights=torch.ones(1, 16)),
-            gt_fields=PixelData(heatmaps=torch.rand(16, 64, 64)),
+            gt_fields=PixelData(heatmaps=torch.rand(16, height // 4, width // 4)),
         )
         samples.append(dict(inputs=image, data_samples=sample))
     return pseudo_collate(samples)
@@ -142,7 +144,7 @@ def batches_of(cfg: Config, args: argparse.Namespace, batch_size: int):
             raise InputError(f'{args.data_root} has fewer than {batch_size} persons, which make no batch.')
         while True:
             yield from loader
-    batch = synthetic_batch(cfg.model.data_preprocessor.type, batch_size)
+    batch = synthetic_batch(cfg, batch_size)
     if torch.device(args.device).type == 'cuda' and torch.is_tensor(batch['inputs']):
         batch = dict(
             inputs=batch['inputs'].pin_memory(),
