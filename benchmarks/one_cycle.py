@@ -34,9 +34,9 @@ LARGEST_FILE = 16 * 2**20
 class OneCycleByClock(Hook):
     """One cycle of the learning rate in ``seconds``, after which the training ends.
 
-    The rate rises in a straight line to ``peak`` in the first part, ``warmup``, of the time, and falls to zero
-    along a cosine. It follows the clock, not a number of iterations, so that it ends in time and at zero
-    whatever else the machine does.
+    The rate rises in a straight line to ``peak`` in the first part, ``warmup``, of the time, and falls to
+    zero along a cosine. It follows the clock, not a number of iterations, so that it ends in time and at
+    zero whatever else the machine does.
 
     Attributes:
         taken: Seconds of the iterations, with those that the device was still busy with at the end.
