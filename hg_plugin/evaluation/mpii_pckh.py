@@ -97,7 +97,7 @@ class MPIIPCKh(BaseMetric):
     def compute_metrics(self, results: Sequence[dict]) -> dict[str, float]:
         """Log the table, write ``pred_file``, and return the ten metrics of :func:`pckh_metrics`.
 
-        With ``stage_keypoints`` of more than one stage, the mean of each is returned too: ``stage0/Mean``, ...
+        With ``stage_keypoints`` of several stages, the mean of each is returned too: ``stage0/Mean``, ...
         """
         persons = {}
         for result in results:

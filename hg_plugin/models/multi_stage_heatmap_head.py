@@ -207,9 +207,9 @@ class MultiStageHeatmapHead(CPMHead):
 
         Returns:
             N ``InstanceData`` with keypoints (1, K, 2) in input pixels and keypoint_scores (1, K), with
-            ``stage_keypoints`` also those of every stage, (1, S, K, 2) in image pixels; with ``output_heatmaps`` or
-            ``output_stages`` also N ``PixelData`` with ``heatmaps`` (K, H, W) and, for the latter,
-            ``heatmaps_stage{i}``.
+            ``stage_keypoints`` also those of every stage, (1, S, K, 2) in image pixels. With
+            ``output_heatmaps`` or ``output_stages`` also N ``PixelData`` with ``heatmaps`` (K, H, W) and, for
+            the latter, ``heatmaps_stage{i}``.
         """
         if test_cfg.get('flip_test', False):
             flip_indices = batch_data_samples[0].metainfo['flip_indices']
