@@ -10,6 +10,23 @@ class InputError(ValueError):
     """The user's input is wrong. The message is one sentence: what is wrong, where, and what to do."""
 
 
+class TrainingDiverged(SystemExit):
+    """A training has diverged. As a ``SystemExit`` it ends any tool, also MMPose's, with a code of its own.
+
+    Args:
+        message: Why, which is logged before; Python prints nothing for an exit code.
+    """
+
+    EXIT_CODE = 3
+
+    def __init__(self, message: str):
+        super().__init__(self.EXIT_CODE)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
 def command(main):
     """Decorate the ``main`` of a command line: an :class:`InputError` ends it with its message and code 1.
 
