@@ -13,7 +13,10 @@ default_hooks = dict(
     divergence=dict(type='DivergenceHook'),
     # counts unreadable training images over all processes
     unreadable_images=dict(type='UnreadableImagesHook'),
-    checkpoint=dict(interval=1, max_keep_ckpts=2, save_best='Mean', rule='greater'),
+    # survives kills and full disks, and refuses a work directory in use
+    checkpoint=dict(
+        type='SafeCheckpointHook', interval=1, max_keep_ckpts=2, save_best='Mean', rule='greater'
+    ),
     # tests with the network that inference runs, see hg_plugin.models.reparameterize
     reparameterize=dict(type='ReparameterizeHook', enable=False),
 )

@@ -17,7 +17,7 @@ class TrainingDiverged(SystemExit):
         message: Why, which is logged before; Python prints nothing for an exit code.
     """
 
-    EXIT_CODE = 3
+    EXIT_CODE = 86
 
     def __init__(self, message: str):
         super().__init__(self.EXIT_CODE)

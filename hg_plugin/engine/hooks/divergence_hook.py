@@ -30,7 +30,7 @@ class DivergenceHook(Hook):
 
     Args:
         max_skipped: Steps in a row after which the training has diverged. Defaults to 20.
-        action: 'stop' ends the process with exit code 3. 'go_back' loads weights and optimizer of the last
+        action: 'stop' ends the process with exit code 86. 'go_back' loads weights and optimizer of the last
             checkpoint and goes on from the present iteration at half the learning rate. Defaults to 'stop'.
         max_go_back: How often to go back before stopping. Defaults to 5.
         interval: Iterations between two readings. Defaults to None: that of ``LoggerHook``.
