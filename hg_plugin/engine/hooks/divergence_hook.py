@@ -173,5 +173,5 @@ def why_not_to_save(runner: Runner) -> str | None:
     models += [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
     values = [value for model in models for value in model.state_dict().values() if value.is_floating_point()]
     if not torch.stack(torch._foreach_norm(values)).isfinite().all():
-        return 'its weights are not finite'
+        return 'its weights are NaN, infinite or above 1e19'
     return None
