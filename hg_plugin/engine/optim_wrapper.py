@@ -66,7 +66,7 @@ class AutocastOptimWrapper(OptimWrapper):
         """Update the parameters, unless a gradient is not finite."""
         gradients = [p.grad for group in self.param_groups for p in group['params'] if p.grad is not None]
         norms = torch.stack(torch._foreach_norm(gradients)) if gradients else torch.zeros(1)
-        skip = (~norms.sum().isfinite()).float()
+        skip = (~norms.square().sum().isfinite()).float()
         self.skipped.append(skip)
         if getattr(self.optimizer, '_step_supports_amp_scaling', False):
             self.optimizer.found_inf = skip  # fused optimizers skip on the device, as for torch's GradScaler

@@ -15,6 +15,8 @@ from hg_plugin.utils.errors import InputError, TrainingDiverged
 from hg_plugin.utils.resume import latest_checkpoint
 
 ACTIONS = ('stop', 'go_back')
+# or running variance; the square of anything larger is infinite
+LARGEST_WEIGHT = 1e19
 # of a parameter group or scheduler
 RATES = ('lr', 'initial_lr', 'max_lr', 'min_lr')
 
@@ -172,6 +174,6 @@ def why_not_to_save(runner: Runner) -> str | None:
     models = [runner.model.module if is_model_wrapper(runner.model) else runner.model]
     models += [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
     values = [value for model in models for value in model.state_dict().values() if value.is_floating_point()]
-    if not torch.stack(torch._foreach_norm(values)).isfinite().all():
+    if not torch.stack(torch._foreach_norm(values, float('inf'))).max() <= LARGEST_WEIGHT:
         return 'its weights are NaN, infinite or above 1e19'
     return None
