@@ -140,7 +140,7 @@ class TopdownCrop(BaseTransform):
             results.setdefault('img_path', None)
             return reduce_image(results['img'], reduction)
         path = results['img_path']
-        local = self.backend_args is None and '://' not in path
+        local = self.backend_args is None and '://' not in str(path)
         data = read_regular_file(path) if local else fileio.get(path, self.backend_args)
         return (decode_strictly if self.strict else decode)(data, path, reduction)
 

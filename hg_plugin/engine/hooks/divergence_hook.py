@@ -79,7 +79,7 @@ class DivergenceHook(Hook):
         if flag is not None:
             self.unread.append(flag)
         self.statistics.restore(flag)
-        if self.every_n_train_iters(runner, self.every):
+        if self.every_n_inner_iters(batch_idx, self.every):
             self.read(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:

@@ -24,7 +24,7 @@ class UnreadableImagesHook(Hook):
         self.datasets = list(find_datasets(runner.train_dataloader.dataset))
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        if self.every_n_train_iters(runner, self.interval):
+        if self.every_n_inner_iters(batch_idx, self.interval):
             self.share()
 
     def after_train_epoch(self, runner: Runner) -> None:
