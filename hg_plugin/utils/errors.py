@@ -39,7 +39,8 @@ def command(main):
             return main(*args, **kwargs)
         except InputError as error:
             # a data loader's worker puts its traceback before the message
-            message = str(error).rpartition(f'{InputError.__module__}.{InputError.__name__}: ')[2]
+            kind = type(error)
+            message = str(error).rpartition(f'{kind.__module__}.{kind.__qualname__}: ')[2]
             sys.exit(f'error: {" ".join(message.split())}' if _first_to_fail() else 1)
         except KeyboardInterrupt:
             print('interrupted', file=sys.stderr)
