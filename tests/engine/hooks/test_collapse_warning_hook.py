@@ -27,14 +27,14 @@ def warnings(caplog, peaks, accuracies=None, **options):
     return found
 
 
-# of real trainings, a value each 25 iterations
+# recorded in trainings, a value each 25 iterations, unless it says otherwise
 COLLAPSES = dict(
     # synthetic persons, Adam with a learning rate of 1 and of 10
     lr1=([0.5, 0.175, 0.032, 0.024, 0.024, 0.024, 0.024, 0.024], [0.01, 0.006, 0, 0, 0, 0, 0, 0]),
     lr10=([0.5, 0.85, 8.6, 2.7, 0.039, 0.018, 0.023, 0.025, 0.024], [0.01, 0.002, 0.001, 0, 0, 0, 0, 0, 0]),
     lr1e6=([0.5, 4e6, -2e5, -1.7e5, -8.9e4, -8e4], [0.01, 0, 0, 0, 0, 0]),
     infinite=([math.nan] * 5, [0] * 5),
-    # the same heatmaps, where joints often are, for all images
+    # not recorded: the same heatmaps, where joints often are, for all images
     mean=([0.9, 0.2, 0.1, *[0.04] * 40], [0.01, 0.02, *[0.03] * 41]),
 )
 GOOD = dict(
