@@ -59,8 +59,8 @@ def _set_environment(launcher: str) -> None:
     missing = [name for name in names if not env.get(name, '').isdecimal()]
     if missing:
         raise ConnectionError(
-            f'--launcher {launcher} needs {missing[0]} in the environment, which {starter} sets; start with it, '
-            'or leave out --launcher for one process.'
+            f'--launcher {launcher} needs {missing[0]} in the environment, which {starter} sets; '
+            'start with it, or leave out --launcher for one process.'
         )
     env.update(zip(('RANK', 'WORLD_SIZE', 'LOCAL_RANK'), map(env.get, names)))
     if launcher == 'slurm':
@@ -73,11 +73,10 @@ def _set_environment(launcher: str) -> None:
         env.setdefault('MASTER_PORT', '29500')
         if env.get('OMPI_COMM_WORLD_LOCAL_SIZE') == env['WORLD_SIZE']:
             env.setdefault('MASTER_ADDR', '127.0.0.1')
-    for name in ('MASTER_ADDR', 'MASTER_PORT'):
-        if not env.get(name) or (name == 'MASTER_PORT' and not env[name].isdecimal()):
+    for name, what in dict(MASTER_ADDR='address', MASTER_PORT='port').items():
+        if not env.get(name) or (what == 'port' and not env[name].isdecimal()):
             raise ConnectionError(
-                f'{name} is {env.get(name)!r}; set it to the {"address" if name == "MASTER_ADDR" else "port"} '
-                'of the first process, the same for all.'
+                f'{name} is {env.get(name)!r}; set it to the {what} of the first process, the same for all.'
             )
 
 

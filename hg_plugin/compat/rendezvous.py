@@ -102,8 +102,8 @@ def _register(store: TCPStore, prefix: str, kind: str, where: str, rank: int, si
         )
     if store.add(f'{prefix}/{rank}/started', 1) > 1:
         raise ConnectionError(
-            f'Two were started as {kind} {rank} of {size} at {where}, or one while another run uses this port; '
-            'give each a rank of its own, and each run its own port.'
+            f'Two were started as {kind} {rank} of {size} at {where}, or one while another run uses this '
+            'port; give each a rank of its own, and each run its own port.'
         )
     store.set(f'{prefix}/{rank}', socket.gethostname())
 
@@ -113,7 +113,7 @@ def _open_store(address: str, port: int, serve: bool, end: float, first: str, po
     seconds = max(end - time.monotonic(), 1)
     if not serve:
         _wait_until_open(address, port, end, first)
-    # the thread is left behind where the service on the port answers nothing, which torch waits for without end
+    # the thread is left behind where the service on the port answers nothing: torch waits for it without end
     result: list = []
     thread = threading.Thread(target=_open, args=(address, port, serve, 2 * seconds, result), daemon=True)
     thread.start()
@@ -155,8 +155,8 @@ def _wait_until_open(address: str, port: int, end: float, first: str) -> None:
             if time.monotonic() + 0.2 > end:
                 why = f'the host {address} is unknown' if isinstance(error, socket.gaierror) else str(error)
                 raise ConnectionError(
-                    f'After {time.monotonic() - begin:.0f} s, {first} is missing at {address}:{port} ({why}); start '
-                    'it, correct address and port, or set NODE_TIMEOUT to more seconds.'
+                    f'After {time.monotonic() - begin:.0f} s, {first} is missing at '
+                    f'{address}:{port} ({why}); start it, correct address and port, or set NODE_TIMEOUT to more seconds.'
                 ) from error
         time.sleep(0.2)
 
