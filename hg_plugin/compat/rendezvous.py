@@ -156,7 +156,8 @@ def _wait_until_open(address: str, port: int, end: float, first: str) -> None:
                 why = f'the host {address} is unknown' if isinstance(error, socket.gaierror) else str(error)
                 raise ConnectionError(
                     f'After {time.monotonic() - begin:.0f} s, {first} is missing at '
-                    f'{address}:{port} ({why}); start it, correct address and port, or set NODE_TIMEOUT to more seconds.'
+                    f'{address}:{port} ({why}); start it, correct address and port, '
+                    'or set NODE_TIMEOUT to more seconds.'
                 ) from error
         time.sleep(0.2)
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ while [ $# -gt 0 ]; do
     case $1 in --ntasks=*) ntasks=${1#*=} ;; -*) ;; *) break ;; esac
     shift
 done
-export SLURM_NTASKS=$ntasks SLURM_NODELIST=localhost SLURM_JOB_ID=$PPID
+export SLURM_NTASKS=$ntasks SLURM_NODELIST=localhost SLURM_JOB_ID=$$
 for ((rank = 0; rank < ${STARTED:-$ntasks}; rank++)); do
     SLURM_PROCID=$rank SLURM_LOCALID=$rank "$@" &
     processes+=($!)
@@ -39,17 +40,19 @@ def start(tmp_path, request):
         process = subprocess.Popen(
             list(map(str, command)),
             cwd=request.config.rootpath,
-            env={**os.environ, 'PYTHON': sys.executable, 'NODE_TIMEOUT': '300', **env},
+            env={**os.environ, 'PYTHON': sys.executable, 'NODE_TIMEOUT': '600', **env},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that all that it starts can be ended
         )
         processes.append(process)
         return process
 
     yield start
     for process in processes:
-        process.kill()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope='module')
@@ -72,7 +75,7 @@ def config(tmp_path_factory, request):
     return folder / 'config.py'
 
 
-def ended(process, timeout=300):
+def ended(process, timeout=600):
     out, _ = process.communicate(timeout=timeout)
     assert 'Traceback' not in out, out[-3000:]
     return process.returncode, out
@@ -170,9 +173,9 @@ def test_slurm_trains_and_tests(srun, config, tmp_path):
 
 @pytest.mark.slow
 def test_a_process_that_slurm_did_not_start_is_named(srun, config, tmp_path):
-    env = dict(STARTED='2', NODE_TIMEOUT='15')
+    env = dict(STARTED='2', NODE_TIMEOUT='20')
     code, out, _ = srun('tools/slurm_train.sh', 'part', 'job', config, tmp_path / 'work', tasks=3, **env)
-    assert code == 1 and re.search(r'error: After 15 s at localhost:\d+, process 2 of 3 is missing', out), out
+    assert code == 1 and re.search(r'error: After 20 s at localhost:\d+, process 2 of 3 is missing', out), out
 
 
 @pytest.mark.parametrize('script', ['slurm_train.sh', 'slurm_test.sh', 'dist_train.sh', 'dist_test.sh'])
