@@ -1,7 +1,7 @@
 """Read the arrays of numbers in MAT-files.
 
-SciPy's reader takes types and sizes from the file unchecked, and ends the process on some damaged files. This one
-reads what MPII's files consist of, and raises a ValueError for anything else.
+SciPy's reader takes types and sizes from the file unchecked, and ends the process on some damaged files. This
+one reads what MPII's files consist of, and raises a ValueError for anything else.
 
 Source: MathWorks, "MAT-File Format", on Level 5.
 """
