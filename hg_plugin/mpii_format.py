@@ -13,6 +13,7 @@ import numpy as np
 
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
+from hg_plugin.utils.mat_file import read_arrays
 
 # fmt: off
 JOINTS = (
@@ -55,11 +56,9 @@ def _savemat(file, **arrays) -> None:
     savemat(file, arrays, do_compression=True)
 
 
-def _loadmat(path, names) -> dict:
-    from scipy.io import loadmat
-
+def _load_mat(path, names) -> dict:
     try:
-        return loadmat(path, variable_names=names)
+        return read_arrays(path, names)
     except NotImplementedError:  # version 7.3 is HDF5 with MATLAB's axes, the reverse of NumPy's
         return {name: array.T for name, array in _load_hdf5(path, names).items()}
 
@@ -85,7 +84,7 @@ def _load_json(path) -> list:
 
 
 WRITERS = {'.npz': np.savez, '.mat': _savemat}
-READERS = {'.npz': _load_npz, '.mat': _loadmat, '.h5': _load_hdf5, '.hdf5': _load_hdf5}
+READERS = {'.npz': _load_npz, '.mat': _load_mat, '.h5': _load_hdf5, '.hdf5': _load_hdf5}
 
 
 def check_extension(path, known=WRITERS) -> str:
