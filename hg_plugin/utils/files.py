@@ -1,6 +1,7 @@
 """Write files that are complete or absent."""
 
 import contextlib
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -8,6 +9,9 @@ from os import PathLike
 from pathlib import Path
 
 from .errors import InputError
+
+# error numbers of a disk that takes no more, or of a file's limit
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 class _File(io.FileIO):
@@ -51,12 +55,8 @@ def _sync(path: str | PathLike) -> None:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | PathLike, sync: bool = False) -> Iterator[io.BufferedWriter]:
+def atomic_write(path: str | PathLike) -> Iterator[io.BufferedWriter]:
     """Open a binary file that replaces ``path`` when the ``with`` block ends without an error.
-
-    Args:
-        path: The file.
-        sync: Wait until it is on the disk, as where a power failure must not undo it. Defaults to False.
 
     Raises:
         InputError: The file cannot be written. Other errors of the block pass through.
@@ -67,7 +67,7 @@ def atomic_write(path: str | PathLike, sync: bool = False) -> Iterator[io.Buffer
         with io.BufferedWriter(_File(partial, path)) as file:
             yield file
         with writing(path):
-            (replace_synced if sync else os.replace)(partial, path)
+            os.replace(partial, path)
     finally:
         with contextlib.suppress(OSError):  # it is gone after success
             partial.unlink()

@@ -86,7 +86,7 @@ class SafeCheckpointHook(CheckpointHook):
                 if self.local:
                     replace_synced(f'{path}.partial', path)
                 if latest:
-                    with atomic_write(osp.join(runner.work_dir, 'last_checkpoint'), sync=True) as file:
+                    with atomic_write(osp.join(runner.work_dir, 'last_checkpoint')) as file:
                         file.write(filename.encode())
         except (OSError, InputError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__
@@ -186,7 +186,7 @@ class SafeCheckpointHook(CheckpointHook):
                 best[key] = [float(info[score_key]), osp.basename(info[path_key])]
         record = dict(run_id=info['run_id'], step=_step(runner), best=best)
         try:
-            with atomic_write(osp.join(runner.work_dir, RECORD), sync=True) as file:
+            with atomic_write(osp.join(runner.work_dir, RECORD)) as file:
                 file.write(json.dumps(record).encode())
         except InputError as error:
             runner.logger.error(f'{error} A resumed run repeats this validation.')
@@ -232,7 +232,7 @@ class SafeCheckpointHook(CheckpointHook):
         """Remove what a run that was killed while it wrote has left; the lock tells that none is alive."""
         ending = f'{osp.splitext(self.filename_tmpl)[1]}.partial'
         for name in os.listdir(self.out_dir) if osp.isdir(self.out_dir) else ():
-            if name.endswith(ending):
+            if ending in name and name.endswith('.partial'):
                 os.unlink(osp.join(self.out_dir, name))
 
 
