@@ -1,15 +1,19 @@
 from .collapse_warning_hook import CollapseWarningHook
+from .exact_resume_hook import ExactResumeHook
 from .keep_memory_hook import KeepMemoryHook, keep_freed_memory
 from .lazy_runtime_info_hook import LazyRuntimeInfoHook
 from .prediction_grid_hook import PredictionGridHook
+from .preemption_hook import PreemptionHook
 from .reparameterize_hook import ReparameterizeHook
 from .tf32_hook import TF32Hook
 
 __all__ = [
     'CollapseWarningHook',
+    'ExactResumeHook',
     'KeepMemoryHook',
     'LazyRuntimeInfoHook',
     'PredictionGridHook',
+    'PreemptionHook',
     'ReparameterizeHook',
     'TF32Hook',
     'keep_freed_memory',
