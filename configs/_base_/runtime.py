@@ -9,7 +9,10 @@ default_hooks = dict(
     tf32=dict(type='TF32Hook', enable=True),
     # keeps freed memory in the process on CPUs, where the system would zero it again in every step
     keep_memory=dict(type='KeepMemoryHook', enable=True),
-    checkpoint=dict(interval=1, max_keep_ckpts=2, save_best='Mean', rule='greater'),
+    # survives kills and full disks, and refuses a work directory in use
+    checkpoint=dict(
+        type='SafeCheckpointHook', interval=1, max_keep_ckpts=2, save_best='Mean', rule='greater'
+    ),
     # a resumed training computes what an uninterrupted one does, from the next sample on
     exact_resume=dict(type='ExactResumeHook'),
     # SIGTERM, SIGUSR1, SIGHUP and Ctrl-C write a checkpoint, and end the run with exit code 85

@@ -33,9 +33,30 @@ def writing(path: Path) -> Iterator[None]:
         raise InputError(f'{path} cannot be written: {error.strerror or error}.') from error
 
 
+def replace_synced(partial: str | PathLike, path: str | PathLike) -> None:
+    """Move a file to ``path`` so that not even a power failure leaves less than one whole file there."""
+    _sync(partial)
+    os.replace(partial, path)
+    if os.name == 'posix':  # Windows opens no folders
+        _sync(Path(path).parent)
+
+
+def _sync(path: str | PathLike) -> None:
+    # Windows syncs only files that are open for writing
+    descriptor = os.open(path, os.O_RDONLY if os.name == 'posix' else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
-def atomic_write(path: str | PathLike) -> Iterator[io.BufferedWriter]:
+def atomic_write(path: str | PathLike, sync: bool = False) -> Iterator[io.BufferedWriter]:
     """Open a binary file that replaces ``path`` when the ``with`` block ends without an error.
+
+    Args:
+        path: The file.
+        sync: Wait until it is on the disk, as where a power failure must not undo it. Defaults to False.
 
     Raises:
         InputError: The file cannot be written. Other errors of the block pass through.
@@ -46,7 +67,7 @@ def atomic_write(path: str | PathLike) -> Iterator[io.BufferedWriter]:
         with io.BufferedWriter(_File(partial, path)) as file:
             yield file
         with writing(path):
-            os.replace(partial, path)
+            (replace_synced if sync else os.replace)(partial, path)
     finally:
         with contextlib.suppress(OSError):  # it is gone after success
             partial.unlink()

@@ -15,8 +15,8 @@ from .errors import InputError
 
 # the parts of a message hub's state
 PARTS = ('log_scalars', 'runtime_info', 'resumed_keys')
-# what of its runtime_info is code or names files, as best_ckpt and best_ckpt_KEY do
-NAMES = ('cfg', 'last_ckpt', 'keep_ckpt_ids')
+# what of its runtime_info is code, or names files or their run, as best_ckpt and best_ckpt_KEY do
+NAMES = ('cfg', 'last_ckpt', 'keep_ckpt_ids', 'run_id')
 
 
 def guard_resume() -> None:
@@ -116,7 +116,16 @@ def _own(key: str, value: object, hook: CheckpointHook | None, folder: str) -> o
     """What an entry names in this run's folder, or None; ``cfg`` and ``last_ckpt`` are set anew anyway."""
     if hook and key == 'keep_ckpt_ids' and isinstance(value, list):
         return [step for step in value if type(step) is int and step >= 0]
-    if hook and key.startswith('best_ckpt') and isinstance(value, str):
+    if hook and key == 'run_id' and isinstance(value, str):
+        return value
+    if hook and key.startswith('best_ckpt'):
+        return own_best(value, hook, folder)
+    return None
+
+
+def own_best(value: object, hook: CheckpointHook, folder: str) -> str | None:
+    """The path in ``folder`` of the best checkpoint that ``value`` names, if the hook gives such names."""
+    if isinstance(value, str):
         name = _basename(value)
         files = [hook.filename_tmpl.format(int(step)) for step in re.findall(r'\d{1,18}', name)]
         if name.startswith('best_') and name.endswith(tuple(f'_{file}'.replace('/', '_') for file in files)):

@@ -5,6 +5,7 @@ from .lazy_runtime_info_hook import LazyRuntimeInfoHook
 from .prediction_grid_hook import PredictionGridHook
 from .preemption_hook import PreemptionHook
 from .reparameterize_hook import ReparameterizeHook
+from .safe_checkpoint_hook import SafeCheckpointHook
 from .tf32_hook import TF32Hook
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     'PredictionGridHook',
     'PreemptionHook',
     'ReparameterizeHook',
+    'SafeCheckpointHook',
     'TF32Hook',
     'keep_freed_memory',
 ]
