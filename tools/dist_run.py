@@ -1,20 +1,44 @@
 #!/usr/bin/env python
-"""Run torchrun without its report of a failed process, so that the message of that process comes last.
+"""Run torchrun so that the message of a failed process comes last, and that signals leave time to save.
 
 python tools/dist_run.py --nproc_per_node=2 tools/train.py CONFIG --launcher pytorch
 
-tools/dist_train.sh and tools/dist_test.sh call it. The options are torchrun's.
+tools/dist_train.sh and tools/dist_test.sh call it. The options are torchrun's. torchrun kills its processes
+30 seconds after SIGTERM or Ctrl-C, and SIGUSR1 would end it without them. Here they get the signal and end
+themselves: see PreemptionHook.
 """
 
 import logging
+import os
+import signal
 import sys
 
 from torch.distributed import run
-from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.api import PContext, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+SIGNALS = ('SIGTERM', 'SIGINT', 'SIGUSR1', 'SIGHUP')
+received: list[int] = []
+start = PContext.start
+
+
+def start_and_pass_on_signals(context):
+    start(context)  # sets torchrun's own handlers
+
+    def pass_on(number, frame):
+        received.append(number)
+        for process in context.pids().values():
+            try:
+                os.kill(process, number)
+            except ProcessLookupError:
+                pass  # it has ended
+
+    for name in SIGNALS:
+        signal.signal(getattr(signal, name), pass_on)
 
 
 def main():
+    PContext.start = start_and_pass_on_signals
     for name in ('agent.server.api', 'multiprocessing.api'):  # which process ended which
         logging.getLogger(f'torch.distributed.elastic.{name}').setLevel(logging.CRITICAL)
     logging.getLogger('torch.distributed.run').setLevel(logging.ERROR)  # that it sets OMP_NUM_THREADS
@@ -24,13 +48,19 @@ def main():
         rank, failure = error.get_first_failure()
         if failure.exitcode > 0:  # the process has printed why
             sys.exit(failure.exitcode)
+        if -failure.exitcode in received:
+            end(received[-1])
         sys.exit(
             f'error: the process of rank {rank} was ended by {failure.signal_name()}; '
             'it may have run out of memory.'
         )
-    except SignalException as error:  # Ctrl-C, or a scheduler
-        print(f'ended by {error.sigval.name}', file=sys.stderr)
-        sys.exit(128 + error.sigval)
+    except SignalException as error:  # before the processes have started
+        end(error.sigval)
+
+
+def end(number: int):
+    print(f'ended by {signal.Signals(number).name}', file=sys.stderr)
+    sys.exit(128 + number)
 
 
 if __name__ == '__main__':

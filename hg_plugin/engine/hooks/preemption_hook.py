@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from typing import Any
 
 import torch
 from mmengine.dist import barrier, get_comm_device, get_world_size, is_main_process
@@ -48,7 +49,7 @@ class PreemptionHook(Hook):
         self.interval = interval
         self.grace = grace
         self.exit_code = exit_code
-        self.saver = None
+        self.saver: Any = None  # the SafeCheckpointHook
 
     def before_run(self, runner: Runner) -> None:
         if 'TORCHELASTIC_RUN_ID' in os.environ:
@@ -150,6 +151,7 @@ class PreemptionHook(Hook):
         barrier()  # a process that ends makes torchrun end the others
         if saved:
             runner.logger.info(f'Ended by a signal after {iterations} iterations; --resume goes on there.')
+        self._restore()
         sys.exit(self.exit_code if saved else 1)
 
     def _remove_old(self) -> None:
