@@ -13,7 +13,7 @@ from hg_plugin.compat.torch import fit_optimizer_to_torch
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.config import LOADER, building, parts_of, read_config
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.resume import holds_training, latest_checkpoint
+from hg_plugin.utils.latest_checkpoint import read_training
 
 from .config_check import check_config
 
@@ -66,13 +66,11 @@ def train(
             if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
                 raise InputError('The config has no auto_scale_lr = dict(base_batch_size=...); add it.')
             cfg.auto_scale_lr.enable = True
-    checkpoint = cfg.get('load_from')
     if resume:
-        out_dir = (cfg.get('default_hooks') or {}).get('checkpoint', {}).get('out_dir')
-        checkpoint = latest_checkpoint(cfg.work_dir, out_dir) if resume is True else resume
-        cfg.resume, cfg.load_from = True, checkpoint
+        # True: the runner finds the latest one, see hg_plugin.utils.resume
+        cfg.resume, cfg.load_from = True, None if resume is True else resume
     with building(cfg, 'training', late=True):
-        return _build_runner(cfg, checkpoint, resume=bool(resume), partly=not resume).train()
+        return _build_runner(cfg, cfg.get('load_from'), resume=bool(resume), partly=not resume).train()
 
 
 def test(config: str | PathLike | Config, checkpoint: str, *, dump: str | None = None, **options) -> dict:
@@ -121,9 +119,8 @@ def _build_runner(cfg: Config, checkpoint: str | None, resume=False, partly=Fals
     with building(cfg, 'dataset or model'):
         check_config(cfg)
     # MMEngine downloads an address such as https://
-    state = read_checkpoint(checkpoint) if checkpoint and '://' not in checkpoint else None
-    if resume and state is not None and not holds_training(state):
-        raise InputError(f'{checkpoint} holds no state of a training to resume; give it as load_from.')
+    read = read_training if resume else read_checkpoint
+    state = read(checkpoint) if checkpoint and '://' not in checkpoint else None
     try:
         os.makedirs(cfg.work_dir, exist_ok=True)
     except OSError as error:

@@ -51,12 +51,8 @@ def _sync(path: str | PathLike) -> None:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | PathLike, sync: bool = False) -> Iterator[io.BufferedWriter]:
+def atomic_write(path: str | PathLike) -> Iterator[io.BufferedWriter]:
     """Open a binary file that replaces ``path`` when the ``with`` block ends without an error.
-
-    Args:
-        path: The file.
-        sync: Wait until it is on the disk, as where a power failure must not undo it. Defaults to False.
 
     Raises:
         InputError: The file cannot be written. Other errors of the block pass through.
@@ -67,7 +63,7 @@ def atomic_write(path: str | PathLike, sync: bool = False) -> Iterator[io.Buffer
         with io.BufferedWriter(_File(partial, path)) as file:
             yield file
         with writing(path):
-            (replace_synced if sync else os.replace)(partial, path)
+            os.replace(partial, path)
     finally:
         with contextlib.suppress(OSError):  # it is gone after success
             partial.unlink()

@@ -14,8 +14,7 @@ from mmengine.visualization import Visualizer
 
 from hg_plugin import apis
 from hg_plugin.prepare.synthetic import make_synthetic
-from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.resume import checkpoint_folder, holds_training, latest_checkpoint, sanitize
+from hg_plugin.utils.resume import sanitize
 
 PARTS = dict(log_scalars={}, resumed_keys={})
 
@@ -161,28 +160,6 @@ def test_a_run_that_goes_on_from_anothers_checkpoint_takes_nothing_from_either(c
     assert checkpoints(other) == sorted(['best_Mean_epoch_1.pth', 'epoch_1.pth', *RESUMED])
 
 
-@pytest.mark.parametrize(
-    'text',
-    ['/elsewhere/epoch_3.pth\n', '../../epoch_3.pth', 'http://host/epoch_3.pth', r'C:\runs\epoch_3.pth'],
-)
-def test_the_latest_checkpoint_lies_in_the_work_directory(tmp_path, text):
-    assert latest_checkpoint(str(tmp_path)) is None
-    (tmp_path / 'last_checkpoint').write_text(text)
-    assert latest_checkpoint(str(tmp_path)) == str(tmp_path / 'epoch_3.pth')
-    assert latest_checkpoint(str(tmp_path), '/out') == f'/out/{tmp_path.name}/epoch_3.pth'
-
-
-def test_last_checkpoint_that_is_no_text_is_told(tmp_path):
-    (tmp_path / 'last_checkpoint').write_bytes(b'\xff\xfe')
-    with pytest.raises(InputError, match='last_checkpoint cannot be read .* name the checkpoint'):
-        latest_checkpoint(str(tmp_path))
-
-
-def test_the_folder_is_that_of_the_hook():
-    assert checkpoint_folder('/runs/a') == checkpoint_folder('/runs/a', '/runs/a') == '/runs/a'
-    assert checkpoint_folder('/runs/a/', '/out') == '/out/a'
-
-
 def info(folder='/run', hook=CheckpointHook(filename_tmpl='epoch_{:03d}.pth'), **runtime_info):
     hub = dict(PARTS, runtime_info=runtime_info, resumed_keys=dict.fromkeys(runtime_info, True))
     hub = sanitize(dict(message_hub=hub), hook, folder)['message_hub']
@@ -238,17 +215,3 @@ def test_disguised_states_are_not_used():
     meta.items = dict
     assert sanitize(dict(meta=meta), None, '/run')['meta'] == dict(epoch=1)
     assert sanitize(dict(meta=HistoryBuffer()), None, '/run')['meta'] == {}
-
-
-def test_weights_are_no_training():
-    state = dict(optimizer={}, meta=dict(epoch=1, iter=2), message_hub=dict(PARTS, runtime_info={}))
-    assert holds_training(state)
-    for change in (
-        dict(meta=dict(epoch=1)),
-        dict(meta=dict(epoch='1', iter='2')),
-        dict(meta=3),
-        dict(message_hub=PARTS),
-        dict(message_hub=None),
-    ):
-        assert not holds_training({**state, **change})
-    assert not holds_training({}) and not holds_training(dict(state_dict={}))

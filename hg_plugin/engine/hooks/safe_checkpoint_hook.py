@@ -78,7 +78,7 @@ class SafeCheckpointHook(CheckpointHook):
                 if self.local:
                     replace_synced(f'{path}.partial', path)
                 if latest:
-                    with atomic_write(osp.join(runner.work_dir, 'last_checkpoint'), sync=True) as file:
+                    with atomic_write(osp.join(runner.work_dir, 'last_checkpoint')) as file:
                         file.write(filename.encode())
         except (OSError, InputError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__
@@ -178,7 +178,7 @@ class SafeCheckpointHook(CheckpointHook):
                 best[key] = [float(info[score_key]), osp.basename(info[path_key])]
         record = dict(run_id=info['run_id'], step=_step(runner), best=best)
         try:
-            with atomic_write(osp.join(runner.work_dir, RECORD), sync=True) as file:
+            with atomic_write(osp.join(runner.work_dir, RECORD)) as file:
                 file.write(json.dumps(record).encode())
         except InputError as error:
             runner.logger.error(f'{error} A resumed run repeats this validation.')

@@ -1,0 +1,154 @@
+"""A training that takes a second, with the plugin's hooks, for tests of checkpoints.
+
+``python tests/e2e/toy_training.py '{"work_dir": "/tmp/run", "resume": true}'`` runs :func:`train`.
+"""
+
+import itertools
+import json
+import os
+import signal
+import sys
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.evaluator import BaseMetric
+from mmengine.fileio import LocalBackend
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+
+import hg_plugin  # noqa: F401
+from hg_plugin.utils import files
+from hg_plugin.utils.errors import command
+
+
+@MODELS.register_module()
+class ToyModel(BaseModel):
+    def __init__(self, width=4, padding=0):
+        super().__init__()
+        self.layer = torch.nn.Linear(width, 3)
+        self.register_buffer('padding', torch.zeros(padding))
+
+    def forward(self, inputs, mode, **kwargs):
+        inputs = torch.stack(inputs) if isinstance(inputs, (list, tuple)) else inputs
+        result = self.layer(inputs[:, : self.layer.in_features])
+        return dict(loss=result.square().mean()) if mode == 'loss' else [dict(result=row) for row in result]
+
+
+@DATASETS.register_module()
+class ToyDataset(BaseDataset):
+    def load_data_list(self):
+        generator = torch.Generator().manual_seed(0)
+        return [dict(inputs=torch.randn(8, generator=generator)) for _ in range(8)]
+
+
+@METRICS.register_module()
+class ToyMetric(BaseMetric):
+    """Scores that are given, one for every epoch or iteration, the first for none."""
+
+    def __init__(self, scores):
+        super().__init__()
+        self.scores = scores
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        info = MessageHub.get_current_instance()
+        step = info.get_info('iter') if info.get_info('max_epochs') == 1 else info.get_info('epoch')
+        score = self.scores[min(step, len(self.scores) - 1)]
+        return score if isinstance(score, dict) else dict(Mean=float(score))
+
+
+def toy_config(work_dir, **options) -> Config:
+    """Three epochs of two iterations, with a validation after every one. ``options`` override parts."""
+    loader = dict(
+        batch_size=4,
+        num_workers=0,
+        dataset=dict(type='ToyDataset', lazy_init=False),
+        sampler=dict(type='DefaultSampler', shuffle=False),
+    )
+    cfg = Config(
+        dict(
+            work_dir=str(work_dir),
+            model=dict(type='ToyModel'),
+            train_dataloader=loader,
+            val_dataloader=loader,
+            train_cfg=dict(by_epoch=True, max_epochs=3, val_interval=1),
+            val_cfg=dict(),
+            val_evaluator=dict(type='ToyMetric', scores=[0, 1, 2, 3, 4, 5, 6]),
+            optim_wrapper=dict(type='AutocastOptimWrapper', optimizer=dict(type='Adam', lr=0.01)),
+            param_scheduler=[
+                dict(type='LinearLR', begin=0, end=4, start_factor=0.1, by_epoch=False),
+                dict(type='MultiStepLR', begin=0, end=3, milestones=[2], gamma=0.1, by_epoch=True),
+            ],
+            default_hooks=dict(
+                runtime_info=dict(type='LazyRuntimeInfoHook'),
+                checkpoint=dict(
+                    type='SafeCheckpointHook', interval=1, max_keep_ckpts=2, save_best='Mean', rule='greater'
+                ),
+                logger=dict(type='LoggerHook', interval=1),
+            ),
+            randomness=dict(seed=0),
+            resume=False,
+        )
+    )
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+class QuickRunner(Runner):
+    def _log_env(self, env_cfg):
+        """It runs nvcc and gcc to log their versions."""
+
+
+def build(work_dir, **options) -> Runner:
+    for instances in (MessageHub, MMLogger, Visualizer, DefaultScope):
+        instances._instance_dict.clear()  # runners that were built within a second share these
+    return QuickRunner.from_cfg(toy_config(work_dir, **options))
+
+
+def train(work_dir, **options) -> Runner:
+    """Train and return the runner."""
+    runner = build(work_dir, **options)
+    runner.train()
+    return runner
+
+
+def train_until_killed(event: int, work_dir, **options) -> None:
+    """:func:`train`, killed at the given one of the moments around and inside of its writes, from 0."""
+    moments = itertools.count()
+
+    def dying(function, half=None):
+        def call(*args, **kwargs):
+            for step in ('before', 'inside', 'after'):
+                if step == 'inside' and half:
+                    if next(moments) == event:
+                        half(*args)
+                        os.kill(os.getpid(), signal.SIGKILL)
+                elif step != 'inside' and next(moments) == event:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if step == 'inside':
+                    result = function(*args, **kwargs)
+            return result
+
+        return call
+
+    def put_half(backend, content, path):
+        put(backend, content[: len(content) // 2], path)
+
+    def write_half(file, content):
+        write(file, bytes(content)[: len(content) // 2])
+
+    put, write = LocalBackend.put, files._File.write
+    LocalBackend.put = dying(put, put_half)
+    files._File.write = dying(write, write_half)
+    os.replace, os.fsync, os.remove = dying(os.replace), dying(os.fsync), dying(os.remove)
+    train(work_dir, **options)
+
+
+if __name__ == '__main__':
+    command(train)(**json.loads(sys.argv[1]))
