@@ -17,7 +17,9 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing.api import PContext, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-SIGNALS = ('SIGTERM', 'SIGINT', 'SIGUSR1', 'SIGHUP')
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+# nohup ignores SIGHUP, and a shell's script SIGINT for commands in the background
+ignored = [number for number in SIGNALS if signal.getsignal(number) == signal.SIG_IGN]
 received: list[int] = []
 start = PContext.start
 
@@ -33,8 +35,8 @@ def start_and_pass_on_signals(context):
             except ProcessLookupError:
                 pass  # it has ended
 
-    for name in SIGNALS:
-        signal.signal(getattr(signal, name), pass_on)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN if number in ignored else pass_on)
 
 
 def main():

@@ -63,6 +63,7 @@ class Training:
                 cwd=self.root,
                 env=env,
                 start_new_session=True,
+                preexec_fn=heed_signals,
             )
 
     def wait_for(self, pattern, times=1):
@@ -87,6 +88,12 @@ class Training:
     def latest(self, name):
         folder = self.folder / name
         return torch.load(folder / (folder / 'last_checkpoint').read_text())
+
+
+def heed_signals():
+    """In a child, also where these tests run in the background, in which shells ignore SIGINT."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def descendants(pid):

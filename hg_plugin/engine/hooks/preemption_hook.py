@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import torch
-from mmengine.dist import barrier, get_comm_device, get_world_size, is_main_process
+from mmengine.dist import broadcast_object_list, get_comm_device, get_world_size, is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -59,13 +59,16 @@ class PreemptionHook(Hook):
         self.signal, self.since = 0, 0.0
         self.iterating = False
         self.steps = 0
-        self.announced = None  # of all processes, on its way from the GPU
+        self.handlers: dict = {}
+        self.announced: Any = None  # of all processes, on its way from the GPU
         self.process = os.getpid()
         self.saver = next((hook for hook in runner.hooks if hasattr(hook, 'save')), None)
         if self.saver is None:
             runner.logger.warning('PreemptionHook needs SafeCheckpointHook: signals end this run as ever.')
         elif threading.current_thread() is threading.main_thread():
-            self.handlers = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            # nohup ignores SIGHUP, and a shell's script SIGINT for commands in the background
+            heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self.handlers = {number: signal.signal(number, self._handle) for number in heeded}
             self.old = osp.join(self.saver.out_dir, FILE)
 
     def after_train(self, runner: Runner) -> None:
@@ -147,12 +150,12 @@ class PreemptionHook(Hook):
         for hook in runner.hooks:
             if isinstance(hook, ExactResumeHook):
                 hook.gather_buffers(runner)
-        saved = self.saver.save(runner, FILE, meta=dict(epoch=runner.epoch, iter=iterations))
-        barrier()  # a process that ends makes torchrun end the others
-        if saved:
+        saved = [self.saver.save(runner, FILE, meta=dict(epoch=runner.epoch, iter=iterations))]
+        broadcast_object_list(saved)  # all wait: a process that ends makes torchrun end the others
+        if saved[0]:
             runner.logger.info(f'Ended by a signal after {iterations} iterations; --resume goes on there.')
         self._restore()
-        sys.exit(self.exit_code if saved else 1)
+        sys.exit(self.exit_code if saved[0] else 1)
 
     def _remove_old(self) -> None:
         """Remove the checkpoint that this run was resumed from when it has written a newer one."""

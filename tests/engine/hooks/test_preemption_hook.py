@@ -66,6 +66,17 @@ def config(tmp_path_factory, request):
     return cfg
 
 
+@pytest.fixture(autouse=True)
+def heeded_signals():
+    """Also where these tests run in the background, in which shells ignore SIGINT."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def train(config, tmp_path, monkeypatch):
     seeds = iter(range(100, 200))
