@@ -40,6 +40,7 @@ def start_and_pass_on_signals(context):
 
 
 def main():
+    os.environ['HG_PLUGIN_LAUNCHER'] = str(os.getpid())  # with which the processes end
     PContext.start = start_and_pass_on_signals
     for name in ('agent.server.api', 'multiprocessing.api'):  # which process ended which
         logging.getLogger(f'torch.distributed.elastic.{name}').setLevel(logging.CRITICAL)

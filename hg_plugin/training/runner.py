@@ -13,6 +13,7 @@ from hg_plugin.compat.torch import fit_optimizer_to_torch
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.config import LOADER, building, parts_of, read_config
 from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.processes import end_with_launcher
 from hg_plugin.utils.latest_checkpoint import read_training
 
 from .config_check import check_config
@@ -100,6 +101,7 @@ def load_config(config, work_dir=None, data_root=None, cfg_options=None, launche
     cfg = read_config(config, data_root=data_root, cfg_options=cfg_options)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename or "run").stem}'
     cfg.launcher = launcher
+    end_with_launcher()
     with building(cfg, 'training or test'):
         if show_dir:
             drawing = dict(type='PoseVisualizationHook', enable=True, out_dir=show_dir)

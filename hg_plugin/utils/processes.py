@@ -13,7 +13,12 @@ SIGNALS = tuple(
 )
 PR_SET_PDEATHSIG = 1  # of prctl, from linux/prctl.h
 
-_serving = False
+# variable of the environment with the process of tools/dist_run.py
+LAUNCHER = 'HG_PLUGIN_LAUNCHER'
+# seconds to write a checkpoint after the launcher was killed
+GRACE = 20
+
+_serving = _watching = False
 
 
 def serve_parent() -> None:
@@ -47,14 +52,22 @@ def _obey(parent: int) -> None:
     os._exit(0)
 
 
-def end_with_parent(grace: float) -> None:
-    """Get SIGTERM when the parent of this process ends, and end ``grace`` seconds later at the latest."""
-    threading.Thread(target=_watch, args=(os.getppid(), grace), daemon=True).start()
+def end_with_launcher() -> None:
+    """In a process of torchrun: get SIGTERM when torchrun ends, and end some seconds later at the latest.
+
+    A second call changes nothing.
+    """
+    global _watching
+    if not _watching and 'TORCHELASTIC_RUN_ID' in os.environ:
+        _watching = True
+        # it may have ended already; tools/dist_run.py tells its number
+        launcher = int(os.environ.get(LAUNCHER, os.getppid()))
+        threading.Thread(target=_watch, args=(launcher,), daemon=True).start()
 
 
-def _watch(parent: int, grace: float) -> None:
-    while os.getppid() == parent:
+def _watch(launcher: int) -> None:
+    while os.getppid() == launcher:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(grace)
+    time.sleep(GRACE)
     os._exit(1)

@@ -4,7 +4,7 @@ import math
 
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, Hook, IterTimerHook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
@@ -112,6 +112,9 @@ class ExactResumeHook(Hook):
             # MMEngine's loop would train them, and count them a second time
             loop._iter = loop.epoch * len(loader)
             self.samples = 0
+            for hook in runner.hooks:
+                if isinstance(hook, IterTimerHook):
+                    hook.before_train(runner)  # it counts from there
             runner.logger.warning(
                 f'{type(self.sampler).__name__} cannot begin in the middle of an epoch: epoch '
                 f'{loop.epoch + 1} starts again. SeededSampler can.'

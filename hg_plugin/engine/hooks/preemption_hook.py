@@ -14,7 +14,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from hg_plugin.utils.processes import SIGNALS, end_with_parent
+from hg_plugin.utils.processes import SIGNALS, end_with_launcher
 
 from .exact_resume_hook import ExactResumeHook
 
@@ -33,27 +33,24 @@ class PreemptionHook(Hook):
     first iteration there is nothing to save, and the run ends at once, as it does after a second SIGINT.
 
     It needs :class:`SafeCheckpointHook`. Several processes may get the signal or only one of them: they agree
-    every few iterations. Processes of torchrun end when torchrun is killed.
+    every few iterations. When torchrun is killed, its processes do the same within 20 seconds.
 
     Args:
         interval: Steps of the optimizer after which several processes agree. On GPUs one more interval passes
             until all have read the result, so that none waits for its GPU. Defaults to 5.
-        grace: Seconds that a process has to write a checkpoint after torchrun was killed. Defaults to 20.
         exit_code: Of a run whose checkpoint was written. Defaults to 85.
     """
 
     # after all hooks that change what a checkpoint holds
     priority = 'LOWEST'
 
-    def __init__(self, interval: int = 5, grace: float = 20, exit_code: int = EXIT_CODE):
+    def __init__(self, interval: int = 5, exit_code: int = EXIT_CODE):
         self.interval = interval
-        self.grace = grace
         self.exit_code = exit_code
         self.saver: Any = None  # the SafeCheckpointHook
 
     def before_run(self, runner: Runner) -> None:
-        if 'TORCHELASTIC_RUN_ID' in os.environ:
-            end_with_parent(self.grace)
+        end_with_launcher()
 
     def before_train(self, runner: Runner) -> None:
         self.signal, self.since = 0, 0.0
