@@ -13,8 +13,8 @@ from hg_plugin.compat.torch import fit_optimizer_to_torch
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.config import LOADER, building, parts_of, read_config
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.processes import end_with_launcher
 from hg_plugin.utils.latest_checkpoint import read_training
+from hg_plugin.utils.processes import end_with_launcher
 
 from .config_check import check_config
 
