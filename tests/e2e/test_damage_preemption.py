@@ -67,7 +67,7 @@ class Training:
             )
 
     def wait_for(self, pattern, times=1):
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 600
         while len(re.findall(pattern, self.log.read_text())) < times:
             assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()[-3000:]
             time.sleep(0.05)
@@ -75,7 +75,7 @@ class Training:
     def wait(self):
         """The exit code, and the processes that are left 10 seconds later at the latest."""
         family = descendants(self.process.pid)
-        code = self.process.wait(timeout=300)
+        code = self.process.wait(timeout=900)
         return code, gone(family, 10)
 
     def end(self, name, *options):
@@ -188,13 +188,12 @@ def test_a_second_interrupt_ends_at_once(training):
     assert training.wait() == (-signal.SIGINT, [])
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_starting_ends_at_once(training, number):
+def test_a_signal_while_starting_ends_at_once(training):
     training.start('work')
     training.wait_for('Hooks will be executed')
-    training.process.send_signal(number)
+    training.process.send_signal(signal.SIGINT)
     code, left = training.wait()
-    assert code in (-number, 85, 130) and left == []
+    assert code in (85, 130) and left == []
     assert 'Traceback' not in training.log.read_text()
 
 
@@ -207,9 +206,7 @@ def test_signals_and_kills_of_two_processes(two):
     for receiver, number in (
         (None, signal.SIGTERM),
         (None, signal.SIGUSR1),
-        (1, signal.SIGUSR1),
-        (0, signal.SIGTERM),
-        (None, signal.SIGINT),
+        (1, signal.SIGINT),
     ):
         two.start('work')
         two.wait_for(ITERATION, times=5)
