@@ -13,6 +13,7 @@ from hg_plugin.compat.torch import fit_optimizer_to_torch
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.config import LOADER, building, parts_of, read_config
 from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.files import FULL
 from hg_plugin.utils.latest_checkpoint import read_training
 from hg_plugin.utils.processes import end_with_launcher
 
@@ -127,8 +128,13 @@ def _build_runner(cfg: Config, checkpoint: str | None, resume=False, partly=Fals
         os.makedirs(cfg.work_dir, exist_ok=True)
     except OSError as error:
         raise InputError(f'The work directory {cfg.work_dir} cannot be made: {error.strerror}.') from error
-    with building(cfg, 'model or runner'):
-        runner = Runner.from_cfg(cfg)
+    try:
+        with building(cfg, 'model or runner'):
+            runner = Runner.from_cfg(cfg)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise InputError(f'The work directory {cfg.work_dir} cannot be written: {error.strerror}.') from error
     if state:  # MMEngine leaves weights random that it does not find
         check_weights(runner.model, weights_of(state, checkpoint), checkpoint, partly)
     return runner

@@ -1,6 +1,7 @@
 """Write files that are complete or absent."""
 
 import contextlib
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -8,6 +9,9 @@ from os import PathLike
 from pathlib import Path
 
 from .errors import InputError
+
+# error numbers of a disk that takes no more, or of a file's limit
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 class _File(io.FileIO):

@@ -53,12 +53,11 @@ def check_training(runner: Runner, state: dict, path: str) -> None:
             )
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     own = model.state_dict()
-    for part in ('state_dict', 'ema_state_dict'):
-        if part != 'state_dict' and not isinstance(state.get(part), dict):
-            continue
-        weights = weights_of(dict(state_dict=state.get(part)), path)
-        if part == 'ema_state_dict':
-            weights.pop('steps', None)
+    parts, averages = [state.get('state_dict')], state.get('ema_state_dict')
+    if isinstance(averages, dict):  # beside the weights, it counts steps
+        parts.append({name: each for name, each in averages.items() if str(name).startswith('module.')})
+    for part in parts:
+        weights = weights_of(dict(state_dict=part), path)
         check_weights(model, weights, path)
         odd = [
             f'{name} ({weight.dtype} for {own[name].dtype})'

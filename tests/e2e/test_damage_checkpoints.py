@@ -24,14 +24,17 @@ TOY = Path(toy_training.__file__)
 def start():
     """Runs a function of toy_training in a process of its own, and returns the process."""
     context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['toy_training'])
+    context.set_forkserver_preload(['toy_training'])  # so that the processes need not import it
 
     def start(function, *args, **kwargs):
         process = context.Process(target=getattr(toy_training, function), args=args, kwargs=kwargs)
         process.start()
         return process
 
-    return start
+    with pytest.MonkeyPatch.context() as patch:
+        # Python before 3.12 gives the server no sys.path
+        patch.setenv('PYTHONPATH', f'{TOY.parent}:{TOY.parents[2]}')
+        yield start
 
 
 def weights(work_dir):

@@ -224,7 +224,7 @@ class SafeCheckpointHook(CheckpointHook):
         """Remove what a run that was killed while it wrote has left; the lock tells that none is alive."""
         ending = f'{osp.splitext(self.filename_tmpl)[1]}.partial'
         for name in os.listdir(self.out_dir) if osp.isdir(self.out_dir) else ():
-            if name.endswith(ending):
+            if ending in name and name.endswith('.partial'):
                 os.unlink(osp.join(self.out_dir, name))
 
 
