@@ -77,7 +77,7 @@ def _load_npz(path, names) -> dict:
 
 
 def _load_json(path) -> list:
-    with open(path) as file:
+    with open(path, encoding='utf-8-sig') as file:  # Windows' editors write a byte order mark
         content = json.load(file)
     if not isinstance(content, list) or not content:
         raise ValueError(f'it should be a list of annotations, but is {content!r:.40}')
@@ -267,7 +267,8 @@ def load_annotations(path) -> dict:
 
     Args:
         path: A JSON list of N entries ``{image, center [x, y], scale, joints 16x2, joints_vis 16}`` in
-            1-based pixels. Entries may have further keys, the same in all.
+            1-based pixels. Entries may have further keys, the same in all. Where no entry has joints, as in
+            HRNet's ``mpii_test.json``, none is visible.
 
     Returns:
         A dict of columns: ``image``, a list of N file names; ``center`` (N, 2) and ``joints`` (N, 16, 2) in
@@ -277,6 +278,9 @@ def load_annotations(path) -> dict:
         InputError: The file is missing or damaged, or an entry is wrong; the first such entry is named.
     """
     entries = read_file(path, _load_json)
+    unseen = {key: np.zeros(ENTRY_SHAPES[key]).tolist() for key in ('joints', 'joints_vis')}
+    if all(isinstance(entry, dict) and not unseen.keys() & entry.keys() for entry in entries):
+        entries = [entry | unseen for entry in entries]
     try:
         arrays = {key: np.array([entry[key] for entry in entries], np.float64) for key in ENTRY_SHAPES}
         correct = all(isinstance(entry['image'], str) for entry in entries) and all(
