@@ -17,6 +17,10 @@ default_hooks = dict(
     checkpoint=dict(
         type='SafeCheckpointHook', interval=1, max_keep_ckpts=2, save_best='Mean', rule='greater'
     ),
+    # a resumed training computes what an uninterrupted one does, from the next sample on
+    exact_resume=dict(type='ExactResumeHook'),
+    # SIGTERM, SIGUSR1, SIGHUP and Ctrl-C write a checkpoint, and end the run with exit code 85
+    preemption=dict(type='PreemptionHook'),
     # tests with the network that inference runs, see hg_plugin.models.reparameterize
     reparameterize=dict(type='ReparameterizeHook', enable=False),
 )
@@ -31,7 +35,8 @@ train_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     collate_fn=dict(type='default_collate'),
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    # augmentation is a function of (seed, epoch, sample), whatever the number of workers
+    sampler=dict(type='SeededSampler', shuffle=True),
 )
 val_dataloader = dict(
     batch_size=32,

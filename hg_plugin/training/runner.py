@@ -15,6 +15,7 @@ from hg_plugin.utils.config import LOADER, building, parts_of, read_config
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import FULL
 from hg_plugin.utils.latest_checkpoint import read_training
+from hg_plugin.utils.processes import end_with_launcher
 
 from .config_check import check_config
 
@@ -101,6 +102,7 @@ def load_config(config, work_dir=None, data_root=None, cfg_options=None, launche
     cfg = read_config(config, data_root=data_root, cfg_options=cfg_options)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename or "run").stem}'
     cfg.launcher = launcher
+    end_with_launcher()
     if launcher != 'none':
         try:
             start_processes(cfg)
