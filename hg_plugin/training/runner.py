@@ -112,9 +112,12 @@ def load_config(config, work_dir=None, data_root=None, cfg_options=None, launche
         if show_dir:
             drawing = dict(type='PoseVisualizationHook', enable=True, out_dir=show_dir)
             cfg.merge_from_dict({'default_hooks.visualization': drawing})
-        if not torch.cuda.is_available():
-            for loader in parts_of(cfg, LOADER).values():
+        for loader in parts_of(cfg, LOADER).values():
+            if not torch.cuda.is_available():
                 loader['pin_memory'] = False
+            if loader.get('num_workers') == 0:  # torch accepts no settings of processes then
+                loader['persistent_workers'] = False
+                loader.pop('prefetch_factor', None)
         if parts_of(cfg, r'optim_wrapper\.optimizer'):
             fit_optimizer_to_torch(cfg)
     return cfg
