@@ -13,6 +13,7 @@ import numpy as np
 
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
+from hg_plugin.utils.mat_file import read_arrays
 
 # fmt: off
 JOINTS = (
@@ -55,11 +56,9 @@ def _savemat(file, **arrays) -> None:
     savemat(file, arrays, do_compression=True)
 
 
-def _loadmat(path, names) -> dict:
-    from scipy.io import loadmat
-
+def _load_mat(path, names) -> dict:
     try:
-        return loadmat(path, variable_names=names)
+        return read_arrays(path, names)
     except NotImplementedError:  # version 7.3 is HDF5 with MATLAB's axes, the reverse of NumPy's
         return {name: array.T for name, array in _load_hdf5(path, names).items()}
 
@@ -85,7 +84,7 @@ def _load_json(path) -> list:
 
 
 WRITERS = {'.npz': np.savez, '.mat': _savemat}
-READERS = {'.npz': _load_npz, '.mat': _loadmat, '.h5': _load_hdf5, '.hdf5': _load_hdf5}
+READERS = {'.npz': _load_npz, '.mat': _load_mat, '.h5': _load_hdf5, '.hdf5': _load_hdf5}
 
 
 def check_extension(path, known=WRITERS) -> str:
@@ -299,6 +298,36 @@ def load_annotations(path) -> dict:
         joints=to_zero_based(arrays['joints']),
         visible=arrays['joints_vis'] > 0,
     )
+
+
+def find_problems(path) -> list[tuple[int | None, str, bool]]:
+    """All that is wrong with an annotation file, for someone to correct.
+
+    Returns:
+        For each problem the annotation's index, or None for the file as a whole; a sentence; and whether the
+        file cannot be used. It can with a visibility that is neither 0 nor 1: above 0 it counts as 1.
+    """
+    try:
+        entries = read_file(path, _load_json)
+    except InputError as error:
+        return [(None, str(error), True)]
+    problems: list[tuple[int | None, str, bool]] = []
+    seen: list[int] = []
+    unseen: list[int] = []
+    for index, entry in enumerate(entries):
+        problem = _find_problem(entry)
+        if problem:
+            problems.append((index, problem, True))
+        elif entry['scale'] * PIXELS_A_SCALE < 1:
+            problems.append((index, f'scale {entry["scale"]} makes the person smaller than a pixel', True))
+        elif not set(entry['joints_vis']) <= {0, 1}:
+            values = sorted(set(entry['joints_vis']) - {0, 1})
+            problems.append((index, f'joints_vis holds {values}, not only 0 and 1', False))
+        if not problem:
+            (seen if max(entry['joints_vis']) > 0 else unseen).append(index)
+    if seen:  # otherwise it is a test set
+        problems += [(index, 'has no annotated joint (joints_vis is nowhere 1)', True) for index in unseen]
+    return sorted(problems)
 
 
 def _find_problem(entry) -> str | None:

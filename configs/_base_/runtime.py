@@ -9,6 +9,10 @@ default_hooks = dict(
     tf32=dict(type='TF32Hook', enable=True),
     # keeps freed memory in the process on CPUs, where the system would zero it again in every step
     keep_memory=dict(type='KeepMemoryHook', enable=True),
+    # counts steps whose gradients are not finite, and stops after 20 in a row
+    divergence=dict(type='DivergenceHook'),
+    # counts unreadable training images over all processes
+    unreadable_images=dict(type='UnreadableImagesHook'),
     # survives kills and full disks, and refuses a work directory in use
     checkpoint=dict(
         type='SafeCheckpointHook', interval=1, max_keep_ckpts=2, save_best='Mean', rule='greater'

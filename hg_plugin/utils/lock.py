@@ -1,5 +1,6 @@
 """One training at a time in a work directory."""
 
+import contextlib
 import logging
 import os
 import os.path as osp
@@ -29,20 +30,20 @@ def lock_folder(folder: str, logger: logging.Logger) -> str | None:
     if fcntl is None or path in _held:
         return None
     try:
-        file = open(path, 'a+')
+        file = open(path, 'ab+', buffering=0)
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         with file:
             file.seek(0)
-            owner = ' '.join(file.read(200).split()) or 'another process'
+            owner = ' '.join(file.read(200).decode(errors='replace').split()) or 'another process'
         return f'{folder} is in use by {owner}, which trains; wait until it ends, or give another work_dir.'
     except OSError as error:
         logger.warning(
             f'{folder} cannot be locked ({error.strerror}): see yourself that no second run uses it.'
         )
         return None
-    file.truncate(0)
-    file.write(f'process {os.getpid()} on {platform.node()}\n')
-    file.flush()
     _held[path] = file
+    with contextlib.suppress(OSError):  # on a full disk the lock holds without a name
+        file.truncate(0)
+        file.write(f'process {os.getpid()} on {platform.node()}\n'.encode())
     return None

@@ -1,13 +1,14 @@
-"""What MMEngine writes is whole or not there, and a log that cannot be written ends no training."""
+"""What MMEngine writes is whole or not there, and logs that do not fit on the disk end no training."""
 
 import logging
+import sys
 from functools import wraps
 
 from mmengine.fileio import LocalBackend
 from mmengine.logging import print_log
 from mmengine.visualization import LocalVisBackend
 
-from .files import atomic_write
+from .files import FULL, atomic_write
 
 
 def write_whole_files() -> None:
@@ -37,3 +38,11 @@ def write_whole_files() -> None:
             self.told = True
 
     LocalVisBackend._dump = dump_or_tell
+    handle_error = logging.FileHandler.handleError
+
+    def pass_over_full_disk(self, record) -> None:
+        # a traceback for every line otherwise; stdout has the lines
+        if getattr(sys.exc_info()[1], 'errno', None) not in FULL:
+            handle_error(self, record)
+
+    logging.FileHandler.handleError = pass_over_full_disk

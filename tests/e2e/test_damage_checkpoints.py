@@ -179,15 +179,15 @@ def test_without_a_whole_checkpoint_no_run_starts_over(start, tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk(start, tmp_path):
-    """The limit of a file's size is above that of the first checkpoint, and below those with more log."""
-    run = tmp_path / 'run'
-    start('train', run, train_cfg=dict(max_epochs=1)).join()
+    """In the form of a limit of half a checkpoint, in which all other files fit."""
+    run, model = tmp_path / 'run', dict(padding=300_000)
+    start('train', run, train_cfg=dict(max_epochs=1), model=model).join()
     limited = f'ulimit -f {os.path.getsize(run / "epoch_1.pth") // 2 // 1024}; exec "$@"'
     command = ['bash', '-c', limited, '-', sys.executable, str(TOY)]
     before = (run / 'epoch_1.pth').read_bytes()
-    for options in (dict(), dict(resume=True)):
+    for _ in range(2):
         result = subprocess.run(
-            [*command, json.dumps(dict(work_dir=str(run), train_cfg=dict(max_epochs=3), **options))],
+            [*command, json.dumps(dict(work_dir=str(run), resume=True, model=model))],
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -201,7 +201,7 @@ def test_a_full_disk(start, tmp_path):
         assert 'Traceback' not in result.stdout
         assert (run / 'epoch_1.pth').read_bytes() == before
         assert (run / 'last_checkpoint').read_text() == 'epoch_1.pth' and not list(run.glob('*.partial'))
-    assert toy(work_dir=str(run), resume=True).returncode == 0
+    assert toy(work_dir=str(run), resume=True, model=model).returncode == 0
     check_folder(run)
 
 

@@ -1,4 +1,5 @@
 from .collapse_warning_hook import CollapseWarningHook
+from .divergence_hook import DivergenceHook
 from .exact_resume_hook import ExactResumeHook
 from .keep_memory_hook import KeepMemoryHook, keep_freed_memory
 from .lazy_runtime_info_hook import LazyRuntimeInfoHook
@@ -7,9 +8,11 @@ from .preemption_hook import PreemptionHook
 from .reparameterize_hook import ReparameterizeHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .tf32_hook import TF32Hook
+from .unreadable_images_hook import UnreadableImagesHook
 
 __all__ = [
     'CollapseWarningHook',
+    'DivergenceHook',
     'ExactResumeHook',
     'KeepMemoryHook',
     'LazyRuntimeInfoHook',
@@ -18,5 +21,6 @@ __all__ = [
     'ReparameterizeHook',
     'SafeCheckpointHook',
     'TF32Hook',
+    'UnreadableImagesHook',
     'keep_freed_memory',
 ]
