@@ -42,7 +42,10 @@ def command(main):
             kind = type(error)
             message = str(error).rpartition(f'{kind.__module__}.{kind.__qualname__}: ')[2]
             sys.exit(f'error: {" ".join(message.split())}' if _first_to_fail() else 1)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SyntaxError) as error:
+            # MMEngine turns Ctrl-C into a SyntaxError while it formats a config
+            if isinstance(error, SyntaxError) and not isinstance(error.__context__, KeyboardInterrupt):
+                raise
             print('interrupted', file=sys.stderr)
             sys.exit(130)
 

@@ -52,7 +52,7 @@ def config(tmp_path_factory, request):
     cfg.merge_from_dict(
         dict(
             train_cfg=dict(max_epochs=EPOCHS, val_interval=2),
-            model=dict(backbone=dict(channels=4, depth=1)),
+            model=dict(backbone=dict(channels=4, depth=1, stem_channels=(4, 4, 4, 4))),
             default_hooks=dict(logger=dict(interval=1), checkpoint=dict(max_keep_ckpts=1)),
             train_dataloader=loader,
             val_dataloader=dict(loader, batch_size=1),
