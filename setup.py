@@ -26,6 +26,7 @@ setup(
         'hg_plugin': [
             'py.typed',
             'prepare/mpii_val.txt',
+            'weights/*',
             '.mim/*.yml',
             '.mim/configs/*.py',
             '.mim/configs/*/*.py',

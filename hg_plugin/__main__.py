@@ -2,6 +2,7 @@
 
 hg_plugin                     versions, slim or full set-up, stand-ins, devices: what a bug report needs
 hg_plugin configs             the configs that _base_ = 'hg_plugin::NAME' can name
+hg_plugin weights             the trained networks that the package carries
 hg_plugin train CONFIG ...    tools/train.py, and so every other tool by its name
 
 python -m hg_plugin does the same.
@@ -14,6 +15,7 @@ import sys
 from hg_plugin import __version__
 from hg_plugin.compat.mmengine import MIM
 from hg_plugin.utils.report import describe
+from hg_plugin.utils.weights import shipped_networks
 
 
 def main():
@@ -28,8 +30,12 @@ def main():
     elif command == 'configs':
         for path in sorted((MIM / 'configs').glob('*.py')):
             print(f'hg_plugin::{path.name:32} {ast.get_docstring(ast.parse(path.read_text()))}')
+    elif command == 'weights':
+        for name, network in shipped_networks().items():
+            print(f'{name}\n  {network.summary}\n  config      {network.config}')
+            print(f'  checkpoint  {network.checkpoint}\n  card        {network.card}')
     elif command in ('-h', '--help'):
-        print(f'{__doc__}\ncommands: report, configs, {", ".join(tools)}')
+        print(f'{__doc__}\ncommands: report, configs, weights, {", ".join(tools)}')
     else:
         sys.exit(f'error: {command} is no command of hg_plugin; see hg_plugin --help.')
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
+from hg_plugin.utils.mat_file import read_arrays
 
 # fmt: off
 JOINTS = (
@@ -55,11 +56,9 @@ def _savemat(file, **arrays) -> None:
     savemat(file, arrays, do_compression=True)
 
 
-def _loadmat(path, names) -> dict:
-    from scipy.io import loadmat
-
+def _load_mat(path, names) -> dict:
     try:
-        return loadmat(path, variable_names=names)
+        return read_arrays(path, names)
     except NotImplementedError:  # version 7.3 is HDF5 with MATLAB's axes, the reverse of NumPy's
         return {name: array.T for name, array in _load_hdf5(path, names).items()}
 
@@ -77,7 +76,7 @@ def _load_npz(path, names) -> dict:
 
 
 def _load_json(path) -> list:
-    with open(path) as file:
+    with open(path, encoding='utf-8-sig') as file:  # Windows' editors write a byte order mark
         content = json.load(file)
     if not isinstance(content, list) or not content:
         raise ValueError(f'it should be a list of annotations, but is {content!r:.40}')
@@ -85,7 +84,7 @@ def _load_json(path) -> list:
 
 
 WRITERS = {'.npz': np.savez, '.mat': _savemat}
-READERS = {'.npz': _load_npz, '.mat': _loadmat, '.h5': _load_hdf5, '.hdf5': _load_hdf5}
+READERS = {'.npz': _load_npz, '.mat': _load_mat, '.h5': _load_hdf5, '.hdf5': _load_hdf5}
 
 
 def check_extension(path, known=WRITERS) -> str:
@@ -267,7 +266,8 @@ def load_annotations(path) -> dict:
 
     Args:
         path: A JSON list of N entries ``{image, center [x, y], scale, joints 16x2, joints_vis 16}`` in
-            1-based pixels. Entries may have further keys, the same in all.
+            1-based pixels. Entries may have further keys, the same in all. Where no entry has joints, as in
+            HRNet's ``mpii_test.json``, none is visible.
 
     Returns:
         A dict of columns: ``image``, a list of N file names; ``center`` (N, 2) and ``joints`` (N, 16, 2) in
@@ -277,6 +277,9 @@ def load_annotations(path) -> dict:
         InputError: The file is missing or damaged, or an entry is wrong; the first such entry is named.
     """
     entries = read_file(path, _load_json)
+    unseen = {key: np.zeros(ENTRY_SHAPES[key]).tolist() for key in ('joints', 'joints_vis')}
+    if all(isinstance(entry, dict) and not unseen.keys() & entry.keys() for entry in entries):
+        entries = [entry | unseen for entry in entries]
     try:
         arrays = {key: np.array([entry[key] for entry in entries], np.float64) for key in ENTRY_SHAPES}
         correct = all(isinstance(entry['image'], str) for entry in entries) and all(
@@ -295,6 +298,36 @@ def load_annotations(path) -> dict:
         joints=to_zero_based(arrays['joints']),
         visible=arrays['joints_vis'] > 0,
     )
+
+
+def find_problems(path) -> list[tuple[int | None, str, bool]]:
+    """All that is wrong with an annotation file, for someone to correct.
+
+    Returns:
+        For each problem the annotation's index, or None for the file as a whole; a sentence; and whether the
+        file cannot be used. It can with a visibility that is neither 0 nor 1: above 0 it counts as 1.
+    """
+    try:
+        entries = read_file(path, _load_json)
+    except InputError as error:
+        return [(None, str(error), True)]
+    problems: list[tuple[int | None, str, bool]] = []
+    seen: list[int] = []
+    unseen: list[int] = []
+    for index, entry in enumerate(entries):
+        problem = _find_problem(entry)
+        if problem:
+            problems.append((index, problem, True))
+        elif entry['scale'] * PIXELS_A_SCALE < 1:
+            problems.append((index, f'scale {entry["scale"]} makes the person smaller than a pixel', True))
+        elif not set(entry['joints_vis']) <= {0, 1}:
+            values = sorted(set(entry['joints_vis']) - {0, 1})
+            problems.append((index, f'joints_vis holds {values}, not only 0 and 1', False))
+        if not problem:
+            (seen if max(entry['joints_vis']) > 0 else unseen).append(index)
+    if seen:  # otherwise it is a test set
+        problems += [(index, 'has no annotated joint (joints_vis is nowhere 1)', True) for index in unseen]
+    return sorted(problems)
 
 
 def _find_problem(entry) -> str | None:

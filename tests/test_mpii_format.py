@@ -230,6 +230,14 @@ def test_annotations_count_from_one_and_come_back(tmp_path):
         np.testing.assert_array_equal(loaded[key], values)
 
 
+def test_a_test_set_without_joints_as_hrnet_gives_it(tmp_path):
+    entries = [dict(image='a.jpg', center=[5, 7], scale=1.5), dict(image='b.jpg', center=[1, 2], scale=2)]
+    (tmp_path / 'mpii_test.json').write_text(json.dumps(entries), encoding='utf-8-sig')
+    loaded = load_annotations(tmp_path / 'mpii_test.json')
+    assert loaded.keys() == annotations().keys() and loaded['center'].tolist() == [[4, 6], [0, 1]]
+    assert loaded['joints'].shape == (2, 16, 2) and not loaded['visible'].any()
+
+
 def test_annotations_of_mpii_come_back_as_they_were(real_data, tmp_path):
     path = real_data('mpii_annotations') / 'mpii_val.json'
     save_annotations(tmp_path / 'ann.json', load_annotations(path))

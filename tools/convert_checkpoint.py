@@ -7,7 +7,7 @@ python tools/convert_checkpoint.py OURS.pth OUT.pth --to princeton
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
-from hg_plugin.convert.published import FAMILIES, convert_checkpoint
+from hg_plugin.convert.published import FAMILIES, NORMALIZATIONS, convert_checkpoint
 from hg_plugin.utils.errors import command
 
 
@@ -26,6 +26,11 @@ def main():
     parser.add_argument('--to', choices=FAMILIES, help='code base to convert a checkpoint of this package to')
     parser.add_argument(
         '--trust', action='store_true', help='also read files that can run any code on this machine'
+    )
+    parser.add_argument(
+        '--normalization',
+        choices=NORMALIZATIONS,
+        help='of images in its training (default: that of the code base, as far as the file tells)',
     )
     args = parser.parse_args()
     if args.to and args.config_out:

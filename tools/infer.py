@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Find the keypoints of persons in images, folders of images and videos.
 
-    python tools/infer.py CONFIG CHECKPOINT image.jpg folder/ clip.mp4 --out-dir outputs
+    python tools/infer.py image.jpg folder/ clip.mp4 --out-dir outputs        # the network of the package
+    python tools/infer.py CONFIG.py CHECKPOINT image.jpg folder/ clip.mp4
 
 This writes outputs/predictions/*.json in the format of MMPose's inferencers, and images with skeletons to
 outputs/visualizations/. Files that cannot be read are left out and listed at the end, with exit code 1.
@@ -19,9 +20,12 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('inputs', nargs='+', metavar='input', help='image, folder of images, or video')
+    parser.add_argument(
+        'inputs',
+        nargs='+',
+        metavar='[CONFIG.py CHECKPOINT] input',
+        help='config and checkpoint (default: the network of the package); image, folder of images or video',
+    )
     parser.add_argument('--out-dir', default='outputs', metavar='DIR', help='folder of the results')
     parser.add_argument(
         '--boxes',
@@ -49,6 +53,11 @@ def main():
     args = parser.parse_args()
 
     keep_freed_memory()
+    args.config, args.checkpoint = None, None
+    if args.inputs[0].endswith('.py'):
+        if len(args.inputs) < 3:
+            parser.error('after a config, give a checkpoint and at least one input')
+        args.config, args.checkpoint, *args.inputs = args.inputs
     args.inputs = inputs = find_inputs(args.inputs)
     left_out = infer_files(**vars(args))
 

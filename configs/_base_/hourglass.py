@@ -19,5 +19,6 @@ model = dict(
         loss=dict(type='KeypointMSELoss', use_target_weight=True),
         decoder=codec,
     ),
-    test_cfg=dict(flip_test=True, flip_mode='heatmap', shift_heatmap=True),
+    # stage_keypoints: PCKh of every stage
+    test_cfg=dict(flip_test=True, flip_mode='heatmap', shift_heatmap=True, stage_keypoints=True),
 )

@@ -6,7 +6,7 @@ import os.path as osp
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ class Family:
             :class:`StackedHourglass` into the code base's, without prefix. A replacement can be a function of
             the hourglasses' depth and the match. Both directions follow from them. Defaults to ().
         mean: Values subtracted from red, green and blue in [0, 1]. Defaults to (0, 0, 0).
+        std: Values that they are divided by then. Defaults to (1, 1, 1).
         widening: Channels of the first residual behind the stem's pooling, divided by those before it.
             Defaults to None: any stem.
         most_blocks: Largest ``num_blocks``. Defaults to infinity.
@@ -47,6 +48,7 @@ class Family:
     prefix: str = ''
     rules: Sequence[tuple[str, str | Callable]] = ()
     mean: tuple[float, float, float] = (0, 0, 0)
+    std: tuple[float, float, float] = (1, 1, 1)
     widening: int | None = None
     most_blocks: float = float('inf')
     optimizer: Callable[[Iterable], torch.optim.Optimizer] | None = None
@@ -147,20 +149,34 @@ FAMILIES = dict(
         optimizer=lambda parameters: torch.optim.RMSprop(parameters, lr=2.5e-4),
     ),
 )
+IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+# beside the weights in checkpoints of HRNet's trainer, which some forks of bearpaw's network use
+HRNET_KEYS = {'perf', 'best_state_dict'}
+NORMALIZATIONS = ('imagenet', *FAMILIES)
 OURS = Family('this package', prefix='backbone.')
 NEWELL = Family("Newell's Torch7 code")
 
 
 class Network(NamedTuple):
-    """A network read from a checkpoint: arguments and state dict of a :class:`StackedHourglass`."""
+    """A network read from a checkpoint: arguments and state dict of a :class:`StackedHourglass`.
+
+    ``guessed``: nothing in the checkpoint tells how images were normalized.
+    """
 
     family: Family
     arguments: dict
     tensors: dict[str, Tensor]
+    guessed: bool = False
 
 
 def convert_checkpoint(
-    source: str, out: str, *, config_out: str | None = None, to: str | None = None, trust: bool = False
+    source: str,
+    out: str,
+    *,
+    config_out: str | None = None,
+    to: str | None = None,
+    trust: bool = False,
+    normalization: str | None = None,
 ) -> str:
     """Convert a published checkpoint to one of this package with a config or, with ``to``, the other way.
 
@@ -173,6 +189,9 @@ def convert_checkpoint(
         config_out: Config to write, a .py file. Not used with ``to``. Defaults to ``out`` with suffix .py.
         to: Key in :data:`FAMILIES` of the code base to convert to. Defaults to None.
         trust: Also read files that can run code, see :func:`read_checkpoint`. Defaults to False.
+        normalization: What images were normalized with in training, one of :data:`NORMALIZATIONS`. Defaults
+            to None: that of the code base, or ImageNet's for a fork with HRNet's trainer. Not used with
+            ``to``.
 
     Returns:
         One line about the network and the files.
@@ -197,6 +216,10 @@ def convert_checkpoint(
             f'{source} is a checkpoint of {network.family.title}; give a published checkpoint to get one of '
             'this package, or one of this package to get one of a published code base.'
         )
+    if normalization:
+        chosen = IMAGENET if normalization == 'imagenet' else vars(FAMILIES[normalization])
+        family = replace(network.family, mean=chosen['mean'], std=chosen['std'])
+        network = network._replace(family=family, guessed=False)
     arguments = network.arguments
     stem, blocks = arguments['stem_channels'], arguments['num_blocks']
     if not target.builds(stem, blocks):
@@ -223,12 +246,15 @@ def convert_checkpoint(
         if not to:
             stack.enter_context(atomic_write(config_out)).write(_config(network, source).encode())
         stack.enter_context(atomic_write(out)).write(buffer.getbuffer())
+    guessed = network.guessed and not to
     stacks, keypoints = arguments['num_stacks'], arguments['num_keypoints']
     parameters = [tensor for name, tensor in network.tensors.items() if name.endswith(('weight', 'bias'))]
     return (
         f'{f"to {target.title}" if to else network.family.title}: {stacks} stack{"s" * (stacks > 1)}, '
         f'{keypoints} keypoints, {sum(tensor.numel() for tensor in parameters):,} parameters '
         f'-> {", ".join(outputs)}'
+        + '; the image normalization is a guess, because forks differ: test it, or give another'
+        * guessed
     )
 
 
@@ -244,7 +270,8 @@ def read_network(path: str, trust: bool = False) -> Network:
     """
     if is_torch7(path):
         return Network(NEWELL, *read_torch7(path))
-    state = weights_of(read_checkpoint(path, trust), path)
+    content = read_checkpoint(path, trust)
+    state = weights_of(content, path)
     # without what DataParallel and Princeton's trainer put before the names
     tensors = {
         re.sub(r'^(model\.)?(module\.)?(backbone\.)?', '', name): tensor
@@ -260,8 +287,11 @@ def read_network(path: str, trust: bool = False) -> Network:
             f'{", ".join([*state][:3]) or "nothing"}; known are '
             f"{', '.join(family.title for family in FAMILIES.values())} and Newell's Torch7 files."
         )
+    guessed = family is FAMILIES['bearpaw'] and 'state_dict' not in content
+    if family is FAMILIES['bearpaw'] and HRNET_KEYS & content.keys():
+        family = replace(family, title="a fork of bearpaw's pytorch-pose with HRNet's trainer", **IMAGENET)
     try:
-        return Network(family, *_fit(tensors, family))
+        return Network(family, *_fit(tensors, family), guessed)
     except (LookupError, ValueError) as error:
         raise InputError(
             f"{path} is not a network of {family.title} as in the paper's second version: "
@@ -329,13 +359,17 @@ def _config(network: Network, source: str) -> str:
 # The network has {num_keypoints} keypoints, but the dataset of the config below is MPII with 16: before
 # training, testing or drawing, set the dataset in all three loaders, and its evaluator."""
     backbone = ',\n        '.join(f'{key}={value!r}' for key, value in arguments.items())
-    mean = [round(255.0 * value, 4) for value in network.family.mean]
+    mean, std = (
+        [round(255.0 * value, 4) for value in values] for values in (network.family.mean, network.family.std)
+    )
+    guess = '\n# How images were normalized is a guess: forks of this code base differ.'
+    notes = note * (num_keypoints != 16) + guess * network.guessed
     return f"""\
-# Made from {osp.basename(source)!r}, a checkpoint of {network.family.title}.{note * (num_keypoints != 16)}
+# Made from {osp.basename(source)!r}, a checkpoint of {network.family.title}.{notes}
 _base_ = ['hg_plugin::hg_2stack_mpii.py']
 
 model = dict(
-    data_preprocessor=dict(mean={mean}, std=[255.0, 255.0, 255.0], bgr_to_rgb=True),
+    data_preprocessor=dict(mean={mean}, std={std}, bgr_to_rgb=True),
     backbone=dict(
         {backbone}),
     head=dict(num_stages={arguments['num_stacks']}, out_channels={num_keypoints}))

@@ -66,7 +66,8 @@ class MPIIPCKh(BaseMetric):
         Args:
             data_batch: Not used.
             data_samples: Dictionaries with ``id``, the person's row in the annotation file;
-                ``pred_instances`` with ``keypoints`` (1, 16, 2); and ``gt_instances`` with ``keypoints`` (1,
+                ``pred_instances`` with ``keypoints`` (1, 16, 2) and perhaps ``stage_keypoints`` (1, S, 16,
+                2); and ``gt_instances`` with ``keypoints`` (1,
                 16, 2), ``keypoints_visible`` (1, 16) and ``head_size`` (1, 1). Arrays or tensors, in 0-based
                 pixels of the image.
         """
@@ -88,10 +89,16 @@ class MPIIPCKh(BaseMetric):
                 )
             head_size = to_numpy(truth['head_size']).item()
             result = dict(id=int(person), pred=pred[0], gt=gt[0], visible=visible[0] > 0, head_size=head_size)
+            stages = sample['pred_instances'].get('stage_keypoints')
+            if stages is not None:
+                result['stages'] = to_numpy(stages)[0]
             self.results.append(result)
 
     def compute_metrics(self, results: Sequence[dict]) -> dict[str, float]:
-        """Log the table, write ``pred_file``, and return the ten metrics of :func:`pckh_metrics`."""
+        """Log the table, write ``pred_file``, and return the ten metrics of :func:`pckh_metrics`.
+
+        With ``stage_keypoints`` of several stages, the mean of each is returned too: ``stage0/Mean``, ...
+        """
         persons = {}
         for result in results:
             known = persons.setdefault(result['id'], result)
@@ -105,11 +112,19 @@ class MPIIPCKh(BaseMetric):
             for key in ('pred', 'gt', 'visible', 'head_size')
         )
 
-        metrics = pckh_metrics(pckh_curves(pred, gt, visible, head_size, weights=self.weights))
+        def score(keypoints):
+            return pckh_metrics(pckh_curves(keypoints, gt, visible, head_size, weights=self.weights))
+
+        metrics = score(pred)
         logger = MMLogger.get_current_instance()
         name = (self.dataset_meta or {}).get('dataset_name', 'predictions')
         logger.info('\n' + pckh_table({name: metrics}, weights=self.weights))
         if self.pred_file is not None:
             save_predictions(self.pred_file, pred)
             logger.info(f'The predictions for {len(pred)} persons are in {self.pred_file}')
+        if all('stages' in person for person in persons.values()):
+            stages = np.stack([persons[person]['stages'] for person in sorted(persons)], axis=1)
+            if len(stages) > 1:
+                means = {f'stage{i}/Mean': score(stage)['Mean'] for i, stage in enumerate(stages)}
+                metrics = {**metrics, **means}
         return metrics

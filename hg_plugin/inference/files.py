@@ -35,8 +35,8 @@ WRONG_NAME = errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.EINVAL
 
 
 def infer_files(
-    config: str | PathLike,
-    checkpoint: str | PathLike,
+    config: str | PathLike | None,
+    checkpoint: str | PathLike | None,
     inputs: str | PathLike | Sequence[str | PathLike],
     *,
     out_dir: str | PathLike = 'outputs',

@@ -23,6 +23,7 @@ from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_o
 from hg_plugin.utils.config import building, read_config
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import MAX_SIDE, ImageError, as_bgr, read_image
+from hg_plugin.utils.weights import config_and_checkpoint
 
 Image = str | PathLike | np.ndarray
 
@@ -49,15 +50,17 @@ class PosesWithHeatmaps(NamedTuple):
 class PoseEstimator:
     """Find the keypoints of persons in images, with a top-down network that predicts heatmaps.
 
-        estimator = PoseEstimator('configs/hg_2stack_mpii.py', 'hg_2stack_mpii.pth')
+        estimator = PoseEstimator()  # the network that the package carries
         keypoints, scores = estimator('image.jpg', boxes=[[50, 20, 220, 480]])
+        estimator = PoseEstimator('configs/hg_2stack_mpii.py', 'hg_2stack_mpii.pth')
 
     Images go through the pipeline of the config's ``test_dataloader``, heatmaps through its codec. Results
     agree with MMPose's own inferencer, and nearly with a test, which decodes large JPEGs at a reduced size.
 
     Args:
-        config: The config file.
-        checkpoint: The weights.
+        config: The config file. Defaults to None, together with ``checkpoint``: the network of the package,
+            see :mod:`hg_plugin.utils.weights`.
+        checkpoint: The weights. Defaults to None.
         device: 'cpu', 'cuda', 'cuda:1', ... Defaults to None: a GPU if torch can use one.
         batch_size: Persons per batch, twice as many in the flip test. Defaults to 16.
 
@@ -72,13 +75,14 @@ class PoseEstimator:
 
     def __init__(
         self,
-        config: str | PathLike,
-        checkpoint: str | PathLike,
+        config: str | PathLike | None = None,
+        checkpoint: str | PathLike | None = None,
         device: str | torch.device | None = None,
         batch_size: int = 16,
     ):
         if batch_size < 1:
             raise InputError(f'batch_size is {batch_size}; give at least 1.')
+        config, checkpoint = config_and_checkpoint(config, checkpoint)
         self.config = str(config)
         self.batch_size = batch_size
         self.cfg = read_config(self.config)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from mmengine.registry import MODELS
 from mmengine.structures import PixelData
@@ -201,11 +202,12 @@ class MultiStageHeatmapHead(CPMHead):
                 and of the flipped images.
             batch_data_samples: N samples; the flip test reads their ``flip_indices``.
             test_cfg: ``flip_test``, ``flip_mode`` and ``shift_heatmap``, see :func:`average_flipped`;
-                ``output_heatmaps`` also returns the last stage's heatmaps, ``output_stages`` those of every
-                stage. Defaults to {}.
+                ``stage_keypoints`` also decodes the stages before the last; ``output_heatmaps`` also returns
+                the last stage's heatmaps, ``output_stages`` those of every stage. Defaults to {}.
 
         Returns:
-            N ``InstanceData`` with keypoints (1, K, 2) in input pixels and keypoint_scores (1, K); with
+            N ``InstanceData`` with keypoints (1, K, 2) in input pixels and keypoint_scores (1, K), with
+            ``stage_keypoints`` also those of every stage, (1, S, K, 2) in image pixels. With
             ``output_heatmaps`` or ``output_stages`` also N ``PixelData`` with ``heatmaps`` (K, H, W) and, for
             the latter, ``heatmaps_stage{i}``.
         """
@@ -218,6 +220,8 @@ class MultiStageHeatmapHead(CPMHead):
         else:
             all_heatmaps = self.forward(feats)
         preds = self.decode(all_heatmaps[-1])
+        if test_cfg.get('stage_keypoints', False):
+            self._add_stage_keypoints([*map(self.decode, all_heatmaps[:-1]), preds], batch_data_samples)
         output_stages = test_cfg.get('output_stages', False)
         if not (output_stages or test_cfg.get('output_heatmaps', False)):
             return preds
@@ -226,3 +230,12 @@ class MultiStageHeatmapHead(CPMHead):
             for field, sample_heatmaps in zip(fields, heatmaps.detach()):
                 field.set_field(sample_heatmaps, f'heatmaps_stage{stage}')
         return preds, fields
+
+    @staticmethod
+    def _add_stage_keypoints(stages: list[Predictions], batch_data_samples: OptSampleList) -> None:
+        """Add the keypoints of all stages, in image pixels, to the predictions of the last one."""
+        for *earlier, last, sample in zip(*stages, batch_data_samples):
+            keypoints = np.stack([pred.keypoints for pred in (*earlier, last)], axis=1)
+            # as TopdownPoseEstimator.add_pred_to_datasample does for the last stage
+            size, scale, center = (sample.metainfo[f'input_{key}'] for key in ('size', 'scale', 'center'))
+            last.stage_keypoints = keypoints / size * scale + center - 0.5 * scale

@@ -1,8 +1,10 @@
 """Check a config for plausible mistakes before anything is built from it."""
 
+import ast
 import difflib
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 
 from mmengine import registry
 from mmengine.config import Config
@@ -36,10 +38,11 @@ def check_config(cfg: Config) -> None:
 
     Raises:
         InputError: A class is not registered; sizes, codecs, keypoints or stages disagree; nothing draws the
-            targets; MPIIPCKh has no head boxes; ``save_best`` names a metric that does not exist; there is no
-            epoch; or the installed torch cannot combine two options.
+            targets; a variable was changed that nothing reads; MPIIPCKh has no head boxes; ``save_best``
+            names a metric that does not exist; there is no epoch; or the installed torch cannot combine two
+            options.
     """
-    for problem in chain(_unknown_names(cfg), _disagreements(cfg), _others(cfg)):
+    for problem in chain(_unknown_names(cfg), _disagreements(cfg), _unread_variables(cfg), _others(cfg)):
         raise InputError(problem)
 
 
@@ -95,6 +98,30 @@ def _pairs(cfg: Config) -> Iterator[tuple]:
         if part.get('type') in ('TopdownAffine', 'TopdownCrop'):
             needed = dict(MSRAHeatmap=False, UDPHeatmap=True).get(decoder.get('type'))
             yield f'{place}.use_udp', bool(part.get('use_udp')), "model.head.decoder's codec needs", needed
+
+
+def _unread_variables(cfg: Config) -> Iterator[str]:
+    """Inherited variables that the config's own file assigns, where nothing reads them any more."""
+    own = ast.parse(Path(cfg.filename).read_text()).body if cfg.filename else []
+    assigned = {
+        target.id
+        for node in own
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    decoder = parts_of(cfg, r'model\.head\.decoder')
+    if 'codec' in assigned and decoder and cfg.codec not in decoder.values():
+        yield (
+            f'{cfg.filename} changes codec, but its base has copied the former one; set '
+            "model.data_preprocessor.encoder, model.head.decoder and the pipelines' input_size, too."
+        )
+    roots = [dataset.get('data_root') for dataset in parts_of(cfg, LOADER + DATASET).values()]
+    if 'data_root' in assigned and not any(str(root).startswith(cfg.data_root) for root in roots):
+        yield (
+            f"{cfg.filename} sets data_root to '{cfg.data_root}', but no dataset has it; set the data_root "
+            'of the datasets, too.'
+        )
 
 
 def _types(cfg: Config | dict, pattern: str) -> list:

@@ -8,13 +8,14 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from hg_plugin.compat.distributed import start_cpu_processes
+from hg_plugin.compat.distributed import start_processes
 from hg_plugin.compat.torch import fit_optimizer_to_torch
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.config import LOADER, building, parts_of, read_config
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import FULL
 from hg_plugin.utils.latest_checkpoint import read_training
+from hg_plugin.utils.processes import end_with_launcher
 
 from .config_check import check_config
 
@@ -101,13 +102,17 @@ def load_config(config, work_dir=None, data_root=None, cfg_options=None, launche
     cfg = read_config(config, data_root=data_root, cfg_options=cfg_options)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename or "run").stem}'
     cfg.launcher = launcher
+    end_with_launcher()
+    if launcher != 'none':
+        try:
+            start_processes(cfg)
+        except ConnectionError as error:
+            raise InputError(str(error)) from error
     with building(cfg, 'training or test'):
         if show_dir:
             drawing = dict(type='PoseVisualizationHook', enable=True, out_dir=show_dir)
             cfg.merge_from_dict({'default_hooks.visualization': drawing})
         if not torch.cuda.is_available():
-            if launcher == 'pytorch':
-                start_cpu_processes(cfg)
             for loader in parts_of(cfg, LOADER).values():
                 loader['pin_memory'] = False
         if parts_of(cfg, r'optim_wrapper\.optimizer'):

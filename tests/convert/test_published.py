@@ -193,6 +193,24 @@ def test_configs_normalize_images_as_the_family(tmp_path, golden, family):
     assert '"it\'s.pt"' in text and str(tmp_path) not in text and FAMILIES[family].title in text
 
 
+def test_a_fork_that_normalizes_otherwise_is_recognised(tmp_path, golden):
+    """fast-human-pose-estimation and DarkPose: bearpaw's names, HRNet's trainer, and ImageNet's mean."""
+    tensors = fill(restack(golden('bearpaw')[0], 1))
+    fork = save(dict(state_dict=tensors, best_state_dict=tensors, perf=0.9, epoch=140), tmp_path / 'fork.pth')
+    bare = save(tensors, tmp_path / 'bare.pth')
+    out = tmp_path / 'out.pth'
+
+    def normalization(source, **kwargs):
+        line = convert_checkpoint(source, str(out), **kwargs)
+        preprocessor = Config.fromfile(tmp_path / 'out.py').model.data_preprocessor
+        return 'is a guess' in line, preprocessor.mean[0], preprocessor.std[0]
+
+    assert normalization(fork) == (False, 123.675, 58.395)
+    assert normalization(fork, normalization='bearpaw') == (False, 112.302, 255.0)
+    assert normalization(bare) == (True, 112.302, 255.0)
+    assert normalization(bare, normalization='imagenet') == (False, 123.675, 58.395)
+
+
 def test_config_of_other_keypoints_says_that_the_dataset_does_not_fit(tmp_path, golden):
     shapes = restack(golden('bearpaw')[0], 1, num_keypoints=17)
     source = save(hollow(shapes), tmp_path / 'a.pt')

@@ -8,6 +8,7 @@ from mmengine.registry import VISUALIZERS
 from scipy.io import loadmat, savemat
 
 from hg_plugin.datasets import MPIIPoseDataset
+from hg_plugin.mpii_format import load_ground_truth
 from hg_plugin.utils.errors import InputError
 
 PIPELINE = [
@@ -91,6 +92,22 @@ def test_a_real_person_comes_out_as_the_papers_crop(sample_set):
     crop = data.gt_instances.transformed_keypoints[0]
     expected = (data.gt_instances.keypoints[0] - data.input_center) / data.input_scale * 256 + 128
     assert np.allclose(crop, expected, atol=1e-2) and (crop > 0).all() and (crop < 256).all()
+
+
+def test_truth_is_that_of_an_evaluation_without_a_runner(sample_set):
+    dataset = load(sample_set)
+    truth = load_ground_truth(sample_set / 'annotations/mpii_gt_val.mat')
+    for index, gt in enumerate(truth['gt']):
+        np.testing.assert_array_equal(dataset[index]['data_samples'].gt_instances.keypoints[0], gt)
+
+
+def test_a_transform_that_writes_into_its_flip_indices_harms_no_other_person(sample_set):
+    mean_of_two = [*((joint, joint) for joint in range(9)), ((8, 9), 9), *((k, k) for k in range(10, 16))]
+    pipeline = [dict(type='KeypointConverter', num_keypoints=16, mapping=mean_of_two)]
+    dataset = load(sample_set, pipeline=pipeline)
+    indices = [list(dataset[index]['flip_indices']) for index in range(3)]
+    assert indices[0] == indices[1] == indices[2]
+    assert sorted(dataset.metainfo['flip_indices']) == list(range(16))
 
 
 def test_flipping_swaps_left_and_right(sample_set):

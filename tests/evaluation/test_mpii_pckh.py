@@ -108,6 +108,15 @@ def test_a_set_without_pelvis_and_thorax_has_every_metric(people):
         )
 
 
+def test_stages_are_scored_one_by_one(people):
+    people = people(11)
+    samples = data_samples(**people)
+    for sample, own, true in zip(samples, people['pred'], people['gt']):
+        sample.pred_instances.stage_keypoints = np.stack([own, true, own])[None]
+    metrics = evaluate(samples)
+    assert metrics['stage0/Mean'] == metrics['stage2/Mean'] == metrics['Mean'] < metrics['stage1/Mean'] == 100
+
+
 def test_persons_are_sorted_and_padding_is_dropped(people, tmp_path):
     people = people(6)
     people['gt'][~people['visible']] = np.nan  # which must not make a person differ from itself

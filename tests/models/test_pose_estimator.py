@@ -28,7 +28,7 @@ def build(type='HourglassPoseEstimator', **test_cfg):
 
 
 @torch.no_grad()
-def predict(model, count=3):
+def predict(model, count=3, as_samples=False):
     """Keypoints, scores and heatmaps, and the sizes of the batches that went through the network."""
     sizes = []
     model.backbone.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
@@ -46,6 +46,8 @@ def predict(model, count=3):
     ]
     images = torch.randn(count, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     results = model(images, samples, mode='predict')
+    if as_samples:
+        return results
     arrays = [
         np.stack([getattr(sample.pred_instances, name) for sample in results])
         for name in ('keypoints', 'keypoint_scores')
@@ -66,6 +68,22 @@ def test_one_batch_predicts_what_mmposes_two_passes_predict(flip_test, output_he
     assert len(found) == len(expected) == 2 + output_heatmaps
     for a, b in zip(found, expected):
         np.testing.assert_allclose(a, b, atol=1e-6 * np.abs(b).max())
+
+
+@pytest.mark.parametrize('flip_test', [False, True])
+def test_keypoints_of_every_stage(flip_test):
+    model = build(flip_test=flip_test, stage_keypoints=True)
+    samples = predict(model, as_samples=True)
+    stages = np.concatenate([sample.pred_instances.stage_keypoints for sample in samples])
+    assert stages.shape == (3, 2, 16, 2)
+    last = np.concatenate([sample.pred_instances.keypoints for sample in samples])
+    np.testing.assert_allclose(stages[:, 1], last)
+    assert np.abs(stages[:, 0] - last).max() > 1
+
+    first = build(flip_test=flip_test)
+    with torch.no_grad():  # the same network, asked for its first stage alone
+        first.head.forward = lambda feats: [feats[0]]
+    np.testing.assert_allclose(stages[:, 0], predict(first)[0][0][:, 0], atol=1e-4)
 
 
 def test_two_passes_where_asked_for():

@@ -173,3 +173,20 @@ def test_a_torch_that_counts_batches_twice_is_refused(monkeypatch):
     check({'compile': True})
     with pytest.raises(InputError, match='need torch 2.9 to work together'):
         check(both)
+
+
+@pytest.mark.parametrize(
+    'line, message',
+    [
+        (
+            "codec = dict(type='UDPHeatmap', input_size=(256, 256), heatmap_size=(64, 64), sigma=2)",
+            'changes codec',
+        ),
+        ("data_root = 'data/other/'", "sets data_root to 'data/other/', but no dataset has it"),
+    ],
+)
+def test_a_variable_that_only_the_base_has_read(tmp_path, line, message):
+    base = f"_base_ = ['{CONFIGS}/hg_2stack_mpii.py']\n"
+    (tmp_path / 'child.py').write_text(base + line)
+    with pytest.raises(InputError, match=message):
+        check_config(Config.fromfile(tmp_path / 'child.py'))

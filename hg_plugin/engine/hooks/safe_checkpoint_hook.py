@@ -19,6 +19,8 @@ from hg_plugin.utils.files import atomic_write, replace_synced
 from hg_plugin.utils.lock import lock_folder
 from hg_plugin.utils.resume import own_best
 
+from .divergence_hook import why_not_to_save
+
 # what was validated last, and which checkpoint is the best, beside last_checkpoint
 RECORD = 'validation.json'
 
@@ -67,6 +69,12 @@ class SafeCheckpointHook(CheckpointHook):
         Returns:
             Whether it is on the disk. If not, a line in the log says why.
         """
+        worthless = why_not_to_save(runner)
+        if worthless:
+            runner.logger.error(f'{filename} is not written, because {worthless}.')
+            if latest:
+                self.failures['latest'] = f'{filename} was not written, because {worthless}'
+            return False
         path = self.file_backend.join_path(self.out_dir, filename)
         options = dict(
             save_optimizer=self.save_optimizer, save_param_scheduler=self.save_param_scheduler, **self.args

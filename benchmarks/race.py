@@ -1,0 +1,270 @@
+"""A fair race: every network gets the same persons, crops, input of 128x128 and minutes, and is scored alike.
+
+    python benchmarks/race.py --minutes 20 --out DIR
+    python benchmarks/race.py --minutes 60 --contestants ours-2x128 hourglass52-stock --out DIR
+
+Minutes are of CPU time, so that other work on the machine costs nobody anything, or of the clock on a GPU.
+Contestants train one after another with one thread, from random weights; learning rates fall to the end of
+the minutes. DIR/race.md is written as the race goes, and a contestant that is in DIR/race.jsonl already is
+not run again: after an interruption, give the same command again.
+"""
+
+import argparse
+import json
+import math
+import os.path as osp
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from tables import append_raw, device_name, make_miniature, tables_text, write_whole
+
+from hg_plugin.training.runner import load_config
+
+ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
+LOSS = dict(type='KeypointMSELoss', use_target_weight=True)
+
+
+def ours(stacks: int, channels: int, stage_weights: list[float] | None = None, **backbone) -> dict:
+    return dict(
+        backbone=dict(type='StackedHourglass', num_stacks=stacks, channels=channels, **backbone),
+        head=dict(type='MultiStageHeatmapHead', num_stages=stacks, stage_weights=stage_weights, loss=LOSS),
+    )
+
+
+HOURGLASS52 = dict(
+    type='TopdownPoseEstimator',
+    backbone=dict(type='HourglassNet', num_stacks=1),
+    head=dict(type='CPMHead', in_channels=256, out_channels=16, num_stages=1, loss=LOSS),
+)
+RESNET18 = dict(
+    type='TopdownPoseEstimator',
+    backbone=dict(type='ResNet', depth=18),
+    head=dict(type='HeatmapHead', in_channels=512, out_channels=16, loss=LOSS),
+)
+V1 = dict(
+    num_blocks=(3, 1),
+    stem_channels=(32, 64, 64, 64, 128),
+    out_channels=256,
+    residual='postact',
+    join='concat',
+)
+# name: what it is, model, recipe
+CONTESTANTS = {
+    'hourglass52-stock': ("MMPose's hourglass52, its recipe", HOURGLASS52, 'stock'),
+    'ours-2x128': ('2 stacks of 128 channels', ours(2, 128), 'ours'),
+    'hourglass52-ours': ("MMPose's hourglass52, our recipe", HOURGLASS52, 'ours'),
+    'resnet18': ("MMPose's SimpleBaselines, ResNet-18, our recipe", RESNET18, 'ours'),
+    'ours-1x128': ('1 stack of 128 channels', ours(1, 128), 'ours'),
+    'ours-2x64': ('2 stacks of 64 channels', ours(2, 64), 'ours'),
+    'ours-4x64': ('4 stacks of 64 channels', ours(4, 64), 'ours'),
+    'ours-1x256': ('1 stack of 256 channels', ours(1, 256), 'ours'),
+    'ours-v1': (
+        '2 stacks of v1, 128 channels',
+        ours(2, 128, **V1),
+        'ours',
+    ),
+    # the paper's ablations
+    'last-loss': ('2 stacks of 128 channels, a loss on the last alone', ours(2, 128, [0.0, 1.0]), 'ours'),
+    'one-long': ('1 stack of 128 channels, two residuals in a row', ours(1, 128, num_blocks=2), 'ours'),
+    'features-only': ('2 stacks of 128 channels, heatmaps not fed back', ours(2, 128), 'ours'),
+}
+
+
+@HOOKS.register_module()
+class ScheduleByTime(Hook):
+    """Learning rate by the share of the time that is over, and the end of the training.
+
+    Args:
+        seconds: Of this process's CPU time, or of the clock where there is a GPU.
+        recipe: 'stock': that of MMPose's hourglass, 500 steps of warm-up, a tenth after 170 and 200 of 210
+            parts. 'ours': one cycle.
+    """
+
+    def __init__(self, seconds: float, recipe: str):
+        self.seconds, self.recipe = seconds, recipe
+        self.clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+        self.steps = 0
+
+    def before_train(self, runner) -> None:
+        self.begin = self.clock()
+        self.peaks = [group['lr'] for group in runner.optim_wrapper.param_groups]
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        share = min(1.0, (self.clock() - self.begin) / self.seconds)
+        if self.recipe == 'stock':
+            factor = min(1.0, (self.steps + 1) / 500) * 0.1 ** ((share > 170 / 210) + (share > 200 / 210))
+        else:
+            falling = max(0.0, share - 0.05) / 0.95
+            factor = min(share / 0.05, (1 + math.cos(math.pi * falling)) / 2)
+        for group, peak in zip(runner.optim_wrapper.param_groups, self.peaks):
+            group['lr'] = peak * factor
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.steps += 1
+        if self.clock() - self.begin > self.seconds:
+            runner.train_loop.stop_training = True
+
+
+@HOOKS.register_module()
+class FeaturesOnly(Hook):
+    """Feeds no heatmaps back, as MMPose's HourglassNet does."""
+
+    def before_train(self, runner) -> None:
+        for join in runner.model.backbone.joins:
+            for parameter in join.from_heatmaps.parameters():
+                parameter.requires_grad_(False).zero_()
+
+
+# optimizer and images a step
+RECIPES = dict(
+    stock=(dict(type='Adam', lr=5e-4), 64),
+    ours=(dict(type='Adam', lr=1e-3), 4),
+)
+
+
+def contestant_config(name: str, args: argparse.Namespace, work_dir: str) -> Config:
+    _, model, recipe = CONTESTANTS[name]
+    cfg = load_config(osp.join(ROOT, 'benchmarks/lspet_cpu.py'), work_dir=work_dir, data_root=args.data_root)
+    optimizer, batch_size = RECIPES[recipe]
+    train, base = cfg.train_dataloader, cfg.model.to_dict()
+    preprocessor = base['data_preprocessor']
+    if 'type' in model:  # MMPose's heads take samples with targets
+        del preprocessor['encoder']
+        preprocessor['type'] = 'PoseDataPreprocessor'
+        train.collate_fn = dict(type='pseudo_collate')
+        train.dataset.pipeline[-1:] = [
+            dict(type='GenerateTarget', encoder=cfg.codec),
+            dict(type='PackPoseInputs'),
+        ]
+    cfg.model = {
+        'type': base['type'],
+        **model,
+        'data_preprocessor': preprocessor,
+        'head': dict(model['head'], decoder=cfg.codec),
+        'test_cfg': base['test_cfg'],
+    }
+    if args.miniature and model is not RESNET18:
+        make_miniature(cfg)
+    train.batch_size = batch_size
+    cuda = torch.cuda.is_available()
+    for loader in (train, cfg.val_dataloader):  # CPU time is that of one process
+        loader.update(num_workers=args.workers if cuda else 0, persistent_workers=False)
+    never = 10**9
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=never, val_interval=never, val_begin=never)
+    cfg.param_scheduler = None
+    cfg.optim_wrapper = dict(
+        type='OptimWrapper' if recipe == 'stock' else 'AutocastOptimWrapper', optimizer=optimizer
+    )
+    cfg.default_hooks.checkpoint.update(interval=-1, save_best=None, save_last=False)
+    cfg.custom_hooks = [dict(type='ScheduleByTime', seconds=60 * args.minutes, recipe=recipe)]
+    if name == 'features-only':
+        cfg.custom_hooks.append(dict(type='FeaturesOnly'))
+    cfg.randomness = dict(seed=args.seed)
+    return cfg
+
+
+def race(name: str, args: argparse.Namespace) -> None:
+    """Trains and scores one contestant in this process, and adds its figures to DIR/race.jsonl."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        runner = Runner.from_cfg(contestant_config(name, args, folder))
+        runner.train()
+        (schedule,) = [hook for hook in runner.hooks if isinstance(hook, ScheduleByTime)]
+        images = schedule.steps * runner.train_dataloader.batch_size
+        metrics = runner.val_loop.run()
+    append_raw(
+        osp.join(args.out, 'race.jsonl'),
+        name=name,
+        minutes=args.minutes,
+        seed=args.seed,
+        parameters=sum(parameter.numel() for parameter in runner.model.parameters()),
+        steps=schedule.steps,
+        epochs=images / len(runner.train_dataloader.dataset),
+        metrics=metrics,
+        device=device_name('cuda' if torch.cuda.is_available() else 'cpu'),
+    )
+
+
+def read_results(args: argparse.Namespace) -> dict[str, dict]:
+    path = Path(args.out, 'race.jsonl')
+    rows = map(json.loads, path.read_text().splitlines() if path.exists() else [])
+    return {row['name']: row for row in rows if (row['minutes'], row['seed']) == (args.minutes, args.seed)}
+
+
+def write_table(args: argparse.Namespace) -> None:
+    rows = [('network', 'parameters', 'steps', 'epochs', 'Mean@0.1', 'AUC', 'stages', 'PCKh@0.5 Mean')]
+    results = read_results(args)
+    for row in sorted(results.values(), key=lambda row: -row['metrics']['Mean']):
+        metrics = row['metrics']
+        stages = ' '.join(f'{value:.1f}' for key, value in metrics.items() if key.startswith('stage'))
+        rows.append(
+            (
+                CONTESTANTS[row['name']][0],
+                f'{row["parameters"]:,}',
+                f'{row["steps"]:,}',
+                f'{row["epochs"]:.1f}',
+                f'{metrics["Mean@0.1"]:.1f}',
+                f'{metrics["AUC"]:.1f}',
+                stages,
+                f'{metrics["Mean"]:.1f}',
+            )
+        )
+    device = next(iter(results.values()))['device']
+    recipes = '; '.join(
+        f'{name}: {optimizer["type"]}, lr {optimizer["lr"]:g}, {batch} images a step'
+        for name, (optimizer, batch) in RECIPES.items()
+    )
+    heading = (
+        f'{args.minutes:g} minutes each, from random weights, seed {args.seed}; {device}. '
+        f'500 validation persons, with the flip test. Recipes: {recipes}.'
+    )
+    if args.miniature:
+        heading += ' **Networks of a few channels: a try of the command, not a measurement.**'
+    write_whole(osp.join(args.out, 'race.md'), tables_text(heading, rows))
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--minutes', type=float, default=20, help='of each training (default: %(default)s)')
+    parser.add_argument(
+        '--contestants', nargs='+', choices=CONTESTANTS, default=list(CONTESTANTS), metavar='NAME'
+    )
+    parser.add_argument('--data-root', help='folder of the dataset, instead of data/lspet_mpii')
+    parser.add_argument(
+        '--workers', type=int, default=8, help='of the loaders, with a GPU (default: %(default)s)'
+    )
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder of the results')
+    parser.add_argument(
+        '--miniature', action='store_true', help='networks of a few channels, to try the command'
+    )
+    parser.add_argument('--one', help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        return race(args.one, args)
+    Path(args.out).mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(args.contestants, 1):
+        if name not in read_results(args):
+            print(f'{number} of {len(args.contestants)}: {CONTESTANTS[name][0]} ...', flush=True)
+            with open(osp.join(args.out, f'{name}.log'), 'w') as log:
+                command = [sys.executable, *sys.argv, '--one', name]
+                code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+            if code:
+                print(f'  failed; see {log.name}')
+                continue
+        write_table(args)
+        print(f'  PCKh@0.5 Mean {read_results(args)[name]["metrics"]["Mean"]:.1f}', flush=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,32 @@
+"""Two stacks of 144 channels at 128x128 on LSP extended: the network that the package carries."""
+
+_base_ = ['hg_2stack_lspet.py']
+
+codec = dict(type='UDPHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=1.5)
+model = dict(
+    data_preprocessor=dict(encoder=codec),
+    backbone=dict(channels=144),
+    head=dict(decoder=codec),
+    test_cfg=dict(shift_heatmap=False),
+)
+
+train_pipeline = [
+    dict(type='GetBBoxCenterScale'),
+    dict(
+        type='TopdownCrop',
+        input_size=codec['input_size'],
+        use_udp=True,
+        rotate_factor=30,
+        scale_factor=(0.75, 1.25),
+        flip_prob=0.5,
+    ),
+    dict(type='PackKeypoints'),
+]
+val_pipeline = [
+    dict(type='GetBBoxCenterScale'),
+    dict(type='TopdownCrop', input_size=codec['input_size'], use_udp=True),
+    dict(type='PackPoseInputs'),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(batch_size=50, dataset=dict(pipeline=val_pipeline))
+test_dataloader = val_dataloader

@@ -1,0 +1,208 @@
+"""Nodes that were started wrong: threads stand for them, which see what processes would."""
+
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from mmengine.config import Config
+from torch.distributed import TCPStore
+
+from hg_plugin.compat.distributed import first_host, start_processes
+from hg_plugin.compat.rendezvous import meet, node_timeout
+
+HERE = '127.0.0.1'
+
+
+def meet_all(*nodes, timeout=0.6):
+    """Meet with these arguments at once. Returns the stores, or the sentences of those that failed."""
+    results = [None] * len(nodes)
+
+    def join(i, node):
+        try:
+            results[i] = meet(*node, timeout)
+        except ConnectionError as error:
+            results[i] = str(error)
+
+    threads = [threading.Thread(target=join, args=pair) for pair in enumerate(nodes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return results
+
+
+@pytest.fixture
+def port(free_port):
+    return int(free_port())
+
+
+def test_nodes_meet_whichever_comes_first(port):
+    stores = meet_all((HERE, port, 2, 3), (HERE, port, 0, 3), (HERE, port, 1, 3), timeout=60)
+    stores[0].set('from', 'the third')
+    assert [store.get('from') for store in stores] == [b'the third'] * 3
+    assert {store.port for store in stores} == {port}
+
+
+def test_one_node_gets_a_free_port():
+    first, second = (meet(HERE, 0, 0, 1, 60) for _ in range(2))
+    assert 0 < first.port != second.port > 0
+
+
+@pytest.mark.parametrize(
+    'number, size, missing',
+    [(1, 2, 'node 1 of 2 is missing'), (1, 12, 'nodes 1, 2, 3, 4, 5, 6, 7, 8 and 3 more of 12 are missing')],
+)
+def test_the_missing_are_named(port, number, size, missing):
+    begin = time.monotonic()
+    (sentence,) = meet_all((HERE, port, 0, size))
+    assert time.monotonic() - begin < 20
+    here = re.escape(f'and node 0 ({socket.gethostname()}) is here;')
+    assert re.match(f'After 0.6 s at {HERE}:{port}, {missing} {here}.* NODE_TIMEOUT', sentence)
+
+
+@pytest.fixture
+def first(port):
+    """Opens the store of node 0 of three, which waits."""
+    store = TCPStore(HERE, port, None, True, wait_for_workers=False)
+    store.set('nodes/size', '3')
+    store.set('nodes/0', 'host0')
+    return store
+
+
+def test_each_that_waits_names_the_missing(first):
+    (sentence,) = meet_all((HERE, first.port, 2, 3))
+    assert 'node 1 of 3 is missing and nodes 0 (host0), 2 (' in sentence
+
+
+def test_a_first_node_that_ends_while_others_wait(port):
+    code = f"""
+import time
+from torch.distributed import TCPStore
+store = TCPStore('{HERE}', {port}, None, True, wait_for_workers=False)
+store.wait(['nodes/1'])
+"""
+    process = subprocess.Popen([sys.executable, '-c', code])
+    (sentence,) = meet_all((HERE, port, 1, 3), timeout=60)
+    process.wait(60)
+    assert sentence == f'Node 0 at {HERE}:{port} has ended before all 3 were there; see its message.'
+
+
+def test_a_first_node_that_is_alone_elsewhere(port):
+    (sentence,) = meet_all((HERE, port, 1, 2))
+    assert re.match(rf'After \d s, node 0 is missing at {HERE}:{port} \(.*refused\); start it', sentence)
+
+
+def test_an_unknown_host(port, monkeypatch):
+    def unknown(*args, **kwargs):
+        raise socket.gaierror(-2, 'Name or service not known')
+
+    monkeypatch.setattr(socket, 'create_connection', unknown)
+    (sentence,) = meet_all(('no.such.host', port, 1, 2))
+    assert f'node 0 is missing at no.such.host:{port} (the host no.such.host is unknown); ' in sentence
+
+
+def test_a_port_in_use_and_one_that_answers_nothing():
+    with socket.socket() as other:
+        other.bind((HERE, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        in_use, silent = meet_all((HERE, port, 0, 2), (HERE, port, 1, 2))
+    assert f'Port {port} of this machine is in use' in in_use and 'set PORT to another port' in in_use
+    assert f'{HERE}:{port} is not node 0 of this run: what listens there does not answer' in silent
+
+
+def test_ranks_and_numbers_that_cannot_be(first):
+    sentences = [meet_all((HERE, first.port, *pair))[0] for pair in ((3, 3), (1, 2))]
+    assert 'node 3 of 3, which are counted from 0' in sentences[0]
+    assert f'This is node 1 of 2, but others at {HERE}:{first.port} were started as 3;' in sentences[1]
+    first.add('nodes/1/started', 1)
+    assert meet_all((HERE, first.port, 1, 3))[0].startswith('Two were started as node 1 of 3 at ')
+
+
+@pytest.mark.parametrize('text', ['soon', '0', '-1', 'nan', 'inf'])
+def test_the_timeout_is_a_number(monkeypatch, text):
+    monkeypatch.setenv('NODE_TIMEOUT', text)
+    with pytest.raises(ConnectionError, match=f"NODE_TIMEOUT is '{text}'; set it to a number of seconds"):
+        node_timeout()
+
+
+def test_the_timeout_is_two_minutes_unless_set(monkeypatch):
+    monkeypatch.delenv('NODE_TIMEOUT', raising=False)
+    assert node_timeout() == 120
+    monkeypatch.setenv('NODE_TIMEOUT', '7.5')
+    assert node_timeout() == 7.5
+
+
+@pytest.mark.parametrize(
+    'nodes, first',
+    [
+        ('gpu1', 'gpu1'),
+        ('gpu1,gpu2', 'gpu1'),
+        ('node[007-009,12],other', 'node007'),
+        ('r[1-2]n[3,5].site', 'r1n3.site'),
+        ('', ''),
+    ],
+)
+def test_the_first_host_of_slurms_list(nodes, first):
+    assert first_host(nodes) == first
+
+
+NAMES = ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT', 'TORCHELASTIC_USE_AGENT_STORE')
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    for name in NAMES:
+        monkeypatch.setenv(name, '')  # so that it is as before afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setattr('hg_plugin.compat.distributed.meet', lambda *args, **kwargs: pytest.fail(str(args)))
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    'launcher, names',
+    [
+        ('pytorch', 'RANK in the environment, which torchrun or tools/dist_train.sh sets'),
+        ('slurm', 'SLURM_PROCID in the environment, which srun or tools/slurm_train.sh sets'),
+        ('mpi', "OMPI_COMM_WORLD_RANK in the environment, which Open MPI's mpirun sets"),
+    ],
+)
+def test_a_launcher_that_did_not_start_this(environment, mistake, launcher, names):
+    sentence = mistake('tools/train.py', 'configs/hg_2stack_synthetic.py', '--launcher', launcher)
+    assert sentence.startswith(f'error: --launcher {launcher} needs {names}; start with it, or leave out')
+
+
+@pytest.mark.parametrize(
+    'env, message',
+    [
+        (dict(MASTER_PORT='29500'), 'MASTER_ADDR is None; set it to the address of the first process'),
+        (dict(MASTER_ADDR='10.0.0.1', MASTER_PORT='x'), "MASTER_PORT is 'x'; set it to the port"),
+    ],
+)
+def test_mpi_on_several_machines_needs_an_address(environment, mistake, env, message):
+    env |= dict(
+        OMPI_COMM_WORLD_RANK='0',
+        OMPI_COMM_WORLD_SIZE='4',
+        OMPI_COMM_WORLD_LOCAL_RANK='0',
+        OMPI_COMM_WORLD_LOCAL_SIZE='2',
+    )
+    for name, value in env.items():
+        environment.setenv(name, value)
+    assert message in mistake('tools/train.py', 'configs/hg_2stack_synthetic.py', '--launcher', 'mpi')
+
+
+def test_slurms_variables_are_torchs(environment):
+    met = []
+    environment.setattr('hg_plugin.compat.distributed.meet', lambda *args, **kwargs: met.append(args))
+    environment.setattr('torch.distributed.init_process_group', lambda *args, **kwargs: None)
+    environment.setattr('atexit.register', lambda function: None)
+    env = dict(SLURM_PROCID='3', SLURM_NTASKS='16', SLURM_LOCALID='1', SLURM_NODELIST='gpu[04-05]')
+    for name, value in dict(env, SLURM_JOB_ID='1234567', NODE_TIMEOUT='9').items():
+        environment.setenv(name, value)
+    environment.delenv('SLURM_STEP_NODELIST', raising=False)
+    start_processes(Config(dict(launcher='slurm')))
+    assert met == [('gpu04', 10000 + 1234567 % 20000, 3, 16, 9.0)]
