@@ -121,29 +121,21 @@ def train(work_dir, **options) -> Runner:
 
 
 def train_until_killed(event: int, work_dir, **options) -> None:
-    """:func:`train`, killed at the given one of the moments around and inside of its writes, from 0."""
+    """:func:`train`, killed at the given one of the moments before and inside of its writes, from 0."""
     moments = itertools.count()
 
     def dying(function, half=None):
         def call(*args, **kwargs):
-            for step in ('before', 'inside', 'after'):
-                if step == 'inside' and half:
-                    if next(moments) == event:
-                        half(*args)
-                        os.kill(os.getpid(), signal.SIGKILL)
-                elif step != 'inside' and next(moments) == event:
+            for last_act in [lambda *args: None, half] if half else [lambda *args: None]:
+                if next(moments) == event:
+                    last_act(*args)
                     os.kill(os.getpid(), signal.SIGKILL)
-                if step == 'inside':
-                    result = function(*args, **kwargs)
-            return result
+            return function(*args, **kwargs)
 
         return call
 
-    def write_half(file, content):
-        write(file, bytes(content)[: len(content) // 2])
-
     write = files._File.write
-    files._File.write = dying(write, write_half)
+    files._File.write = dying(write, lambda file, content: write(file, bytes(content)[: len(content) // 2]))
     os.replace, os.fsync, os.remove = dying(os.replace), dying(os.fsync), dying(os.remove)
     train(work_dir, **options)
 

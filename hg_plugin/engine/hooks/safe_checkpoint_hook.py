@@ -96,9 +96,10 @@ class SafeCheckpointHook(CheckpointHook):
                 os.unlink(f'{path}.partial')
             problem = f'{path} was not written: {cause.strerror or cause}'
             self.failures['latest' if latest else 'best'] = problem
+            good = self.last_ckpt or runner._resume and runner._load_from
             runner.logger.error(
                 f'{problem}. The training goes on, and saves again at the next interval; '
-                f'the last good checkpoint is {self.last_ckpt or "none of this run"}.'
+                f'the last good checkpoint is {good or "not there yet"}.'
             )
             return False
         self.failures.pop('latest' if latest else 'best', None)
