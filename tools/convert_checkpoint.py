@@ -7,7 +7,8 @@ python tools/convert_checkpoint.py OURS.pth OUT.pth --to princeton
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
-from hg_plugin.convert.published import FAMILIES, NORMALIZATIONS, convert_checkpoint
+from hg_plugin.convert.families import FAMILIES, NORMALIZATIONS
+from hg_plugin.convert.published import convert_checkpoint
 from hg_plugin.utils.errors import command
 
 

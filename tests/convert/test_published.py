@@ -12,7 +12,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from hg_plugin.convert.published import FAMILIES, convert_checkpoint, read_network
+from hg_plugin.convert.families import FAMILIES
+from hg_plugin.convert.published import convert_checkpoint, read_network
 from hg_plugin.models import StackedHourglass
 from hg_plugin.utils.checkpoint import read_checkpoint
 from hg_plugin.utils.errors import InputError

@@ -1,0 +1,143 @@
+"""Code bases with published stacked hourglass networks: names of tensors, and how images are normalized."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A code base with checkpoints of stacked hourglass networks.
+
+    Args:
+        title: Name of the code base for readers.
+        prefix: Prefix of the names in its checkpoints. Defaults to ''.
+        rules: Regular expressions and replacements that turn, in this order, a name in
+            :class:`StackedHourglass` into the code base's, without prefix. A replacement can be a function of
+            the hourglasses' depth and the match. Both directions follow from them. Defaults to ().
+        mean: Values subtracted from red, green and blue in [0, 1]. Defaults to (0, 0, 0).
+        std: Values that they are divided by then. Defaults to (1, 1, 1).
+        widening: Channels of the first residual behind the stem's pooling, divided by those before it.
+            Defaults to None: any stem.
+        most_blocks: Largest ``num_blocks``. Defaults to infinity.
+        optimizer: Function from parameters to an optimizer as in its checkpoints. Defaults to None.
+        unused: Function from the shapes of tensors that it uses to the shapes of those that it only keeps,
+            both by name. Defaults to no such tensors.
+    """
+
+    title: str
+    prefix: str = ''
+    rules: Sequence[tuple[str, str | Callable]] = ()
+    mean: tuple[float, float, float] = (0, 0, 0)
+    std: tuple[float, float, float] = (1, 1, 1)
+    widening: int | None = None
+    most_blocks: float = float('inf')
+    optimizer: Callable[[Iterable], torch.optim.Optimizer] | None = None
+    unused: Callable[[Mapping[str, Shape]], dict[str, Shape]] = lambda shapes: {}
+
+    def rename(self, name: str, depth: int) -> str:
+        """Return the code base's name, without prefix, of a tensor of a :class:`StackedHourglass`."""
+        for pattern, replacement in self.rules:
+            name = re.sub(
+                pattern, partial(replacement, depth) if callable(replacement) else replacement, name
+            )
+        return name
+
+    def builds(self, stem_channels: tuple[int, ...], num_blocks: tuple[int, int]) -> bool:
+        """Return whether it can build a :class:`StackedHourglass` with these arguments."""
+        if self.widening is None:
+            return True
+        widens = len(stem_channels) == 4 and stem_channels[2] == self.widening * stem_channels[1]
+        return widens and num_blocks[0] == num_blocks[1] <= self.most_blocks
+
+
+PRINCETON_RULES = [
+    (r'^stem_conv\.0\.', 'pre.0.conv.'),
+    (r'^stem_conv\.1\.', 'pre.0.bn.'),
+    (r'^stem_conv\.3\.0\.', 'pre.1.'),
+    (r'^stem_residuals\.0\.', 'pre.3.'),  # pre.2 is the pooling
+    (r'^stem_residuals\.1\.', 'pre.4.'),
+    (r'^hourglasses\.(\d+)\.', r'hgs.\1.0.'),
+    (r'\.inner(\.0)?', '.low2'),
+    (r'\.skip\.0\.', '.up1.'),
+    (r'\.down\.0\.', '.low1.'),
+    (r'\.up\.0\.', '.low3.'),
+    (r'^features\.(\d+)\.0\.0\.', r'features.\1.0.'),
+    (r'^features\.(\d+)\.1\.0\.', r'features.\1.1.conv.'),
+    (r'^features\.(\d+)\.1\.1\.', r'features.\1.1.bn.'),
+    (r'^scores\.(\d+)\.', r'outs.\1.conv.'),
+    (r'^joins\.(\d+)\.from_features\.', r'merge_features.\1.conv.conv.'),
+    (r'^joins\.(\d+)\.from_heatmaps\.', r'merge_preds.\1.conv.conv.'),
+    # inside a residual
+    (r'\.norm(\d)\.', r'.bn\1.'),
+    (r'\.conv(\d)\.', r'.conv\1.conv.'),
+    (r'\.skip\.', '.skip_layer.conv.'),
+]
+
+
+def bearpaw_branch(depth: int, match: re.Match) -> str:
+    """Return the name of an hourglass's branch: skip, down, up, or the residuals of the innermost."""
+    stack, inner, kind, block = match.groups()
+    level = max(depth - 1 - inner.count('inner'), 0)  # counted from the innermost
+    return f'hg.{stack}.hg.{level}.{("skip", "down", "up", None).index(kind)}.{block}.'
+
+
+BEARPAW_RULES = [
+    (r'^stem_conv\.0\.', 'conv1.'),
+    (r'^stem_conv\.1\.', 'bn1.'),
+    (r'^stem_conv\.3\.0\.', 'layer1.0.'),
+    (r'^stem_residuals\.0\.', 'layer2.0.'),
+    (r'^stem_residuals\.1\.', 'layer3.0.'),
+    (r'^hourglasses\.(\d+)\.((?:inner\.)*)(?:(skip|down|up)\.)?(\d+)\.', bearpaw_branch),
+    (r'^features\.(\d+)\.0\.', r'res.\1.'),
+    (r'^features\.(\d+)\.1\.', r'fc.\1.'),
+    (r'^scores\.', 'score.'),
+    (r'^joins\.(\d+)\.from_features\.', r'fc_.\1.'),
+    (r'^joins\.(\d+)\.from_heatmaps\.', r'score_.\1.'),
+    # inside a residual
+    (r'\.norm(\d)\.', r'.bn\1.'),
+    (r'\.skip\.', '.downsample.0.'),
+]
+
+
+def princeton_unused(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Return the skip layers of residuals that keep the number of channels."""
+    unused = {}
+    for name, shape in shapes.items():
+        skip = name.replace('.conv3.', '.skip_layer.')
+        if skip not in shapes:
+            unused[skip] = shape if len(shape) == 1 else (shape[0], shape[0], 1, 1)
+    return unused
+
+
+# To add a published checkpoint, describe its code base here.
+FAMILIES = dict(
+    princeton=Family(
+        title="Princeton's PyTorch code",
+        prefix='model.module.',
+        rules=PRINCETON_RULES,
+        widening=1,
+        most_blocks=1,
+        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
+        unused=princeton_unused,
+    ),
+    bearpaw=Family(
+        title="bearpaw's pytorch-pose",
+        prefix='module.',
+        rules=BEARPAW_RULES,
+        mean=(0.4404, 0.4440, 0.4327),
+        widening=2,
+        optimizer=lambda parameters: torch.optim.RMSprop(parameters, lr=2.5e-4),
+    ),
+)
+IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+# beside the weights in checkpoints of HRNet's trainer, which some forks of bearpaw's network use
+HRNET_KEYS = {'perf', 'best_state_dict'}
+NORMALIZATIONS = ('imagenet', *FAMILIES)
+OURS = Family('this package', prefix='backbone.')
+NEWELL = Family("Newell's Torch7 code")
