@@ -30,7 +30,15 @@ def main():
     parser.add_argument(
         '--boxes',
         metavar='FILE.json',
-        help='boxes of persons in pixels, {"a.jpg": [[left, top, right, bottom], ...]}; default: whole image',
+        help='boxes of persons in pixels, {"a.jpg": [[left, top, right, bottom], ...]}, or COCO detections',
+    )
+    parser.add_argument(
+        '--box',
+        type=float,
+        nargs=4,
+        action='append',
+        metavar=('LEFT', 'TOP', 'RIGHT', 'BOTTOM'),
+        help='box of a person in pixels, in every input; may be repeated',
     )
     parser.add_argument(
         '--heatmaps', action='store_true', help="also draw every stack's heatmaps: DIR/heatmaps"
@@ -53,6 +61,12 @@ def main():
     args = parser.parse_args()
 
     keep_freed_memory()
+    box = args.__dict__.pop('box')
+    if box and args.boxes:
+        parser.error('give --box or --boxes, not both')
+    args.boxes = args.boxes or box
+    if not args.boxes:
+        print('Without --box or --boxes, every image is taken as one person.')
     args.config, args.checkpoint = None, None
     if args.inputs[0].endswith('.py'):
         if len(args.inputs) < 3:

@@ -30,6 +30,8 @@ from .pose_estimator import PoseEstimator, Poses, PosesWithHeatmaps, check_boxes
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 # not by way of mimetypes, which differs from one machine to the next
 VIDEO_SUFFIXES = tuple('.3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv'.split())
+# of a detected person that counts
+MIN_SCORE = 0.3
 # why a file of one name cannot be written where another may be
 WRONG_NAME = errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.EINVAL
 
@@ -40,7 +42,7 @@ def infer_files(
     inputs: str | PathLike | Sequence[str | PathLike],
     *,
     out_dir: str | PathLike = 'outputs',
-    boxes: str | PathLike | Mapping[str, Sequence] | None = None,
+    boxes: str | PathLike | Mapping[str, Sequence] | Sequence[Sequence[float]] | None = None,
     draw: bool = True,
     heatmaps: bool = False,
     kpt_thr: float = 0.3,
@@ -61,9 +63,12 @@ def infer_files(
         config, checkpoint, batch_size, device: See :class:`PoseEstimator`.
         inputs: Images, folders of images and videos.
         out_dir: The folder for the results. Defaults to 'outputs'.
-        boxes: Boxes of persons in pixels, ``{'a.jpg': [[left, top, right, bottom], ...]}``, or a JSON file of
-            them. A key is a path as in ``inputs`` or its last part. The boxes of a video apply to all frames.
-            A file without boxes has one person, as large as the image. Defaults to None.
+        boxes: Boxes of persons in pixels: ``[[left, top, right, bottom], ...]`` for every input;
+            ``{'a.jpg': [[left, top, right, bottom], ...]}``, where a key is a path as in ``inputs`` or its
+            last part; or a JSON file of such a dict or of COCO's detections ``[{image_id or file_name, bbox
+            [x, y, width, height], score, category_id}, ...]``, of which persons with a score of 0.3 or more
+            count. The boxes of a video apply to all frames. A file without boxes has one person, as large as
+            the image. Defaults to None.
         draw: Draw skeletons. Defaults to True.
         heatmaps: Draw heatmap sheets, one per person. Defaults to False.
         kpt_thr: Lowest score of a keypoint that is drawn. Defaults to 0.3.
@@ -207,7 +212,7 @@ def find_inputs(inputs: str | PathLike | Sequence[str | PathLike]) -> list[Path]
 
 
 def read_boxes(
-    boxes: str | PathLike | Mapping[str, Sequence], inputs: Sequence[Path]
+    boxes: str | PathLike | Mapping[str, Sequence] | Sequence[Sequence[float]], inputs: Sequence[Path]
 ) -> dict[Path, Sequence]:
     """Find the boxes of the inputs, see :func:`infer_files`; :func:`check_boxes` checks them.
 
@@ -215,19 +220,38 @@ def read_boxes(
         InputError: If the file cannot be read, or names none of the inputs.
     """
     source, example = 'The boxes', '{"a.jpg": [[left, top, right, bottom]]}'
+    if isinstance(boxes, Sequence) and not isinstance(boxes, str):
+        return dict.fromkeys(inputs, boxes)
     if not isinstance(boxes, Mapping):
         source = f'The boxes {boxes}'
         try:
             boxes = json.loads(Path(boxes).read_text())
         except (OSError, ValueError) as error:
             raise InputError(f'{source} cannot be read: {error}; give JSON, such as {example}.') from error
-    found = {}
-    if isinstance(boxes, Mapping):
-        found = {path: boxes[name] for path in inputs for name in (path.name, str(path)) if name in boxes}
+    found, by_name = {}, _boxes_of_detections(boxes, inputs) if isinstance(boxes, list) else boxes
+    if isinstance(by_name, Mapping):
+        found = {path: by_name[name] for path in inputs for name in (path.name, str(path)) if name in by_name}
     if not found:
         start = textwrap.shorten(str(boxes), 60)
         raise InputError(f'{source} are of none of the inputs: {start}; give boxes such as {example}.')
     return found
+
+
+def _boxes_of_detections(detections: list, inputs: Sequence[Path]) -> dict[str, list]:
+    """COCO's detections of persons, by the input's path. An ``image_id`` is a number in its name."""
+    names: dict[str | int, Path] = {}
+    for path in inputs:
+        names |= {path.name: path, path.stem: path, str(path): path}
+        if path.stem.isdecimal():
+            names[int(path.stem)] = path
+    boxes = {}
+    for detection in detections:
+        if isinstance(detection, dict) and len(detection.get('bbox', ())) == 4:
+            path = names.get(detection.get('file_name', detection.get('image_id')))
+            if path and detection.get('score', 1) >= MIN_SCORE and detection.get('category_id', 1) == 1:
+                x, y, width, height = detection['bbox']
+                boxes.setdefault(str(path), []).append([x, y, x + width, y + height])
+    return boxes
 
 
 def output_names(inputs: Sequence[Path]) -> dict[Path, str]:

@@ -304,7 +304,8 @@ def check_boxes(boxes: Sequence | None, image: np.ndarray) -> np.ndarray:
     """Return boxes as (N, 4) float32; one box, the whole image, for None.
 
     Raises:
-        ImageError: If the shape is wrong, or a box is empty, inverted, too large or outside the image.
+        ImageError: If the shape is wrong, or a box is empty, inverted, too large, outside the image or in
+            shares of it.
     """
     height, width = image.shape[:2]
     boxes = [[0, 0, width, height]] if boxes is None else boxes
@@ -315,6 +316,8 @@ def check_boxes(boxes: Sequence | None, image: np.ndarray) -> np.ndarray:
     for index, (left, top, right, bottom) in enumerate(boxes.tolist()):
         if not (left < right and top < bottom and np.isfinite(boxes[index]).all()):
             problem = 'is empty or inverted; give left, top, right and bottom in this order'
+        elif max(right, bottom) <= 1 < min(width, height):
+            problem = 'is in shares of the image; give pixels'
         elif max(width, height, right - left, bottom - top) > MAX_SIDE:
             problem = f'is too large, or the image is: OpenCV crops at most {MAX_SIDE:,} pixels a side'
         elif right <= 0 or bottom <= 0 or left >= width or top >= height:

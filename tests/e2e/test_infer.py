@@ -184,6 +184,32 @@ def test_from_python(network, inputs, tmp_path):
     assert counts == [1, 2, 0, 1] and not (tmp_path / 'visualizations').exists()
 
 
+def test_boxes_for_every_input_and_detections_of_coco(network, tmp_path):
+    for name in ('000000000012.png', 'other.png'):
+        cv2.imwrite(str(tmp_path / name), draw(0))
+    detections = [
+        dict(image_id=12, category_id=1, bbox=[10, 20, 50, 60], score=0.9),
+        dict(image_id=12, category_id=1, bbox=[0, 0, 9, 9], score=0.1),  # too unsure
+        dict(image_id=12, category_id=18, bbox=[0, 0, 9, 9], score=0.9),  # a dog
+        dict(file_name='other.png', bbox=[5, 5, 30, 40]),
+        dict(image_id=99, category_id=1, bbox=[0, 0, 9, 9], score=0.9),
+    ]
+    (tmp_path / 'detections.json').write_text(json.dumps(detections))
+
+    def found(boxes):
+        infer_files(*network, tmp_path, out_dir=tmp_path / 'out', boxes=boxes, draw=False, device='cpu')
+        results = json.loads((tmp_path / 'out/predictions/000000000012.json').read_text())
+        other = json.loads((tmp_path / 'out/predictions/other.json').read_text())
+        return [person['bbox'][0] for person in results], [person['bbox'][0] for person in other]
+
+    assert found(tmp_path / 'detections.json') == ([[10, 20, 60, 80]], [[5, 5, 35, 45]])
+    assert found([[1, 2, 31, 42], [3, 4, 33, 44]]) == ([[1, 2, 31, 42], [3, 4, 33, 44]],) * 2
+    left_out = infer_files(
+        *network, tmp_path, out_dir=tmp_path / 'out', boxes=[[0.1, 0.1, 0.5, 1]], device='cpu'
+    )
+    assert len(left_out) == 2 and 'is in shares of the image; give pixels' in [*left_out.values()][0]
+
+
 def test_boxes_and_heatmap_sheets(infer, inputs, tmp_path):
     (tmp_path / 'boxes.json').write_text(
         json.dumps(
