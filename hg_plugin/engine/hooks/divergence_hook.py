@@ -173,7 +173,8 @@ def why_not_to_save(runner: Runner) -> str | None:
                 return f'the last {hook.in_a_row} steps had a loss or gradient that is not finite'
     models = [runner.model.module if is_model_wrapper(runner.model) else runner.model]
     models += [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
-    values = [value for model in models for value in model.state_dict().values() if value.is_floating_point()]
+    values = [value for model in models for value in model.state_dict().values()]
+    values = [value for value in values if value.is_floating_point() and value.numel()]
     if not torch.stack(torch._foreach_norm(values, float('inf'))).max() <= LARGEST_WEIGHT:
         return 'its weights are NaN, infinite or above 1e19'
     return None
