@@ -78,7 +78,9 @@ def one_cycle(cfg: Config, peak: float, seconds: float) -> None:
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=never, val_interval=never, val_begin=never)
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
     cfg.param_scheduler = None
-    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=-1, save_last=True)
+    cfg.default_hooks.checkpoint = dict(
+        type='SafeCheckpointHook', by_epoch=False, interval=-1, save_last=True
+    )
     cfg.log_processor.by_epoch = False
     cfg.custom_hooks = [
         *cfg.custom_hooks,

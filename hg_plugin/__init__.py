@@ -15,7 +15,9 @@ find_plugin_configs()
 allow_mmengine_checkpoints()
 
 from .utils.resume import guard_resume  # noqa: E402
+from .utils.whole_files import write_whole_files  # noqa: E402
 
 guard_resume()
+write_whole_files()
 
 from . import datasets, engine, evaluation, models  # noqa: E402, F401

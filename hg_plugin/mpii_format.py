@@ -300,6 +300,36 @@ def load_annotations(path) -> dict:
     )
 
 
+def find_problems(path) -> list[tuple[int | None, str, bool]]:
+    """All that is wrong with an annotation file, for someone to correct.
+
+    Returns:
+        For each problem the annotation's index, or None for the file as a whole; a sentence; and whether the
+        file cannot be used. It can with a visibility that is neither 0 nor 1: above 0 it counts as 1.
+    """
+    try:
+        entries = read_file(path, _load_json)
+    except InputError as error:
+        return [(None, str(error), True)]
+    problems: list[tuple[int | None, str, bool]] = []
+    seen: list[int] = []
+    unseen: list[int] = []
+    for index, entry in enumerate(entries):
+        problem = _find_problem(entry)
+        if problem:
+            problems.append((index, problem, True))
+        elif entry['scale'] * PIXELS_A_SCALE < 1:
+            problems.append((index, f'scale {entry["scale"]} makes the person smaller than a pixel', True))
+        elif not set(entry['joints_vis']) <= {0, 1}:
+            values = sorted(set(entry['joints_vis']) - {0, 1})
+            problems.append((index, f'joints_vis holds {values}, not only 0 and 1', False))
+        if not problem:
+            (seen if max(entry['joints_vis']) > 0 else unseen).append(index)
+    if seen:  # otherwise it is a test set
+        problems += [(index, 'has no annotated joint (joints_vis is nowhere 1)', True) for index in unseen]
+    return sorted(problems)
+
+
 def _find_problem(entry) -> str | None:
     if not isinstance(entry, dict):
         return f'should be an object, but is {type(entry).__name__}'

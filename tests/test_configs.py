@@ -15,6 +15,7 @@ PARAMETERS = dict(
     hg_8stack_mpii=25_434_112,
     hg_2stack_concat_mpii=26_370_848,
     hg_2stack_lspet=6_570_400,
+    hg_2stack_lspet_128=2_096_168,
 )
 
 

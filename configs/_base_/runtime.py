@@ -9,7 +9,18 @@ default_hooks = dict(
     tf32=dict(type='TF32Hook', enable=True),
     # keeps freed memory in the process on CPUs, where the system would zero it again in every step
     keep_memory=dict(type='KeepMemoryHook', enable=True),
-    checkpoint=dict(interval=1, max_keep_ckpts=2, save_best='Mean', rule='greater'),
+    # counts steps whose gradients are not finite, and stops after 20 in a row
+    divergence=dict(type='DivergenceHook'),
+    # counts unreadable training images over all processes
+    unreadable_images=dict(type='UnreadableImagesHook'),
+    # survives kills and full disks, and refuses a work directory in use
+    checkpoint=dict(
+        type='SafeCheckpointHook', interval=1, max_keep_ckpts=2, save_best='Mean', rule='greater'
+    ),
+    # a resumed training computes what an uninterrupted one does, from the next sample on
+    exact_resume=dict(type='ExactResumeHook'),
+    # SIGTERM, SIGUSR1, SIGHUP and Ctrl-C write a checkpoint, and end the run with exit code 85
+    preemption=dict(type='PreemptionHook'),
     # tests with the network that inference runs, see hg_plugin.models.reparameterize
     reparameterize=dict(type='ReparameterizeHook', enable=False),
 )
@@ -24,7 +35,8 @@ train_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     collate_fn=dict(type='default_collate'),
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    # augmentation is a function of (seed, epoch, sample), whatever the number of workers
+    sampler=dict(type='SeededSampler', shuffle=True),
 )
 val_dataloader = dict(
     batch_size=32,

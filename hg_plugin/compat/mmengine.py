@@ -52,7 +52,7 @@ def logged_scalars() -> dict:
         },
         **{
             f'{builtins}.{name}': value
-            for name, value in (('getattr', _statistics_method), ('set', set))
+            for name, value in (('getattr', _statistics_method), ('set', set), ('bytes', _no_bytes))
             for builtins in ('builtins', '__builtin__')
         },
         '_codecs.encode': codecs.encode,  # bytes, in older pickles
@@ -66,3 +66,8 @@ def _statistics_method(owner: type, name: str):
     if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
         raise pickle.UnpicklingError(f'Unsupported getattr of {name} from {owner}')
     return getattr(HistoryBuffer, name)
+
+
+def _no_bytes() -> bytes:
+    """The content of an empty array, such as ``sigmas`` of a dataset without them."""
+    return b''

@@ -1,15 +1,18 @@
 """MPII Human Pose, and any dataset in its layout, without the pixel shift of MMPose 1.x."""
 
+import logging
 import os.path as osp
 
 import mmpose
 import numpy as np
+import torch
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 
 from hg_plugin.mpii_format import CENTER_SHIFT, PIXELS_A_SCALE, load_annotations, load_ground_truth
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.images import read_image
+from hg_plugin.utils.images import ImageError, read_image
 
 # what transforms read of the dataset
 METAINFO_KEYS = (
@@ -44,7 +47,13 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
             the annotations, for :class:`hg_plugin.evaluation.MPIIPCKh`. Defaults to None.
         data_prefix: ``dict(img=FOLDER)``, the folder of the images, relative to ``data_root``. It must exist.
             Defaults to None: ``images/``, which is looked for when the first image is read.
+        max_unreadable: Share of persons whose images may be unreadable in training. Each is reported once,
+            and the next person takes its place. Above this share, training stops. Defaults to 0.01.
         **kwargs: As for MMEngine's ``BaseDataset``: data_root, metainfo, pipeline, test_mode, indices, ...
+
+    Attributes:
+        unreadable (Tensor): (N,) uint8, 1 for persons whose images were found to be unreadable in training,
+            in memory that the workers of a data loader share.
 
     Raises:
         InputError: If a file is missing or damaged, or an annotation is wrong.
@@ -56,9 +65,15 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
     )
 
     def __init__(
-        self, ann_file: str, headbox_file: str | None = None, data_prefix: dict | None = None, **kwargs
+        self,
+        ann_file: str,
+        headbox_file: str | None = None,
+        data_prefix: dict | None = None,
+        max_unreadable: float = 0.01,
+        **kwargs,
     ):
         self.headbox_file = headbox_file
+        self.max_unreadable = max_unreadable
         self.images_must_exist = data_prefix is not None
         super().__init__(ann_file=ann_file, data_prefix=data_prefix or dict(img='images/'), **kwargs)
 
@@ -123,19 +138,52 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
             'flip_indices': [*self._metainfo['flip_indices']],
         }
 
+    def full_init(self) -> None:
+        super().full_init()
+        # one flag a person, in memory that loader workers share
+        self.unreadable = torch.zeros(len(self), dtype=torch.uint8).share_memory_()
+
     def prepare_data(self, idx: int) -> dict:
-        """The pipeline's result for person ``idx``.
+        """The pipeline's result for person ``idx``, or in training, if its image is unreadable, for the next.
 
         Raises:
-            InputError: If the image is missing or damaged.
+            InputError: If the image is unreadable, in testing; or too many are, in training.
         """
+        if self.test_mode:
+            return self._prepare(idx)
+        for other in (*range(idx, len(self)), *range(idx)):
+            if not self.unreadable[other]:
+                try:
+                    return self._prepare(other)
+                except ImageError as error:
+                    self.unreadable[other] = 1
+                    self.check_unreadable()
+                    print_log(f'{error} Trained on the next person instead.', 'current', logging.ERROR)
+        raise InputError(f'No image of {self.ann_file} can be read.')
+
+    def check_unreadable(self) -> None:
+        """Raise an :class:`InputError` if more than ``max_unreadable`` of all persons are known to be so."""
+        count = int(self.unreadable.sum())
+        if count > self.max_unreadable * len(self):
+            index = int(self.unreadable.argmax())
+            raise InputError(
+                f'{count} of the {len(self)} persons of {self.ann_file} have unreadable images, more than '
+                f'max_unreadable={self.max_unreadable:g} of them, such as annotation {index}, '
+                f'{self.get_data_info(index)["img_path"]}; list all with: hg_plugin check CONFIG'
+            )
+
+    def _prepare(self, idx: int) -> dict:
+        """The pipeline's result, or an :class:`ImageError` that names the annotation."""
         try:
             return super().prepare_data(idx)
         except Exception as error:  # transforms raise anything on a damaged image
+            person = self.get_data_info(idx)
             try:
-                read_image(self.get_data_info(idx)['img_path'])
-            except InputError as image_error:
-                raise InputError(f'{self.ann_file}, annotation {idx}: {image_error}') from error
+                if isinstance(error, ImageError):
+                    raise
+                read_image(person['img_path'])
+            except ImageError as image_error:
+                raise ImageError(f'{self.ann_file}, annotation {person["id"]}: {image_error}') from error
             raise
 
     def _check(self, scale: np.ndarray, visible: np.ndarray) -> None:
@@ -148,6 +196,7 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         for wrong, what in (
             (unseen & ~unseen.all(), 'has no annotated joint (joints_vis is nowhere 1)'),
             (scale <= 0, 'scale is not positive'),
+            (scale * PIXELS_A_SCALE < 1, 'scale makes the person smaller than a pixel'),
         ):
             if wrong.any():
                 raise InputError(f'{self.ann_file}, annotation {np.argmax(wrong)}: {what}; correct the file.')

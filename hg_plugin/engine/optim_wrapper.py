@@ -1,6 +1,7 @@
-"""Mixed precision in training."""
+"""Mixed precision in training, and steps that are skipped where a gradient is not finite."""
 
 import logging
+from collections import deque
 from contextlib import contextmanager
 from functools import cached_property
 
@@ -22,6 +23,11 @@ def cpu_has_bfloat16() -> bool:
 class AutocastOptimWrapper(OptimWrapper):
     """MMEngine's ``OptimWrapper`` with forward passes under autocast to bfloat16, on hardware that has it.
 
+    A step is skipped if the loss or a gradient is NaN or infinite, or the squares of the gradients overflow:
+    weights and the optimizer's state stay as they are. All processes decide alike, because their gradients
+    are averages. With a fused optimizer, the decision stays on the GPU, which the host does not wait for.
+    :class:`DivergenceHook` counts skipped steps.
+
     bfloat16 has the range of float32, so losses are not scaled. MMEngine's ``AmpOptimWrapper`` always scales
     them, which makes the host wait for the GPU in every step, and does not run without a GPU.
 
@@ -33,6 +39,9 @@ class AutocastOptimWrapper(OptimWrapper):
         dtype: 'bfloat16', or None for float32. Defaults to 'bfloat16'.
         on_cpu: Whether to autocast on CPUs. Defaults to None: on those of :func:`cpu_has_bfloat16`.
         **kwargs: Arguments of ``OptimWrapper``: optimizer, clip_grad, accumulative_counts.
+
+    Attributes:
+        skipped (deque): For each of the latest steps, a scalar on the device: 1 if it was skipped, else 0.
 
     Raises:
         InputError: For another dtype.
@@ -47,6 +56,26 @@ class AutocastOptimWrapper(OptimWrapper):
         super().__init__(**kwargs)
         self.dtype = dtype
         self.on_cpu = on_cpu
+        self.skipped: deque[torch.Tensor] = deque(maxlen=1000)
+
+    def backward(self, loss: torch.Tensor, **kwargs) -> None:
+        # 1, or NaN for a loss that is not finite: then all gradients are, and in all processes
+        super().backward(loss, gradient=loss.detach() * 0 + 1, **kwargs)
+
+    def step(self, **kwargs) -> None:
+        """Update the parameters, unless a gradient is not finite."""
+        gradients = [p.grad for group in self.param_groups for p in group['params'] if p.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients)) if gradients else torch.zeros(1)
+        skip = (~norms.square().sum().isfinite()).float()
+        self.skipped.append(skip)
+        if getattr(self.optimizer, '_step_supports_amp_scaling', False):
+            self.optimizer.found_inf = skip  # fused optimizers skip on the device, as for torch's GradScaler
+            try:
+                super().step(**kwargs)
+            finally:
+                del self.optimizer.found_inf
+        elif not skip.item():
+            super().step(**kwargs)
 
     @contextmanager
     def optim_context(self, model: torch.nn.Module):

@@ -1,8 +1,10 @@
 """Check a config for plausible mistakes before anything is built from it."""
 
+import ast
 import difflib
 from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 
 from mmengine import registry
 from mmengine.config import Config
@@ -18,6 +20,11 @@ from hg_plugin.utils.errors import InputError
 TRANSFORM = DATASET + r'\.pipeline\.\d+'
 CODEC = r'model\.(data_preprocessor\.encoder|head\.decoder)'
 METRIC = r'_evaluator(\.\d+)?'
+# the names of what metrics compute, without prefix
+COMPUTED = dict(
+    MPIIPCKh=METRIC_NAMES, AUC=('AUC',), EPE=('EPE',), NME=('NME',), CocoMetric=('AP', 'AR'), PCKAccuracy=()
+)
+NORM_ITEMS = dict(bbox='PCK', head='PCKh', torso='tPCK')
 REGISTRIES = {
     r'model(\.(data_preprocessor|backbone|neck|head|head\.loss(\.\d+)?))?': registry.MODELS,
     CODEC: KEYPOINT_CODECS,
@@ -36,10 +43,17 @@ def check_config(cfg: Config) -> None:
 
     Raises:
         InputError: A class is not registered; sizes, codecs, keypoints or stages disagree; nothing draws the
-            targets; MPIIPCKh has no head boxes; ``save_best`` names a metric that does not exist; there is no
-            epoch; or the installed torch cannot combine two options.
+            targets; a variable was changed that nothing reads; MPIIPCKh has no head boxes; ``save_best``
+            names a metric that does not exist; there is no epoch; or the installed torch cannot combine two
+            options.
     """
-    for problem in chain(_unknown_names(cfg), _disagreements(cfg), _others(cfg)):
+    for problem in chain(
+        _unknown_names(cfg),
+        _disagreements(cfg),
+        _unread_variables(cfg),
+        _unknown_metrics(cfg),
+        _others(cfg),
+    ):
         raise InputError(problem)
 
 
@@ -97,6 +111,51 @@ def _pairs(cfg: Config) -> Iterator[tuple]:
             yield f'{place}.use_udp', bool(part.get('use_udp')), "model.head.decoder's codec needs", needed
 
 
+def _unread_variables(cfg: Config) -> Iterator[str]:
+    """Inherited variables that the config's own file assigns, where nothing reads them any more."""
+    own = ast.parse(Path(cfg.filename).read_text()).body if cfg.filename else []
+    assigned = {
+        target.id
+        for node in own
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    decoder = parts_of(cfg, r'model\.head\.decoder')
+    if 'codec' in assigned and decoder and cfg.codec not in decoder.values():
+        yield (
+            f'{cfg.filename} changes codec, but its base has copied the former one; set '
+            "model.data_preprocessor.encoder, model.head.decoder and the pipelines' input_size, too."
+        )
+    roots = [dataset.get('data_root') for dataset in parts_of(cfg, LOADER + DATASET).values()]
+    if 'data_root' in assigned and not any(str(root).startswith(cfg.data_root) for root in roots):
+        yield (
+            f"{cfg.filename} sets data_root to '{cfg.data_root}', but no dataset has it; set the data_root "
+            'of the datasets, too.'
+        )
+
+
+def _unknown_metrics(cfg: Config) -> Iterator[str]:
+    """Metrics that something waits for, and no evaluator of the validation computes."""
+    computed = set()
+    for metric in parts_of(cfg, 'val' + METRIC).values():
+        kind = getattr(metric.get('type'), '__name__', metric.get('type'))
+        if kind not in COMPUTED:
+            return  # may compute anything
+        items = metric.get('norm_item') or ['bbox']
+        items = {items} if isinstance(items, str) else {*items}
+        computed |= {NORM_ITEMS[item] for item in items} if kind == 'PCKAccuracy' else {*COMPUTED[kind]}
+    hooks = cfg.get('default_hooks') or {}
+    waiting = {'default_hooks.checkpoint.save_best': (hooks.get('checkpoint') or {}).get('save_best')}
+    for place, part in parts_of(cfg, r'(custom_hooks|param_scheduler)(\.\d+)?').items():
+        waiting[f'{place}.monitor'] = part.get('monitor')
+    for place, names in waiting.items():
+        names = [names] if isinstance(names, str) else names or []
+        if computed and any(name.rpartition('/')[2] not in {*computed, 'auto'} for name in names):
+            known = ', '.join(sorted(computed))
+            yield f'{place} is {names!r}, but val_evaluator computes {known}; give one of them.'
+
+
 def _types(cfg: Config | dict, pattern: str) -> list:
     return [part.get('type') for part in parts_of(cfg, pattern).values()]
 
@@ -107,11 +166,6 @@ def _others(cfg: Config) -> Iterator[str]:
             mpii = dataset.get('type') in ('MPIIPoseDataset', 'MpiiDataset')
             if mpii and not dataset.get('headbox_file') and 'MPIIPCKh' in _types(cfg, phase + METRIC):
                 yield f'{place} has no headbox_file, which MPIIPCKh needs; set it to its mpii_gt_*.mat.'
-    best = (cfg.get('default_hooks') or {}).get('checkpoint', {}).get('save_best') or ()
-    names = {name.rpartition('/')[2] for name in ([best] if isinstance(best, str) else best)}
-    if names - {*METRIC_NAMES, 'auto'} and set(_types(cfg, 'val' + METRIC)) == {'MPIIPCKh'}:
-        place = 'default_hooks.checkpoint.save_best'
-        yield f'{place} is {best!r}, but MPIIPCKh computes {", ".join(METRIC_NAMES)}; give one of them.'
     draws = parts_of(cfg, r'model\.data_preprocessor\.encoder')
     draws = draws and 'HeatmapDataPreprocessor' in _types(cfg, r'model\.data_preprocessor')
     if not draws and 'PackKeypoints' in _types(cfg, 'train_dataloader' + TRANSFORM):

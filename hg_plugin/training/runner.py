@@ -13,7 +13,9 @@ from hg_plugin.compat.torch import fit_optimizer_to_torch
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.config import LOADER, building, parts_of, read_config
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.resume import holds_training, latest_checkpoint
+from hg_plugin.utils.files import FULL
+from hg_plugin.utils.latest_checkpoint import read_training
+from hg_plugin.utils.processes import end_with_launcher
 
 from .config_check import check_config
 
@@ -66,13 +68,11 @@ def train(
             if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
                 raise InputError('The config has no auto_scale_lr = dict(base_batch_size=...); add it.')
             cfg.auto_scale_lr.enable = True
-    checkpoint = cfg.get('load_from')
     if resume:
-        out_dir = (cfg.get('default_hooks') or {}).get('checkpoint', {}).get('out_dir')
-        checkpoint = latest_checkpoint(cfg.work_dir, out_dir) if resume is True else resume
-        cfg.resume, cfg.load_from = True, checkpoint
+        # True: the runner finds the latest one, see hg_plugin.utils.resume
+        cfg.resume, cfg.load_from = True, None if resume is True else resume
     with building(cfg, 'training', late=True):
-        return _build_runner(cfg, checkpoint, resume=bool(resume), partly=not resume).train()
+        return _build_runner(cfg, cfg.get('load_from'), resume=bool(resume), partly=not resume).train()
 
 
 def test(config: str | PathLike | Config, checkpoint: str, *, dump: str | None = None, **options) -> dict:
@@ -102,6 +102,7 @@ def load_config(config, work_dir=None, data_root=None, cfg_options=None, launche
     cfg = read_config(config, data_root=data_root, cfg_options=cfg_options)
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename or "run").stem}'
     cfg.launcher = launcher
+    end_with_launcher()
     if launcher != 'none':
         try:
             start_processes(cfg)
@@ -111,9 +112,12 @@ def load_config(config, work_dir=None, data_root=None, cfg_options=None, launche
         if show_dir:
             drawing = dict(type='PoseVisualizationHook', enable=True, out_dir=show_dir)
             cfg.merge_from_dict({'default_hooks.visualization': drawing})
-        if not torch.cuda.is_available():
-            for loader in parts_of(cfg, LOADER).values():
+        for loader in parts_of(cfg, LOADER).values():
+            if not torch.cuda.is_available():
                 loader['pin_memory'] = False
+            if loader.get('num_workers') == 0:  # torch accepts no settings of processes then
+                loader['persistent_workers'] = False
+                loader.pop('prefetch_factor', None)
         if parts_of(cfg, r'optim_wrapper\.optimizer'):
             fit_optimizer_to_torch(cfg)
     return cfg
@@ -124,15 +128,19 @@ def _build_runner(cfg: Config, checkpoint: str | None, resume=False, partly=Fals
     with building(cfg, 'dataset or model'):
         check_config(cfg)
     # MMEngine downloads an address such as https://
-    state = read_checkpoint(checkpoint) if checkpoint and '://' not in checkpoint else None
-    if resume and state is not None and not holds_training(state):
-        raise InputError(f'{checkpoint} holds no state of a training to resume; give it as load_from.')
+    read = read_training if resume else read_checkpoint
+    state = read(checkpoint) if checkpoint and '://' not in checkpoint else None
     try:
         os.makedirs(cfg.work_dir, exist_ok=True)
     except OSError as error:
         raise InputError(f'The work directory {cfg.work_dir} cannot be made: {error.strerror}.') from error
-    with building(cfg, 'model or runner'):
-        runner = Runner.from_cfg(cfg)
+    try:
+        with building(cfg, 'model or runner'):
+            runner = Runner.from_cfg(cfg)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise InputError(f'The work directory {cfg.work_dir} cannot be written: {error.strerror}.') from error
     if state:  # MMEngine leaves weights random that it does not find
         check_weights(runner.model, weights_of(state, checkpoint), checkpoint, partly)
     return runner

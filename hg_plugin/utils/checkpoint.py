@@ -33,6 +33,7 @@ def read_checkpoint(path: str, trust: bool = False) -> dict:
         )
         raise InputError(f'The checkpoint {path} {problem}; give the path of a .pth file.')
     try:
+        broken = _broken_record(path)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             content = torch.load(path, 'cpu', weights_only=False) if trust else load_weights_only(path)
@@ -40,9 +41,20 @@ def read_checkpoint(path: str, trust: bool = False) -> dict:
             raise ValueError('a TorchScript program')
     except Exception as error:  # torch raises anything for a damaged file: OSError, EOFError, KeyError, ...
         raise InputError(f'The checkpoint {path} {_explain(error, path)}.') from error
+    if broken:
+        raise InputError(f'The checkpoint {path} is damaged: {broken} has a wrong checksum; get it again.')
     if not isinstance(content, dict):
         raise InputError(f'{path} is no checkpoint: it holds a {type(content).__name__}; give another file.')
     return content
+
+
+def _broken_record(path: str) -> str | None:
+    """The first record of a checkpoint that has changed since it was written, which ``torch.load`` loads."""
+    if not zipfile.is_zipfile(path):  # older than torch 1.6
+        return None
+    with zipfile.ZipFile(path) as file:
+        # torch.serialization.set_crc32_options(False) writes zeros
+        return file.testzip() if any(record.CRC for record in file.infolist()) else None
 
 
 def _explain(error: Exception, path: str) -> str:

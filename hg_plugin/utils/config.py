@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import difflib
+import inspect
 import os.path as osp
 import re
 import traceback
@@ -10,11 +11,14 @@ from collections.abc import Iterator
 from os import PathLike
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from .errors import InputError
 
 # what MMEngine, MMPose and torch raise for settings that they do not accept
 CONFIG_ERRORS = (KeyError, TypeError, AttributeError, AssertionError, ValueError)
+# what MMEngine's runner reads of a config; all else are variables
+RUNNER_KEYS = {*inspect.signature(Runner.__init__).parameters, 'compile', 'custom_imports'}
 # patterns for parts_of: a loader, and below it a dataset, which may wrap another one or several
 LOADER = r'(train|val|test)_dataloader'
 DATASET = r'\.dataset(\.dataset|\.datasets\.\d+)*'
@@ -28,7 +32,8 @@ def read_config(
     Args:
         config: Path of a config file, or a config, which is copied.
         data_root: Folder of every dataset. Defaults to the config's.
-        cfg_options: Settings to override, such as ``{'train_cfg.max_epochs': 10}``.
+        cfg_options: Settings to override, such as ``{'train_cfg.max_epochs': 10}``. A variable of the config,
+            such as ``codec.sigma``, is overridden wherever it was used.
 
     Raises:
         InputError: The file is missing or raises an error, an option does not fit, or there is no ``model``.
@@ -55,14 +60,40 @@ def read_config(
         near = [] if name in cfg else difflib.get_close_matches(name, cfg.keys(), n=1, cutoff=0.85)
         if near:  # MMEngine would add it, and nothing would read it
             raise InputError(f"The option {option} is not in the config; did you mean '{near[0]}'?")
+    written = copy.deepcopy(cfg)
     with building(cfg, f'run with {cfg_options}'):
         cfg.merge_from_dict(cfg_options or {})
+        for option in cfg_options or {}:
+            if option.partition('.')[0] not in RUNNER_KEYS:
+                _override_uses(cfg, option.split('.'), written)
     if not isinstance(cfg.get('model'), dict):
         raise InputError(f'{cfg.filename or "The config"} has no model = dict(...); add it.')
     for dataset in parts_of(cfg, LOADER + DATASET).values() if data_root else ():
         if not {'dataset', 'datasets'} & dataset.keys():
             dataset['data_root'] = data_root
+    if data_root and 'data_root' in cfg:
+        cfg.data_root = data_root
     return cfg
+
+
+def _override_uses(cfg: Config, place: list[str], written: Config) -> None:
+    """Override what a config copied from a variable, which MMEngine replaced by its value.
+
+    Args:
+        cfg: The config, whose variable is overridden already.
+        place: The variable, such as ``['codec', 'sigma']``. Equal settings of the name ``sigma`` are copies;
+            those of a variable by itself may have any name.
+        written: The config as it was before.
+    """
+    old, new, name = written, cfg, place[-1]
+    for key in place:
+        old, new = (value[key] if key in value else None for value in (old, new))
+    if old is None:
+        return
+    for part in [cfg, *parts_of(cfg, r'.*').values()]:
+        for key, value in part.items():
+            if value == old and (key == name or len(place) == 1):
+                part[key] = copy.deepcopy(new)
 
 
 def parts_of(cfg: Config | dict, pattern: str) -> dict[str, dict]:

@@ -10,6 +10,23 @@ class InputError(ValueError):
     """The user's input is wrong. The message is one sentence: what is wrong, where, and what to do."""
 
 
+class TrainingDiverged(SystemExit):
+    """A training has diverged. As a ``SystemExit`` it ends any tool, also MMPose's, with a code of its own.
+
+    Args:
+        message: Why, which is logged before; Python prints nothing for an exit code.
+    """
+
+    EXIT_CODE = 86
+
+    def __init__(self, message: str):
+        super().__init__(self.EXIT_CODE)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
 def command(main):
     """Decorate the ``main`` of a command line: an :class:`InputError` ends it with its message and code 1.
 
@@ -22,9 +39,13 @@ def command(main):
             return main(*args, **kwargs)
         except InputError as error:
             # a data loader's worker puts its traceback before the message
-            message = str(error).rpartition(f'{InputError.__module__}.{InputError.__name__}: ')[2]
+            kind = type(error)
+            message = str(error).rpartition(f'{kind.__module__}.{kind.__qualname__}: ')[2]
             sys.exit(f'error: {" ".join(message.split())}' if _first_to_fail() else 1)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SyntaxError) as error:
+            # MMEngine turns Ctrl-C into a SyntaxError while it formats a config
+            if isinstance(error, SyntaxError) and not isinstance(error.__context__, KeyboardInterrupt):
+                raise
             print('interrupted', file=sys.stderr)
             sys.exit(130)
 

@@ -1,6 +1,7 @@
 """Write files that are complete or absent."""
 
 import contextlib
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -8,6 +9,9 @@ from os import PathLike
 from pathlib import Path
 
 from .errors import InputError
+
+# error numbers of a disk that takes no more, or of a file's limit
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 class _File(io.FileIO):
@@ -31,6 +35,23 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f'{path} cannot be written: {error.strerror or error}.') from error
+
+
+def replace_synced(partial: str | PathLike, path: str | PathLike) -> None:
+    """Move a file to ``path`` so that not even a power failure leaves less than one whole file there."""
+    _sync(partial)
+    os.replace(partial, path)
+    if os.name == 'posix':  # Windows opens no folders
+        _sync(Path(path).parent)
+
+
+def _sync(path: str | PathLike) -> None:
+    # Windows syncs only files that are open for writing
+    descriptor = os.open(path, os.O_RDONLY if os.name == 'posix' else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

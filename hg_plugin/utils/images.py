@@ -1,10 +1,14 @@
 """Decode images and videos to (H, W, 3) uint8 BGR arrays."""
 
+import contextlib
+import functools
 import io
 import os
-from collections.abc import Iterator
+import stat
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
 from os import PathLike
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,6 +28,11 @@ DECODE_FLAGS = {
 }
 
 
+# what libjpeg prints where it goes on with made-up pixels; other warnings are harmless
+DAMAGE = (b'Corrupt JPEG data', b'Premature end of JPEG file')
+_stderr_lock = threading.Lock()
+
+
 class ImageError(InputError):
     """One image or its boxes are wrong. Other inputs may be fine."""
 
@@ -34,14 +43,96 @@ def read_image(path: str | PathLike, reduction: int = 1) -> np.ndarray:
     Raises:
         ImageError: If the file cannot be read, is not an image or is truncated.
     """
-    try:
-        data = Path(path).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
-        raise ImageError(f'{path} cannot be read: {getattr(error, "strerror", None) or error}.') from error
+    return decode(read_regular_file(path), path, reduction)
+
+
+def decode(data: bytes, path: str | PathLike, reduction: int = 1) -> np.ndarray:
+    """Decode an image, see :func:`decode_image`.
+
+    Args:
+        data: The file's content.
+        path: The file, for the message.
+        reduction: As for :func:`decode_image`. Defaults to 1.
+
+    Raises:
+        ImageError: If the data is not an image or is truncated.
+    """
     image = decode_image(data, reduction)
     if image is None:
         raise ImageError(f'{path} is not an image or is truncated; get it again, or leave it out.')
     return image
+
+
+def read_regular_file(path: str | PathLike) -> bytes:
+    """The content of a file; a pipe, which could be waited for without end, or a device is refused.
+
+    Raises:
+        ImageError: If it cannot be read or is no regular file.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ImageError(f'{path} is a folder, a pipe or a device; an image must be a regular file.')
+        with open(path, 'rb') as file:
+            return file.read()
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f'{path} cannot be read: {getattr(error, "strerror", None) or error}.') from error
+
+
+def decode_strictly(data: bytes, path: str | PathLike, reduction: int = 1) -> np.ndarray:
+    """Decode an image as :func:`decode_image` does, but refuse a JPEG that is damaged in its middle.
+
+    OpenCV decodes it, and only its libjpeg prints what is wrong to the file descriptor of stderr, which is
+    read here: some 20 microseconds an image. Half of all damage of 16 bytes is found this way, nearly all of
+    1,000 bytes; of a single flipped bit, a tenth, because a JPEG has no checksum.
+
+    Args:
+        data: The file's content.
+        path: The file, for the message.
+        reduction: As for :func:`decode_image`. Defaults to 1.
+
+    Raises:
+        ImageError: If the data is not an image, or is truncated or damaged.
+    """
+    if not data.startswith(JPEG):
+        return decode(data, path, reduction)
+    with _captured_stderr() as captured:
+        image = decode(data, path, reduction)
+    damage = next((line for line in captured().splitlines() if line.startswith(DAMAGE)), None)
+    if damage:
+        raise ImageError(
+            f'{path} is damaged ({damage.decode()}); get it again, leave it out, or set strict=False of '
+            'TopdownCrop.'
+        )
+    if captured():
+        os.write(2, captured())  # of harmless warnings, or of another thread
+    return image
+
+
+@contextlib.contextmanager
+def _captured_stderr() -> Iterator[Callable[[], bytes]]:
+    """Gives a function that returns what C code printed to stderr in the ``with`` block."""
+    printed = b''
+    with _stderr_lock:
+        file, stderr = _own_file(os.getpid()), os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lambda: printed
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            if file.tell():
+                file.seek(0)
+                printed = file.read()
+                file.seek(0)
+                file.truncate()
+
+
+@functools.cache
+def _own_file(process: int) -> io.FileIO:
+    """A file for this process alone: loader workers inherit open files, and would share its position."""
+    return tempfile.TemporaryFile(buffering=0)
 
 
 def decode_image(data: bytes, reduction: int = 1) -> np.ndarray | None:

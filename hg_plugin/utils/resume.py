@@ -8,20 +8,21 @@ import functools
 import os.path as osp
 import re
 
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from .errors import InputError
+from .latest_checkpoint import PARTS, basename, checkpoint_folder, latest_checkpoint, read_training
+from .resume_state import ConfigChanges, check_training
 
-# the parts of a message hub's state
-PARTS = ('log_scalars', 'runtime_info', 'resumed_keys')
-# what of its runtime_info is code or names files, as best_ckpt and best_ckpt_KEY do
-NAMES = ('cfg', 'last_ckpt', 'keep_ckpt_ids')
+# what of its runtime_info is code, or names files or their run, as best_ckpt and best_ckpt_KEY do
+NAMES = ('cfg', 'last_ckpt', 'keep_ckpt_ids', 'run_id')
 
 
 def guard_resume() -> None:
-    """Lets every MMEngine runner, that of MMPose's own tools too, resume through :func:`sanitize`."""
-    load_checkpoint, load_or_resume = Runner.load_checkpoint, Runner.load_or_resume
+    """Lets every MMEngine runner, that of MMPose's own tools too, resume from what is whole and fits."""
+    load_checkpoint, load_or_resume, resume = Runner.load_checkpoint, Runner.load_or_resume, Runner.resume
 
     @functools.wraps(load_checkpoint)
     def load_sanitized(self, filename, *args, **kwargs):
@@ -33,56 +34,48 @@ def guard_resume() -> None:
     @functools.wraps(load_or_resume)
     def resume_latest(self):
         if self._resume and self._load_from is None and not self._has_loaded:
-            hook = _checkpoint_hook(self)
-            self._load_from = latest_checkpoint(self.work_dir, hook.out_dir if hook else None)
+            self._load_from = _find_latest(self)
+            if self._load_from is None:
+                self.logger.warning(f'{self.work_dir} has no checkpoint: the training starts anew.')
+                return
         load_or_resume(self)
 
+    @functools.wraps(resume)
+    def resume_checked(self, filename, resume_optimizer=True, resume_param_scheduler=True, **kwargs):
+        filename = osp.expanduser(filename)
+        # MMEngine downloads an address such as https://
+        if '://' in filename or not (resume_optimizer and resume_param_scheduler):
+            return resume(self, filename, resume_optimizer, resume_param_scheduler, **kwargs)
+        state = read_training(filename)
+        # both are built already in a training
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        if self.param_schedulers is not None:
+            self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+        check_training(self, state, filename)
+        changes = ConfigChanges(self, state)
+        resume(self, filename, True, changes.resume_schedule, **kwargs)
+        changes.apply()
+
     Runner.load_checkpoint, Runner.load_or_resume = load_sanitized, resume_latest
+    Runner.resume = resume_checked
+
+
+def _find_latest(runner: Runner) -> str | None:
+    """What the first process finds to resume from, so that all take the same."""
+    hook, found = _checkpoint_hook(runner), [None, None]
+    if is_main_process():
+        try:
+            found[0] = latest_checkpoint(runner.work_dir, hook.out_dir if hook else None)
+        except InputError as error:
+            found[1] = str(error)
+    broadcast_object_list(found)
+    if found[1]:
+        raise InputError(found[1])
+    return found[0]
 
 
 def _checkpoint_hook(runner: Runner) -> CheckpointHook | None:
     return next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
-
-
-def checkpoint_folder(work_dir: str, out_dir: str | None = None) -> str:
-    """Where a CheckpointHook with this ``out_dir`` writes."""
-    if out_dir is None or out_dir == work_dir:
-        return work_dir
-    return osp.join(out_dir, osp.basename(work_dir.rstrip(osp.sep)))
-
-
-def latest_checkpoint(work_dir: str, out_dir: str | None = None) -> str | None:
-    """The checkpoint that the file ``last_checkpoint`` names, where the run's checkpoints lie now.
-
-    The file holds a whole path: in a copied folder that of the original, in a moved one that of nothing.
-
-    Returns:
-        None where there is no such file.
-
-    Raises:
-        InputError: where it cannot be read.
-    """
-    file = osp.join(work_dir, 'last_checkpoint')
-    try:
-        with open(file) as content:
-            latest = content.read().strip()
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise InputError(f'{file} cannot be read ({error}); name the checkpoint to resume from.') from error
-    return osp.join(checkpoint_folder(work_dir, out_dir), _basename(latest))
-
-
-def holds_training(checkpoint: dict) -> bool:
-    """Whether a checkpoint has what MMEngine resumes a training from."""
-    meta, hub = checkpoint.get('meta'), checkpoint.get('message_hub')
-    return (
-        'optimizer' in checkpoint
-        and isinstance(meta, dict)
-        and isinstance(hub, dict)
-        and type(meta.get('epoch')) is type(meta.get('iter')) is int
-        and all(isinstance(hub.get(part), dict) for part in PARTS)
-    )
 
 
 def sanitize(checkpoint: dict, hook: CheckpointHook | None, folder: str) -> dict:
@@ -116,13 +109,18 @@ def _own(key: str, value: object, hook: CheckpointHook | None, folder: str) -> o
     """What an entry names in this run's folder, or None; ``cfg`` and ``last_ckpt`` are set anew anyway."""
     if hook and key == 'keep_ckpt_ids' and isinstance(value, list):
         return [step for step in value if type(step) is int and step >= 0]
-    if hook and key.startswith('best_ckpt') and isinstance(value, str):
-        name = _basename(value)
+    if hook and key == 'run_id' and isinstance(value, str):
+        return value
+    if hook and key.startswith('best_ckpt'):
+        return own_best(value, hook, folder)
+    return None
+
+
+def own_best(value: object, hook: CheckpointHook, folder: str) -> str | None:
+    """The path in ``folder`` of the best checkpoint that ``value`` names, if the hook gives such names."""
+    if isinstance(value, str):
+        name = basename(value)
         files = [hook.filename_tmpl.format(int(step)) for step in re.findall(r'\d{1,18}', name)]
         if name.startswith('best_') and name.endswith(tuple(f'_{file}'.replace('/', '_') for file in files)):
             return osp.join(folder, name)
     return None
-
-
-def _basename(path: str) -> str:
-    return re.split(r'[/\\]', path)[-1]

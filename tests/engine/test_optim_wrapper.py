@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
 
+from hg_plugin.compat.torch import torch_before
 from hg_plugin.engine.optim_wrapper import cpu_has_bfloat16
 from hg_plugin.utils.errors import InputError
 
@@ -126,3 +127,45 @@ def test_a_checkpoint_does_not_say_whether_the_optimiser_is_fused():
     wrappers[1].load_state_dict(state)
     assert wrappers[1].param_groups[0]['fused'] is False and len(wrappers[1].optimizer.state) == 2
     wrappers[1].update_params(model(torch.ones(1, 2)).square().sum())
+
+
+@pytest.mark.parametrize('optimizer', [dict(type='Adam', fused=True), dict(type='Adam'), dict(type='SGD')])
+@pytest.mark.parametrize('accumulate', [1, 2])
+@pytest.mark.parametrize('bad', [float('nan'), float('inf'), 1e25])
+def test_a_step_with_a_gradient_that_is_not_finite_is_skipped(optimizer, accumulate, bad):
+    """1e25 is finite, but its square is not."""
+    if optimizer.get('fused') and torch_before('2.4'):
+        pytest.skip('torch before 2.4 has no fused optimizers on CPUs')
+    model, reference = (torch.nn.Linear(2, 2) for _ in range(2))
+    reference.load_state_dict(model.state_dict())
+    wrappers = [
+        build_optim_wrapper(
+            each,
+            dict(
+                type='AutocastOptimWrapper',
+                accumulative_counts=accumulate,
+                optimizer=dict(lr=0.1, weight_decay=0.1, **optimizer),
+            ),
+        )
+        for each in (model, reference)
+    ]
+    for value in (1.0, 2.0, bad, 3.0):
+        for part in range(accumulate):
+            inputs = torch.full((1, 2), value if part == 0 else 1.0)
+            wrappers[0].update_params(model(inputs).sum())
+            if value != bad:
+                wrappers[1].update_params(reference(inputs).sum())
+    assert [flag.item() for flag in wrappers[0].skipped] == [0, 0, 1, 0]
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, reference.state_dict()[name]), name
+    states = [wrapper.optimizer.state_dict()['state'] for wrapper in wrappers]
+    for own, other in zip(*(state.values() for state in states)):
+        assert all(torch.equal(own[name], other[name]) for name in own if own[name] is not None)
+
+
+def test_a_loss_that_is_not_finite_skips_the_step_whatever_its_gradients():
+    model = torch.nn.Linear(2, 2)
+    before = model.weight.clone()
+    wrapper = build(model)
+    wrapper.update_params(model(torch.ones(1, 2)).sum() + float('inf'))
+    assert torch.equal(model.weight, before) and wrapper.skipped[-1] == 1

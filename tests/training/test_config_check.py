@@ -98,7 +98,7 @@ def test_what_mmpose_can_run_or_tells_itself_passes(options):
         (
             'default_hooks.checkpoint.save_best',
             ['Mean', 'PCK'],
-            "'PCK'], but MPIIPCKh computes Head, .* Mean",
+            "'PCK'], but val_evaluator computes AUC, .* Mean",
         ),
         ('train_cfg.max_epochs', 0, 'train_cfg.max_epochs is 0; give at least 1'),
         ('train_cfg.val_interval', 0, 'train_cfg.val_interval is 0; give at least 1'),
@@ -173,3 +173,55 @@ def test_a_torch_that_counts_batches_twice_is_refused(monkeypatch):
     check({'compile': True})
     with pytest.raises(InputError, match='need torch 2.9 to work together'):
         check(both)
+
+
+@pytest.mark.parametrize(
+    'line, message',
+    [
+        (
+            "codec = dict(type='UDPHeatmap', input_size=(256, 256), heatmap_size=(64, 64), sigma=2)",
+            'changes codec',
+        ),
+        ("data_root = 'data/other/'", "sets data_root to 'data/other/', but no dataset has it"),
+    ],
+)
+def test_a_variable_that_only_the_base_has_read(tmp_path, line, message):
+    base = f"_base_ = ['{CONFIGS}/hg_2stack_mpii.py']\n"
+    (tmp_path / 'child.py').write_text(base + line)
+    with pytest.raises(InputError, match=message):
+        check_config(Config.fromfile(tmp_path / 'child.py'))
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (
+            {'param_scheduler': [dict(type='ReduceOnPlateauLR', monitor='PCKh', rule='greater')]},
+            "param_scheduler.0.monitor is .*'PCKh'.*, but val_evaluator computes AUC, ",
+        ),
+        (
+            {'custom_hooks': [dict(type='EarlyStoppingHook', monitor='loss', rule='less')]},
+            "custom_hooks.0.monitor is .*'loss'",
+        ),
+        (
+            {'val_evaluator': dict(type='PCKAccuracy', norm_item='bbox')},
+            "save_best is .*'Mean'.*, but val_evaluator computes PCK;",
+        ),
+        (
+            {
+                'val_evaluator': [dict(type='MPIIPCKh'), dict(type='PCKAccuracy', norm_item='head')],
+                'default_hooks.checkpoint.save_best': ['PCKh', 'tPCK'],
+            },
+            'save_best is .*tPCK',
+        ),
+    ],
+)
+def test_a_metric_that_is_waited_for_and_never_computed(options, message):
+    cfg = read()
+    for place, value in options.items():
+        if place == 'val_evaluator':
+            cfg.val_evaluator = value
+        else:
+            cfg.merge_from_dict({place: value})
+    with pytest.raises(InputError, match=message):
+        check_config(cfg)

@@ -1,13 +1,18 @@
 import argparse
 import os
 import pickle
+from pathlib import Path
 
+import mmpose
 import numpy as np
 import pytest
 import torch
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.errors import InputError
+
+METAINFO = sorted((Path(mmpose.__file__).parent / '.mim/configs/_base_/datasets').glob('*.py'))
 
 
 @pytest.fixture
@@ -56,6 +61,16 @@ def test_what_could_run_code_is_named(refusal, content, name, zipped):
         f'holds more than weights, such as {name}, and could run code' in sentence
         and 'trust=True' in sentence
     )
+
+
+@pytest.mark.parametrize('path', METAINFO, ids=lambda path: path.stem)
+def test_metainfo_of_every_dataset_of_mmpose_comes_back(path, tmp_path):
+    """Also what pickles as a call of `bytes`: an empty array, such as sigmas of onehand10k."""
+    meta = parse_pose_metainfo(dict(from_file=str(path)))
+    file = tmp_path / 'a.pth'
+    torch.save(dict(meta=dict(dataset_meta=meta), state_dict=dict(w=torch.zeros(1))), file)
+    for content in (read_checkpoint(str(file)), torch.load(file)):  # as MMEngine's runner does
+        assert content['meta']['dataset_meta'].keys() == meta.keys()
 
 
 def test_broken_files_do_not_ask_for_trust(refusal, tmp_path):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
@@ -22,6 +24,20 @@ def test_a_config_is_copied_and_options_are_merged():
     assert other.model == dict(type='A', parts=[dict(depth=1), dict(depth=3)])
     assert other.train_cfg.max_epochs == 4 and 'train_cfg' not in cfg
     assert cfg.model.parts == [dict(depth=1), dict(depth=2)]
+
+
+def test_options_for_a_variable_reach_every_place_that_it_was_copied_to():
+    config = Path(__file__).parents[2] / 'configs/hg_2stack_mpii.py'
+    options = {'codec.input_size': (128, 128), 'codec.heatmap_size': (32, 32), 'codec.sigma': 1.5}
+    cfg = read_config(config, cfg_options={**options, 'data_root': 'elsewhere/'})
+    codec = dict(type='MSRAHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=1.5)
+    assert cfg.codec == cfg.model.head.decoder == cfg.model.data_preprocessor.encoder == codec
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert loader.dataset.data_root == 'elsewhere/'
+        assert loader.dataset.pipeline[1].input_size == (128, 128)
+    # a setting of a component is no variable
+    cfg = read_config(config, cfg_options={'model.head.decoder.sigma': 3})
+    assert cfg.codec.sigma == cfg.model.data_preprocessor.encoder.sigma == 2
 
 
 def test_data_root_is_that_of_every_dataset_also_in_wrappers():

@@ -31,7 +31,7 @@ class ReparameterizeHook(Hook):
     def before_test_epoch(self, runner: Runner) -> None:
         if self.enable:
             self.model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-            all_stacks = self.model.test_cfg.get('output_stages', False)
+            all_stacks = any(self.model.test_cfg.get(key) for key in ('output_stages', 'stage_keypoints'))
             self.model.predict = reparameterize(self.model, all_stacks=all_stacks).predict
             runner.logger.info('The test runs the reparameterized network.')
 

@@ -1,0 +1,167 @@
+"""A checkpoint when a scheduler, or Ctrl-C, ends a training."""
+
+import os
+import os.path as osp
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+import torch
+from mmengine.dist import broadcast_object_list, get_comm_device, get_world_size, is_main_process
+from mmengine.hooks import EMAHook, Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from hg_plugin.utils.processes import SIGNALS, end_with_launcher
+
+from .exact_resume_hook import ExactResumeHook
+
+# HTCondor's convention for jobs that write checkpoints; no shell, signal or Python uses this number
+EXIT_CODE = 85
+FILE = 'preempted.pth'
+
+
+@HOOKS.register_module()
+class PreemptionHook(Hook):
+    """Write a checkpoint and end when SIGTERM, SIGUSR1, SIGHUP or SIGINT arrives.
+
+    The iteration is finished, the checkpoint ``preempted.pth`` written, and the run ended with exit code
+    85; with ``--resume``, :class:`ExactResumeHook` goes on with the next sample. A validation is broken off,
+    and made up for by the resumed run. The file goes when that has written a newer checkpoint. Before the
+    first iteration there is nothing to save, and the run ends at once, as it does after a second SIGINT.
+
+    It needs :class:`SafeCheckpointHook`. Several processes may get the signal or only one of them: they agree
+    every few iterations. When torchrun is killed, its processes do the same within 20 seconds.
+
+    Args:
+        interval: Steps of the optimizer after which several processes agree. On GPUs one more interval passes
+            until all have read the result, so that none waits for its GPU. Defaults to 5.
+        exit_code: Of a run whose checkpoint was written. Defaults to 85.
+    """
+
+    # after all hooks that change what a checkpoint holds
+    priority = 'LOWEST'
+
+    def __init__(self, interval: int = 5, exit_code: int = EXIT_CODE):
+        self.interval = interval
+        self.exit_code = exit_code
+        self.saver: Any = None  # the SafeCheckpointHook
+
+    def before_run(self, runner: Runner) -> None:
+        end_with_launcher()
+
+    def before_train(self, runner: Runner) -> None:
+        self.signal, self.since = 0, 0.0
+        self.iterating = False
+        self.steps = 0
+        self.handlers: dict = {}
+        self.announced: Any = None  # of all processes, on its way from the GPU
+        self.process = os.getpid()
+        self.saver = next((hook for hook in runner.hooks if hasattr(hook, 'save')), None)
+        if self.saver is None:
+            runner.logger.warning('PreemptionHook needs SafeCheckpointHook: signals end this run as ever.')
+        elif threading.current_thread() is threading.main_thread():
+            # nohup ignores SIGHUP, and a shell's script SIGINT for commands in the background
+            heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self.handlers = {number: signal.signal(number, self._handle) for number in heeded}
+            self.old = osp.join(self.saver.out_dir, FILE)
+
+    def after_train(self, runner: Runner) -> None:
+        if self.saver:
+            self._restore()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
+        self.iterating = True
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        if self.saver is None:
+            return
+        self._remove_old()
+        # gradients that are being accumulated are in no checkpoint
+        if getattr(runner.optim_wrapper, 'should_update', lambda: True)():
+            self.steps += 1
+            if self._agreed(self.steps):
+                self._end(runner, runner.iter + 1)
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        if self.saver:
+            self._remove_old()
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        if self.saver is None or not self.iterating:
+            return
+        # the last batches, which only some processes may have, are no place to agree
+        loader = runner.val_dataloader
+        common = len(loader.dataset) // get_world_size() // (loader.batch_size or len(loader.dataset))
+        if batch_idx < common and self._agreed(batch_idx + 1):
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):  # the model has the averaged weights
+                    hook._swap_ema_parameters()
+            self._end(runner, runner.iter)
+
+    def _handle(self, number: int, frame) -> None:
+        if os.getpid() != self.process:  # a loader's worker
+            return
+        if not _is_training(frame):  # which ended with an exception
+            self._restore()
+            os.kill(self.process, number)
+        elif not self.signal:
+            self.signal, self.since = number, time.monotonic()
+            if is_main_process():  # not through the log, which may be at work
+                action = 'finishing the iteration, and saving' if self.iterating else 'ending'
+                os.write(2, f'{signal.Signals(number).name}: {action}\n'.encode())
+            if not self.iterating:
+                sys.exit(self.exit_code)
+        # launchers pass on what the terminal has sent already
+        elif number == signal.SIGINT and time.monotonic() - self.since > 1:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(self.process, number)
+
+    def _restore(self) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def _agreed(self, step: int) -> bool:
+        """Whether to end now. All processes call it at the same steps and get the same answer."""
+        if get_world_size() == 1:
+            return bool(self.signal)
+        if step % self.interval:
+            return False
+        device = get_comm_device()
+        announced = torch.full((1,), self.signal, dtype=torch.int32, device=device)
+        torch.distributed.all_reduce(announced, op=torch.distributed.ReduceOp.MAX)
+        if device.type == 'cpu':
+            return bool(announced)
+        # what was announced an interval ago has arrived, so that the host does not wait for the GPU
+        before, event = self.announced, torch.cuda.Event()
+        self.announced = announced.to('cpu', non_blocking=True), event
+        event.record()
+        if before is None:
+            return False
+        before[1].synchronize()
+        return bool(before[0])
+
+    def _end(self, runner: Runner, iterations: int) -> None:
+        for hook in runner.hooks:
+            if isinstance(hook, ExactResumeHook):
+                hook.gather_buffers(runner)
+        saved = [self.saver.save(runner, FILE, meta=dict(epoch=runner.epoch, iter=iterations))]
+        broadcast_object_list(saved)  # all wait: a process that ends makes torchrun end the others
+        if saved[0]:
+            runner.logger.info(f'Ended by a signal after {iterations} iterations; --resume goes on there.')
+        self._restore()
+        sys.exit(self.exit_code if saved[0] else 1)
+
+    def _remove_old(self) -> None:
+        """Remove the checkpoint that this run was resumed from when it has written a newer one."""
+        if self.old and self.saver.last_ckpt:
+            self.saver._remove(self.old)
+            self.old = None
+
+
+def _is_training(frame) -> bool:
+    while frame and frame.f_code is not Runner.train.__code__:
+        frame = frame.f_back
+    return frame is not None

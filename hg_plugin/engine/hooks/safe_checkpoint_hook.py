@@ -1,0 +1,262 @@
+"""Checkpoints that survive a kill at any moment, a full disk and a second run in the same folder."""
+
+import contextlib
+import json
+import os
+import os.path as osp
+import uuid
+from collections import deque
+from typing import Any
+
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
+
+from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.files import atomic_write, replace_synced
+from hg_plugin.utils.lock import lock_folder
+from hg_plugin.utils.resume import own_best
+
+from .divergence_hook import why_not_to_save
+
+# what was validated last, and which checkpoint is the best, beside last_checkpoint
+RECORD = 'validation.json'
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """MMEngine's ``CheckpointHook``, with its arguments and file names, but no moment without a whole file.
+
+    A checkpoint is written once, beside its place, and moved there when it is on the disk. Then
+    ``last_checkpoint`` names it, and only then the outdated one is deleted; likewise with the best one.
+    MMEngine writes ``epoch_N`` a second time after a new best, to store the score. Here
+    ``validation.json`` has it; it also tells a resumed run whether the validation of its epoch is due.
+
+    A checkpoint that cannot be written, as on a full disk, is reported, and the training goes on. A training
+    whose last one was not written ends with an :class:`InputError`.
+
+    A work directory in which another process of this machine trains is refused.
+    """
+
+    def before_run(self, runner: Runner) -> None:
+        if isinstance(runner._train_loop, BaseLoop):  # still a config where the runner only tests
+            refusal = [lock_folder(runner.work_dir, runner.logger) if is_main_process() else None]
+            broadcast_object_list(refusal)
+            if refusal[0]:
+                raise InputError(refusal[0])
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        self.failures: dict[str, str] = {}
+        self.local = isinstance(self.file_backend, LocalBackend)
+        if self.local and is_main_process():
+            self._remove_partial()
+        self._restore_record(runner)
+
+    def save(self, runner: Runner, filename: str, meta: dict | None = None, latest=True, **options) -> bool:
+        """Write a checkpoint whole or not at all. Call it in all processes; the first one writes.
+
+        Args:
+            runner: What to save.
+            filename: Its name in the folder of checkpoints.
+            meta: ``epoch`` and ``iter`` that are complete. Defaults to MMEngine's: those of a hook after a
+                training epoch, or iteration.
+            latest: Whether to resume from it. Defaults to True.
+            **options: ``save_optimizer`` and ``save_param_scheduler``. Default to the hook's.
+
+        Returns:
+            Whether it is on the disk. If not, a line in the log says why.
+        """
+        worthless = why_not_to_save(runner)
+        if worthless:
+            runner.logger.error(f'{filename} is not written, because {worthless}.')
+            if latest:
+                self.failures['latest'] = f'{filename} was not written, because {worthless}'
+            return False
+        path = self.file_backend.join_path(self.out_dir, filename)
+        options = dict(
+            save_optimizer=self.save_optimizer, save_param_scheduler=self.save_param_scheduler, **self.args
+        ) | dict(meta=meta, by_epoch=self.by_epoch, backend_args=self.backend_args, **options)
+        try:
+            partial = f'{filename}.partial' if self.local else filename
+            runner.save_checkpoint(self.out_dir, partial, self.file_client_args, **options)
+            if is_main_process():
+                if self.local:
+                    replace_synced(f'{path}.partial', path)
+                if latest:
+                    with atomic_write(osp.join(runner.work_dir, 'last_checkpoint')) as file:
+                        file.write(filename.encode())
+        except (OSError, InputError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if not isinstance(cause, OSError):
+                raise
+            with contextlib.suppress(OSError):
+                os.unlink(f'{path}.partial')
+            problem = f'{path} was not written: {cause.strerror or cause}'
+            self.failures['latest' if latest else 'best'] = problem
+            good = self.last_ckpt or runner._resume and runner._load_from
+            runner.logger.error(
+                f'{problem}. The training goes on, and saves again at the next interval; '
+                f'the last good checkpoint is {good or "not there yet"}.'
+            )
+            return False
+        self.failures.pop('latest' if latest else 'best', None)
+        if latest:
+            self.last_ckpt = path
+            runner.message_hub.update_info('last_ckpt', path)
+        return True
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        hub, filename = runner.message_hub, self.filename_tmpl.format(step)
+        if self.max_keep_ckpts <= 0:
+            self.save(runner, filename, meta)
+            return
+        before = list(self.keep_ckpt_ids)
+        steps = [*(kept for kept in before if kept != step), step]
+        # the checkpoint names what is outdated too, so that a run resumed from it deletes that
+        hub.update_info('keep_ckpt_ids', steps)
+        outdated = steps[: -self.max_keep_ckpts]
+        if not self.save(runner, filename, meta):
+            steps, outdated = before, []
+        self.keep_ckpt_ids = deque(steps, self.max_keep_ckpts)
+        hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        for kept in outdated:
+            self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(kept)))
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if not self.save_best:
+            return
+        if 'auto' in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
+        hub, step = runner.message_hub, runner.epoch if self.by_epoch else runner.iter
+        for key, rule in zip(self.key_indicators, self.rules):
+            score_key, path_key = self._best_keys(key)
+            score, old = metrics[key], {name: hub.runtime_info.get(name) for name in (score_key, path_key)}
+            best = self.init_value_map[rule] if old[score_key] is None else old[score_key]
+            if score is None or not self.is_better_than[key](score, best):
+                continue
+            name = f'best_{key}_{self.filename_tmpl.format(step)}'.replace('/', '_')
+            path = self.file_backend.join_path(self.out_dir, name)
+            self._set_best(runner, key, score, path)
+            meta = dict(epoch=runner.epoch, iter=runner.iter)
+            options = dict(save_optimizer=False, save_param_scheduler=False)
+            if not self.save(runner, name, meta, latest=False, **options):
+                self._set_best(runner, key, *old.values())
+                continue
+            at = f'{step} {"epoch" if self.by_epoch else "iter"}'
+            runner.logger.info(f'The best checkpoint with {score:0.4f} {key} at {at} is saved to {name}.')
+            if old[path_key] and old[path_key] != path:
+                self._remove(old[path_key])
+
+    def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
+        if not hasattr(self, 'failures'):  # runner.val(), outside of a training
+            return
+        super().after_val_epoch(runner, metrics)
+        if is_main_process():
+            self._write_record(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        super().after_train(runner)
+        if self.failures:
+            raise InputError(f'The training is complete, but {" and ".join(self.failures.values())}.')
+
+    def _best_keys(self, key: str) -> tuple[str, str]:
+        """The names of a best score and its checkpoint in the message hub."""
+        suffix = '' if len(self.key_indicators) == 1 else f'_{key}'
+        return f'best_score{suffix}', f'best_ckpt{suffix}'
+
+    def _set_best(self, runner: Runner, key: str, score: float | None, path: str | None) -> None:
+        for name, value in zip(self._best_keys(key), (score, path)):
+            if value is None:
+                runner.message_hub.runtime_info.pop(name, None)
+            else:
+                runner.message_hub.update_info(name, value)
+        if len(self.key_indicators) == 1:
+            self.best_ckpt_path = path
+        else:
+            self.best_ckpt_path_dict[key] = path
+
+    def _write_record(self, runner: Runner) -> None:
+        info = runner.message_hub.runtime_info
+        best = {}
+        for key in self.key_indicators if self.save_best else ():
+            score_key, path_key = self._best_keys(key)
+            if info.get(path_key):
+                best[key] = [float(info[score_key]), osp.basename(info[path_key])]
+        record = dict(run_id=info['run_id'], step=_step(runner), best=best)
+        try:
+            with atomic_write(osp.join(runner.work_dir, RECORD)) as file:
+                file.write(json.dumps(record).encode())
+        except InputError as error:
+            runner.logger.error(f'{error} A resumed run repeats this validation.')
+
+    def _restore_record(self, runner: Runner) -> None:
+        """Take up the best checkpoint of a resumed run, and make up for the validation that was due."""
+        info = runner.message_hub.runtime_info
+        ours = 'run_id' in info
+        if not ours:
+            runner.message_hub.update_info('run_id', uuid.uuid4().hex)
+        record: list[Any] = [None, []]
+        if is_main_process():
+            content = _read_record(osp.join(runner.work_dir, RECORD))
+            record[0] = content if content.get('run_id') == info['run_id'] else dict(step=0, best={})
+            record[1] = os.listdir(self.out_dir) if self.local and osp.isdir(self.out_dir) else None
+        broadcast_object_list(record)
+        (content, files) = record
+        for key in self.key_indicators if self.save_best else ():
+            score, path = (info.get(name) for name in self._best_keys(key))
+            # 'auto' has a name only after a validation
+            known = content['best'].get(key) or key == 'auto' and [*content['best'].values(), None][0]
+            if known and own_best(known[1], self, self.out_dir):
+                score, path = known[0], own_best(known[1], self, self.out_dir)
+            if path is None or files is not None and osp.basename(path) not in files:
+                if score is not None:
+                    name = osp.basename(path or '') or 'The best checkpoint'
+                    text = f'{name} is not in {self.out_dir}; the next validation saves one.'
+                    runner.logger.warning(text)
+                score = path = None
+            self._set_best(runner, key, score, path)
+        if ours and _validation_is_due(runner, content['step']):
+            runner.logger.info(f'The validation after {_step(runner)} is made up for.')
+            runner.val_loop.run()
+
+    def _remove(self, path: str) -> None:
+        if is_main_process():
+            if self.file_backend.isfile(path):
+                self.file_backend.remove(path)
+            elif self.file_backend.isdir(path):  # of DeepSpeed
+                self.file_backend.rmtree(path)
+
+    def _remove_partial(self) -> None:
+        """Remove what a run that was killed while it wrote has left; the lock tells that none is alive."""
+        ending = f'{osp.splitext(self.filename_tmpl)[1]}.partial'
+        for name in os.listdir(self.out_dir) if osp.isdir(self.out_dir) else ():
+            if ending in name and name.endswith('.partial'):
+                os.unlink(osp.join(self.out_dir, name))
+
+
+def _step(runner: Runner) -> int:
+    return runner.iter if isinstance(runner.train_loop, IterBasedTrainLoop) else runner.epoch
+
+
+def _validation_is_due(runner: Runner, validated: int) -> bool:
+    """Whether the run ended between a checkpoint and the end of the validation that follows it."""
+    loop, step = runner.train_loop, _step(runner)
+    if runner.val_loop is None or step == 0 or step <= validated:
+        return False
+    loop._decide_current_val_interval()
+    last = loop.max_iters if isinstance(loop, IterBasedTrainLoop) else loop.max_epochs
+    return step >= loop.val_begin and (step % loop.val_interval == 0 or step == last)
+
+
+def _read_record(path: str) -> dict:
+    try:
+        with open(path) as file:
+            content = json.load(file)
+        if isinstance(content['step'], int) and isinstance(content['best'], dict):
+            return content
+    except (OSError, ValueError, KeyError, TypeError):  # a resumed run then validates again
+        pass
+    return {}

@@ -1,0 +1,167 @@
+"""Find everything that is wrong with the data of a config before a training does."""
+
+import json
+import os.path as osp
+from collections import Counter
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+
+from hg_plugin.mpii_format import find_problems
+from hg_plugin.utils.config import DATASET, LOADER, building, parts_of
+from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.files import atomic_write
+from hg_plugin.utils.images import MAX_SIDE, ImageError, decode_strictly, read_regular_file
+from hg_plugin.utils.parallel import imap_with_progress
+
+MIN_SIDE = 8  # pixels of an image in which a person can be seen
+# a joint that is annotated outside of its image by more than this share of the person's box
+MARGIN = 0.05
+
+
+@dataclass
+class Finding:
+    """Something wrong: ``bad`` is an error in training or testing, anything else is only suspicious."""
+
+    dataset: str
+    annotation: int | None
+    image: str | None
+    kind: str
+    problem: str
+    bad: bool = True
+
+
+def check_data(cfg: Config, out: str, *, num_workers: int | None = None) -> int:
+    """Check images and annotations of all datasets of a config, print a short list, and write a JSON file.
+
+    Args:
+        cfg: The config.
+        out: The JSON file: ``datasets`` with their numbers of persons and images, and ``findings``, each with
+            dataset, annotation, image, kind, problem and whether it is bad.
+        num_workers: Processes. Defaults to None: one per CPU core.
+
+    Returns:
+        The number of bad findings. Suspicious ones are printed too, and do not count.
+
+    Raises:
+        InputError: The config has no datasets, or ``out`` cannot be written.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpose'))
+    findings: list[Finding] = []
+    persons: dict[str, list[dict]] = {}
+    for part in parts_of(cfg, LOADER + DATASET).values():
+        if not {'dataset', 'datasets'} & part.keys():
+            _read(part, cfg, persons, findings)
+    if not persons and not findings:
+        raise InputError(f'{cfg.filename or "The config"} has no datasets to check.')
+    sizes = _check_images(persons, findings, num_workers)
+    for name, people in persons.items():
+        for person in people:
+            if person['img_path'] in sizes:
+                findings += _check_person(name, person, *sizes[person['img_path']])
+    content = dict(
+        datasets={
+            name: dict(persons=len(people), images=len({person['img_path'] for person in people}))
+            for name, people in persons.items()
+        },
+        findings=[asdict(finding) for finding in findings],
+    )
+    with atomic_write(out) as file:
+        file.write(json.dumps(content, indent=1).encode())
+    _print(content['datasets'], findings, out)
+    return sum(finding.bad for finding in findings)
+
+
+def _read(part: dict, cfg: Config, persons: dict[str, list[dict]], findings: list[Finding]) -> None:
+    """Add a dataset's persons, or what is wrong with its annotations."""
+    kind = part['type'] if isinstance(part['type'], str) else part['type'].__name__
+    name = osp.join(part.get('data_root') or '', part.get('ann_file') or kind)
+    if name in persons:  # validation and test are often the same
+        return
+    if kind == 'MPIIPoseDataset':
+        for index, problem, bad in find_problems(name):
+            findings.append(Finding(name, index, None, 'annotation', problem, bad))
+        if any(finding.bad for finding in findings if finding.dataset == name):
+            return  # no dataset can be made of it
+    try:
+        with building(cfg, 'dataset'):
+            dataset = DATASETS.build({**part, 'pipeline': [], 'lazy_init': False})
+    except InputError as error:
+        findings.append(Finding(name, None, None, 'dataset', str(error)))
+        return
+    persons[name] = [_summary(dataset.get_data_info(index), index) for index in range(len(dataset))]
+
+
+def _summary(info: dict, index: int) -> dict:
+    keys = ('img_path', 'bbox', 'keypoints', 'keypoints_visible')
+    return dict(index=info.get('id', index), **{key: info.get(key) for key in keys})
+
+
+def _check_images(persons: dict, findings: list[Finding], num_workers: int | None) -> dict[str, tuple]:
+    """Decode every image once. Returns the sizes, width and height, of those that can be read."""
+    users: dict[str, tuple[str, int]] = {}
+    for name, people in persons.items():
+        for person in people:
+            users.setdefault(person['img_path'], (name, person['index']))
+    sizes, paths, bad = {}, sorted(users), 0
+    results = imap_with_progress(_check_image, paths, num_workers, 'images', lambda: f'{bad} bad')
+    for path, (size, problem) in zip(paths, results):
+        if size:
+            sizes[path] = size
+        if problem:
+            bad += 1
+            findings.append(Finding(*users[path], path, 'image', problem))
+    return sizes
+
+
+def _check_image(path: str) -> tuple[tuple[int, int] | None, str | None]:
+    try:
+        image = decode_strictly(read_regular_file(path), path)
+    except ImageError as error:
+        return None, str(error)
+    height, width = image.shape[:2]
+    if min(width, height) < MIN_SIDE or max(width, height) > MAX_SIDE:
+        return (width, height), f'{path} has {width}x{height} pixels.'
+    return (width, height), None
+
+
+def _check_person(name: str, person: dict, width: int, height: int) -> list[Finding]:
+    """Compare a person's box and joints with the size of the image."""
+    findings = []
+    size = np.array([width, height])
+    box = np.asarray(person['bbox'], np.float64).reshape(-1, 4)[0] if person['bbox'] is not None else None
+
+    def add(kind: str, problem: str, bad: bool) -> None:
+        text = f'{problem} of the image, {width}x{height} pixels'
+        findings.append(Finding(name, person['index'], person['img_path'], kind, text, bad))
+
+    if box is not None and ((box[2:] <= 0).any() or (box[:2] >= size).any()):
+        add('box', f'the box {box.round(1).tolist()} is outside', True)
+    if person['keypoints'] is None or person['keypoints_visible'] is None:
+        return findings
+    joints = np.asarray(person['keypoints'], np.float64)[0, :, :2]
+    annotated = np.asarray(person['keypoints_visible'])[0].reshape(len(joints), -1)[:, 0] > 0
+    margin = MARGIN * (box[2:] - box[:2]).max() if box is not None else 0
+    outside = annotated & ((joints < -margin) | (joints > size - 1 + margin)).any(axis=1)
+    if outside.any():
+        text = f'{outside.sum()} of {annotated.sum()} annotated joints, {np.flatnonzero(outside).tolist()}, '
+        add('joints', text + 'are outside', bool(outside.sum() == annotated.sum()))
+    return findings
+
+
+def _print(datasets: dict, findings: list[Finding], out: str) -> None:
+    for name, counts in datasets.items():
+        print(f'{name}: {counts["persons"]:,} persons in {counts["images"]:,} images')
+    for bad, word in ((True, 'bad'), (False, 'suspicious')):
+        chosen = [finding for finding in findings if finding.bad == bad]
+        counts = Counter(finding.kind for finding in chosen)
+        for kind, count in counts.items():
+            print(f'{count:,} {word} ({kind}):')
+            for finding in [each for each in chosen if each.kind == kind][:5]:
+                where = '' if finding.annotation is None else f', annotation {finding.annotation}'
+                print(f'  {finding.dataset}{where}: {finding.problem}')
+            if count > 5:
+                print(f'  ... {count - 5:,} more')
+    print(f'{"Nothing is wrong" if not findings else "All of it"}: {out}')

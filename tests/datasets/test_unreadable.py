@@ -1,0 +1,164 @@
+"""Training images that cannot be read are replaced, in testing they are errors."""
+
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+from torch.utils.data import DataLoader
+
+from hg_plugin.engine.hooks.unreadable_images_hook import find_datasets
+from hg_plugin.prepare.synthetic import make_synthetic
+from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.images import ImageError, decode_strictly, read_regular_file
+
+
+@pytest.fixture(scope='module')
+def good(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('synthetic')
+    make_synthetic(folder, num_train=16, num_val=8, seed=0, num_workers=1)
+    return folder
+
+
+@pytest.fixture
+def persons(good, tmp_path):
+    return shutil.copytree(good, tmp_path / 'persons')
+
+
+@pytest.fixture(scope='module')
+def config(request):
+    return Config.fromfile(request.config.rootpath / 'configs/hg_2stack_synthetic.py')
+
+
+@pytest.fixture
+def load(persons, config):
+    """The training or validation set of the synthetic config, with changes."""
+
+    def load(phase='train', **changes):
+        dataset = config[f'{phase}_dataloader'].dataset
+        return DATASETS.build({**dataset, 'data_root': str(persons), **changes})
+
+    return load
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def damage(path):
+    content = path.read_bytes()
+    half = len(content) // 2
+    path.write_bytes(content[:half] + bytes(2000) + content[half + 2000 :])
+
+
+DAMAGES = dict(
+    truncated=lambda path: path.write_bytes(path.read_bytes()[:500]),
+    empty=lambda path: path.write_bytes(b''),
+    missing=lambda path: path.unlink(),
+    html=lambda path: path.write_text('<html>404 Not Found</html>'),
+    png=lambda path: path.write_bytes(b'\x89PNG\r\n\x1a\n' + path.read_bytes()),
+    middle=damage,
+    pipe=pipe,
+    folder=folder,
+)
+
+
+def image_of(persons, index, split='train'):
+    annotations = json.loads((persons / f'annotations/mpii_{split}.json').read_text())
+    return persons / 'images' / annotations[index]['image']
+
+
+def test_in_training_the_next_person_takes_the_place_and_it_is_told_once(load, persons, monkeypatch):
+    for index, damage in enumerate(DAMAGES.values()):
+        damage(image_of(persons, 2 * index))
+    told = []
+    monkeypatch.setattr('hg_plugin.datasets.mpii.print_log', lambda text, *_: told.append(text))
+    dataset = load(max_unreadable=0.5)
+    dataset.pipeline.transforms[1].scale_factor = (1, 1)
+    for _ in range(2):
+        for index in range(0, 16, 2):
+            sample, following = dataset[index], dataset[index + 1]
+            assert torch.equal(sample['inputs'], following['inputs'])
+            assert torch.equal(*(each['data_samples']['keypoints'] for each in (sample, following)))
+    assert dataset.unreadable.tolist() == [1, 0] * 8
+    for index, text in zip(range(0, 16, 2), told, strict=True):
+        assert f'mpii_train.json, annotation {index}: {image_of(persons, index)} ' in text
+
+
+def test_in_testing_it_is_an_error(load, persons):
+    for index, damage in enumerate(DAMAGES.values()):
+        damage(image_of(persons, index, 'val'))
+    dataset = load('val')
+    for index in range(8):
+        name = image_of(persons, index, 'val').name
+        with pytest.raises(InputError, match=f'mpii_val.json, annotation {index}: .*{name}'):
+            dataset[index]
+
+
+def test_too_many_end_the_training_in_one_sentence(load, persons):
+    for index in (1, 5):
+        DAMAGES['empty'](image_of(persons, index))
+    dataset = load(max_unreadable=0.1)
+    assert dataset[1] and dataset.unreadable.sum() == 1
+    with pytest.raises(InputError, match='2 of the 16 persons of .* max_unreadable=0.1 .* annotation 1, /'):
+        dataset[5]
+    with pytest.raises(InputError, match='1 of the 16 persons'):  # 1 % by default
+        load()[1]
+
+
+@pytest.mark.parametrize('persistent', [True, False])
+def test_workers_count_together(load, persons, persistent):
+    for index in (1, 2):
+        DAMAGES['html'](image_of(persons, index))
+    dataset = load(max_unreadable=0.5)
+    loader = DataLoader(dataset, batch_size=1, num_workers=2, persistent_workers=persistent)
+    for _ in range(2):
+        assert len(list(loader)) == 16
+        assert dataset.unreadable.tolist() == [0, 1, 1, *[0] * 13]
+
+
+def test_wrapped_datasets_are_found(load):
+    wrapped = DATASETS.build(
+        dict(
+            type='ConcatDataset', datasets=[dict(type='RepeatDataset', dataset=load(), times=2), load('val')]
+        )
+    )
+    assert len(list(find_datasets(wrapped))) == 2
+
+
+def test_a_scale_that_is_next_to_nothing_is_refused(load, persons):
+    path = persons / 'annotations/mpii_train.json'
+    annotations = json.loads(path.read_text())
+    annotations[3]['scale'] = 1e-9
+    path.write_text(json.dumps(annotations))
+    with pytest.raises(InputError, match='annotation 3: scale makes the person smaller than a pixel'):
+        load()
+
+
+def test_no_visibility_weighs_a_loss(load, persons):
+    path = persons / 'annotations/mpii_train.json'
+    annotations = json.loads(path.read_text())
+    annotations[3]['joints_vis'] = [-1, 2, 255, 1e30, *[1] * 12]
+    path.write_text(json.dumps(annotations))
+    assert load()[3]['data_samples']['keypoints_visible'].tolist() == [0, *[1] * 15]
+
+
+def test_nothing_that_was_printed_is_lost(persons, capfd):
+    path = image_of(persons, 0)
+    content = path.read_bytes()
+    assert decode_strictly(content, path).shape == (240, 320, 3)
+    # an unknown revision of the format is only warned of
+    revised = content[:11] + b'\x07' + content[12:]
+    assert decode_strictly(revised, path).shape == (240, 320, 3)
+    assert 'unknown JFIF revision' in capfd.readouterr().err
+    with pytest.raises(ImageError, match='a folder, a pipe or a device'):
+        read_regular_file('/dev/zero')

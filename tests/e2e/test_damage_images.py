@@ -1,0 +1,109 @@
+"""Trainings with images that cannot be read, through the command line."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from hg_plugin.prepare.synthetic import make_synthetic
+
+pytestmark = pytest.mark.slow
+
+CONFIG = 'configs/hg_2stack_synthetic.py'
+SMALL = ['model.backbone.channels=8', 'train_dataloader.batch_size=2', 'default_hooks.logger.interval=2']
+
+
+@pytest.fixture(scope='module')
+def good(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('synthetic')
+    make_synthetic(folder, num_train=24, num_val=4, seed=0, num_workers=1)
+    return folder
+
+
+@pytest.fixture
+def persons(good, tmp_path):
+    return shutil.copytree(good, tmp_path / 'persons')
+
+
+@pytest.fixture
+def train(persons, tmp_path, free_port):
+    def train(*options, processes=1):
+        command = [sys.executable, 'tools/train.py', CONFIG]
+        if processes > 1:
+            command = ['bash', 'tools/dist_train.sh', CONFIG, str(processes)]
+        command += [
+            '--data-root',
+            persons,
+            '--work-dir',
+            tmp_path / 'work',
+            '--cfg-options',
+            *SMALL,
+            *options,
+        ]
+        result = subprocess.run(
+            [*map(str, command)],
+            env={**os.environ, 'PORT': free_port(), 'PYTHON': sys.executable},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=300,
+        )
+        assert 'Traceback' not in result.stdout, result.stdout[-3000:]
+        return result.returncode, result.stdout
+
+    return train
+
+
+def image_of(persons, index, split='train'):
+    annotations = json.loads((persons / f'annotations/mpii_{split}.json').read_text())
+    return persons / 'images' / annotations[index]['image']
+
+
+def damage(persons, *indices, split='train'):
+    """The first becomes a pipe, the second is damaged in its middle, others become web pages."""
+    for number, index in enumerate(indices):
+        path = image_of(persons, index, split)
+        content = path.read_bytes()
+        if number == 0:
+            path.unlink()
+            os.mkfifo(path)
+        elif number == 1:
+            path.write_bytes(content[:6000] + bytes(2000) + content[8000:])
+        else:
+            path.write_text('<html>404 Not Found</html>')
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_bad_images_are_replaced_told_once_and_counted(train, persons, workers):
+    damage(persons, 3, 11, 17)
+    loader = ['train_dataloader.num_workers=2'] if workers else ['train_dataloader.num_workers=0']
+    loader += ['train_dataloader.dataset.max_unreadable=0.2', 'train_cfg.max_epochs=3']
+    code, out = train(*loader, f'train_dataloader.persistent_workers={bool(workers)}')
+    assert code == 0, out[-3000:]
+    for index in (3, 11, 17):
+        assert len(re.findall(f'annotation {index}: .*{image_of(persons, index).name}', out)) == 1
+    assert '3 of the 24 persons of' in out and '(12.50%) and were replaced by the next' in out
+
+
+def test_more_than_a_share_end_the_training(train, persons):
+    damage(persons, 3)
+    code, out = train('train_cfg.max_epochs=3')
+    assert code == 1 and '\nerror: 1 of the 24 persons of' in out and 'hg_plugin check CONFIG' in out
+
+
+def test_two_processes_count_together(train, persons):
+    """One for each in an epoch, or both for one: less than the share for a process alone in most cases."""
+    damage(persons, 3, 11, 12, 17)
+    code, out = train('train_cfg.max_epochs=9', 'train_dataloader.dataset.max_unreadable=0.15', processes=2)
+    assert code == 1 and out.count('error: ') == 1
+    assert 'error: 4 of the 24 persons of' in out
+
+
+def test_a_bad_image_in_testing_is_an_error(train, persons):
+    damage(persons, 2, split='val')
+    code, out = train('train_cfg.max_epochs=1')
+    assert code == 1 and re.search('error: .*mpii_val.json, annotation 2: .* is a folder, a pipe', out)

@@ -1,0 +1,85 @@
+"""The hook by itself; tests/e2e/test_damage_divergence.py has whole trainings."""
+
+import logging
+from collections import deque
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.logging import MessageHub
+
+from hg_plugin.engine.hooks import DivergenceHook
+from hg_plugin.engine.hooks.divergence_hook import why_not_to_save
+from hg_plugin.utils.errors import InputError, TrainingDiverged
+
+
+@pytest.fixture
+def runner(tmp_path):
+    hub = MessageHub.get_instance(f'divergence_{tmp_path.name}')
+    return SimpleNamespace(
+        model=torch.nn.BatchNorm2d(1),
+        optim_wrapper=SimpleNamespace(skipped=deque()),
+        message_hub=hub,
+        logger=logging.getLogger('test'),
+        iter=0,
+        hooks=[],
+        work_dir=str(tmp_path),
+    )
+
+
+def steps(runner, flags, **options):
+    """Runs the hook on steps that are skipped (1), taken (0) or only accumulate gradients (None)."""
+    hook = DivergenceHook(**options)
+    runner.hooks = [hook]
+    hook.before_train(runner)
+    for runner.iter, flag in enumerate(flags):
+        hook.before_train_iter(runner, runner.iter)
+        if flag is not None:
+            runner.optim_wrapper.skipped.append(torch.tensor(float(flag)))
+        hook.after_train_iter(runner, runner.iter)
+    return hook
+
+
+def test_few_bad_steps_are_counted_when_the_device_is_read(runner, caplog):
+    hook = steps(runner, [0, 1, 1, 0, None, 0, 1, 0], max_skipped=3, interval=4)
+    assert runner.message_hub.get_info('skipped_steps') == 3 and hook.unread == []
+    assert ['2 of the last 4 steps' in record.message for record in caplog.records] == [True, False]
+
+
+def test_as_many_in_a_row_as_allowed_end_the_process_with_a_code_of_its_own(runner, caplog):
+    with pytest.raises(SystemExit) as end:
+        steps(runner, [0, 1, 1, None, 1, 0], max_skipped=3, interval=2)
+    assert isinstance(end.value, TrainingDiverged) and end.value.code == 86
+    assert runner.iter == 5  # found at the next reading
+    assert 'resume from the start' in caplog.records[-1].message
+
+
+def test_other_wrappers_are_judged_by_the_loss(runner):
+    runner.optim_wrapper = SimpleNamespace()
+    hook = DivergenceHook(max_skipped=2, interval=1)
+    hook.before_train(runner)
+    hook.before_train_iter(runner, 0)
+    hook.after_train_iter(runner, 0, outputs=dict(loss=torch.tensor(float('nan'))))
+    with pytest.raises(TrainingDiverged):
+        hook.after_train_iter(runner, 1, outputs=dict(loss=torch.tensor(float('inf'))))
+
+
+@pytest.mark.parametrize('flags, reason', [([0, 0], None), ([0, 1], None), ([1, 1], 'the last 2 steps')])
+def test_a_checkpoint_of_a_training_that_goes_wrong_is_worthless(runner, flags, reason):
+    steps(runner, flags, interval=100)
+    assert (why_not_to_save(runner) or '').startswith(reason or '') and bool(why_not_to_save(runner)) == bool(
+        reason
+    )
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), 1e25])
+def test_a_checkpoint_of_spoiled_weights_is_worthless(runner, value):
+    steps(runner, [0])
+    assert why_not_to_save(runner) is None
+    runner.model.running_var.fill_(value)
+    assert 'weights are NaN' in why_not_to_save(runner)
+
+
+def test_an_unknown_action_is_refused():
+    with pytest.raises(InputError, match="action is 'halt'; give one of stop, go_back"):
+        DivergenceHook(action='halt')

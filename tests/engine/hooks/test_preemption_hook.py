@@ -1,0 +1,216 @@
+"""Trainings that are interrupted at any iteration, in this process."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import HOOKS
+from mmengine.visualization import Visualizer
+from torch.nn import functional
+
+from hg_plugin import apis
+from hg_plugin.prepare.synthetic import make_synthetic
+
+PERSONS, BATCH, EPOCHS = 7, 2, 3
+LENGTH = 4  # iterations of an epoch
+
+
+@HOOKS.register_module()
+class InterruptHook(Hook):
+    """Sends a signal, or fails, in an iteration; and gives the network something to draw."""
+
+    def __init__(self, at=None, number=signal.SIGTERM, val=False):
+        self.at, self.number, self.val = at, number, val
+
+    def before_run(self, runner):
+        runner.model.backbone.register_forward_hook(
+            lambda module, _, outputs: [functional.dropout2d(x, 0.2, module.training) for x in outputs]
+        )
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.at and self.number == 'fail':
+            raise ZeroDivisionError
+        if runner.iter + 1 == self.at and not self.val:
+            os.kill(os.getpid(), self.number)
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == self.at and self.val:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory, request):
+    folder = tmp_path_factory.mktemp('preemption')
+    make_synthetic(folder / 'data', num_train=PERSONS, num_val=2, seed=0, num_workers=1)
+    cfg = Config.fromfile(request.config.rootpath / 'configs/hg_2stack_synthetic.py')
+    loader = dict(batch_size=BATCH, num_workers=0, persistent_workers=False)
+    cfg.merge_from_dict(
+        dict(
+            train_cfg=dict(max_epochs=EPOCHS, val_interval=2),
+            model=dict(backbone=dict(channels=4, depth=1, stem_channels=(4, 4, 4, 4))),
+            default_hooks=dict(logger=dict(interval=1), checkpoint=dict(max_keep_ckpts=1)),
+            train_dataloader=loader,
+            val_dataloader=dict(loader, batch_size=1),
+        )
+    )
+    cfg.randomness = dict()  # a new seed in every run, as in the shipped configs
+    cfg.custom_hooks = [dict(type='EMAHook', ema_type='ForeachEMA', momentum=0.1)]
+    cfg.test_dataloader = cfg.test_evaluator = cfg.test_cfg = None
+    for name in ('train', 'val'):
+        cfg[f'{name}_dataloader'].dataset.data_root = str(folder / 'data')
+    return cfg
+
+
+@pytest.fixture(autouse=True)
+def heeded_signals():
+    """Also where these tests run in the background, in which shells ignore SIGINT."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def train(config, tmp_path, monkeypatch):
+    seeds = iter(range(100, 200))
+
+    def train(name='work', seed=0, resume=False, interrupt=None, options=(), iterations=False):
+        """Returns the exit code and the last checkpoint."""
+        for instances in (MessageHub, MMLogger, Visualizer):
+            instances._instance_dict.clear()
+        np.random.seed(next(seeds))
+        cfg = Config(config.to_dict())
+        cfg.randomness = dict(seed=None if resume else seed)
+        cfg.custom_hooks.append(dict(type='InterruptHook', **(interrupt or {})))
+        if iterations:
+            cfg.train_cfg = dict(by_epoch=False, max_iters=EPOCHS * LENGTH, val_interval=6)
+            cfg.merge_from_dict({'default_hooks.checkpoint': dict(by_epoch=False, interval=5)})
+            cfg.log_processor.by_epoch = False
+            cfg.param_scheduler = [dict(type='LinearLR', begin=0, end=50, start_factor=0.01, by_epoch=False)]
+        cfg.merge_from_dict(dict(options))
+        code = 0
+        try:
+            apis.train(cfg, work_dir=str(tmp_path / name), resume=resume)
+        except SystemExit as end:
+            code = end.code
+        latest = tmp_path / name / (tmp_path / name / 'last_checkpoint').read_text()
+        return code, latest.name, torch.load(latest)
+
+    return train
+
+
+def assert_same(a, b):
+    for key in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
+        assert flat(a[key]) == flat(b[key]), key
+    assert (a['meta']['epoch'], a['meta']['iter']) == (b['meta']['epoch'], b['meta']['iter'])
+
+
+def flat(value):
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: flat(item) for key, item in value.items()}
+    return [flat(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+WORKERS = {
+    0: {},
+    1: {'train_dataloader.num_workers': 1},
+    2: {'train_dataloader.num_workers': 2, 'train_dataloader.persistent_workers': True},
+}
+
+
+def test_a_signal_in_an_epoch_costs_nothing(train, tmp_path):
+    short = {'train_cfg.max_epochs': 2, 'train_cfg.val_begin': 9}
+    _, name, whole = train('whole', options={**WORKERS[1], **short})
+    assert name == 'epoch_2.pth'
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    code, name, state = train(interrupt=dict(at=LENGTH + 2), options=short)
+    assert (code, name, state['meta']['epoch'], state['meta']['iter']) == (85, 'preempted.pth', 1, LENGTH + 2)
+    code, name, resumed = train(resume=True, options={**WORKERS[2], **short})
+    assert (code, name) == (0, 'epoch_2.pth')
+    assert_same(resumed, whole)
+    assert not (tmp_path / 'work/preempted.pth').exists()
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('iterations', [False, True])
+def test_interrupted_at_any_iteration(train, iterations, tmp_path):
+    """Every iteration of one run, one after the other: each resumed run is interrupted in its next."""
+    sampler = {'train_dataloader.sampler.type': 'SeededInfiniteSampler'} if iterations else {}
+    _, _, whole = train('whole', options=sampler, iterations=iterations)
+    workers = [*WORKERS.values(), {'train_dataloader.num_workers': 2}]
+    for at in range(1, EPOCHS * LENGTH + 1):
+        number = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)[at % 4]
+        options = {**sampler, **workers[at % 4]}
+        code, name, state = train(
+            resume=at > 1, interrupt=dict(at=at, number=number), options=options, iterations=iterations
+        )
+        assert (code, name, state['meta']['iter']) == (85, 'preempted.pth', at)
+    code, _, resumed = train(resume=True, options=sampler, iterations=iterations)
+    assert code == 0
+    if iterations:
+        assert resumed['meta']['iter'] == EPOCHS * LENGTH
+    assert_same(resumed, whole)
+
+
+@pytest.mark.slow
+def test_iterations_over_epochs_that_end(train):
+    _, _, whole = train('whole', iterations=True)
+    for at in (LENGTH - 1, 2 * LENGTH, 2 * LENGTH + 1):
+        assert train(resume=at > 3, interrupt=dict(at=at), options=WORKERS[2], iterations=True)[0] == 85
+    assert_same(train(resume=True, iterations=True)[2], whole)
+
+
+@pytest.mark.slow
+def test_a_validation_is_broken_off_and_made_up_for(train, tmp_path):
+    _, _, whole = train('whole')
+    code, name, state = train(interrupt=dict(at=2 * LENGTH, val=True))
+    assert (code, name, state['meta']['epoch'], state['meta']['iter']) == (85, 'preempted.pth', 2, 2 * LENGTH)
+    assert not list((tmp_path / 'work').glob('best_*'))
+    assert_same(train(resume=True)[2], whole)
+    best = [{path.name for path in (tmp_path / name).glob('best_*')} for name in ('work', 'whole')]
+    assert best[0] == best[1] and best[0]
+
+
+@pytest.mark.slow
+def test_gradients_that_are_accumulated_are_not_lost(train):
+    options = {'optim_wrapper.accumulative_counts': 3}
+    _, _, whole = train('whole', options=options)
+    code, _, state = train(interrupt=dict(at=4), options=options)
+    assert code == 85 and state['meta']['iter'] == 6
+    assert_same(train(resume=True, options=options)[2], whole)
+
+
+@pytest.mark.slow
+def test_checkpoints_by_iteration_in_epochs(train):
+    """MMEngine's loop starts the epoch of such a checkpoint again."""
+    options = {'default_hooks.checkpoint': dict(by_epoch=False, interval=3)}
+    _, _, whole = train('whole', options=options)
+    for at in (5, 8):  # the last checkpoint is of iteration 3, and then 6
+        with pytest.raises(ZeroDivisionError):
+            train(resume=at > 5, options=options, interrupt=dict(at=at, number='fail'))
+    assert_same(train(resume=True, options=options)[2], whole)
+
+
+@pytest.mark.slow
+def test_another_sampler_starts_the_epoch_again(train):
+    options = {'train_dataloader.sampler.type': 'DefaultSampler'}
+    train(interrupt=dict(at=LENGTH + 2), options=options)
+    _, name, state = train(resume=True, options=options)
+    assert name == 'epoch_3.pth' and state['meta']['iter'] == EPOCHS * LENGTH
+
+
+@pytest.mark.slow
+def test_another_batch_size_goes_on_with_the_next_sample(train):
+    train(interrupt=dict(at=LENGTH + 2))
+    _, name, state = train(resume=True, options={'train_dataloader.batch_size': 1})
+    assert name == 'epoch_3.pth' and state['meta']['iter'] == LENGTH + 2 + (7 - 4) + 7

@@ -1,0 +1,145 @@
+"""Checkpoints: which are there, and when, and what happens if they cannot be written."""
+
+import errno
+import json
+import os
+
+import pytest
+import torch
+from mmengine.fileio import LocalBackend
+from toy_training import build, train
+
+from hg_plugin.utils.errors import InputError
+
+
+def names(work_dir):
+    return sorted(path.name for path in work_dir.glob('*.pth*'))
+
+
+@pytest.fixture
+def events(monkeypatch):
+    """The files that appear and disappear."""
+    events = []
+    replace, remove = os.replace, LocalBackend.remove
+
+    def watched_replace(source, target):
+        replace(source, target)
+        events.append(os.path.basename(target))
+
+    def watched_remove(backend, path):
+        remove(backend, path)
+        events.append(f'-{os.path.basename(path)}')
+
+    monkeypatch.setattr(os, 'replace', watched_replace)
+    monkeypatch.setattr(LocalBackend, 'remove', watched_remove)
+    return events
+
+
+def test_each_is_written_once_and_before_what_it_replaces_goes(tmp_path, events):
+    runner = train(tmp_path, default_hooks=dict(checkpoint=dict(max_keep_ckpts=1)))
+    assert events == [
+        *('epoch_1.pth', 'last_checkpoint', 'best_Mean_epoch_1.pth', 'validation.json'),
+        *('epoch_2.pth', 'last_checkpoint', '-epoch_1.pth'),
+        *('best_Mean_epoch_2.pth', '-best_Mean_epoch_1.pth', 'validation.json'),
+        *('epoch_3.pth', 'last_checkpoint', '-epoch_2.pth'),
+        *('best_Mean_epoch_3.pth', '-best_Mean_epoch_2.pth', 'validation.json'),
+    ]
+    assert (tmp_path / 'last_checkpoint').read_text() == 'epoch_3.pth'
+    info = runner.message_hub.runtime_info
+    assert info['best_ckpt'] == str(tmp_path / 'best_Mean_epoch_3.pth') and info['best_score'] == 3
+    assert 'optimizer' not in torch.load(tmp_path / 'best_Mean_epoch_3.pth')
+
+
+def test_the_best_of_several_metrics_by_iteration_in_another_folder(tmp_path):
+    scores = [dict(Mean=mean, loss=loss) for mean, loss in ((0, 9), (1, 3), (5, 2), (2, 1), (4, 0), (9, 9))]
+    hook = dict(by_epoch=False, interval=2, save_best=['Mean', 'loss'], rule=['greater', 'less'])
+    options = dict(
+        train_cfg=dict(_delete_=True, by_epoch=False, max_iters=4, val_interval=1),
+        val_evaluator=dict(scores=scores, every=1),
+        default_hooks=dict(checkpoint=dict(out_dir=str(tmp_path / 'out'), **hook)),
+        param_scheduler=None,
+    )
+    train(tmp_path / 'run', **options)
+    out = tmp_path / 'out/run'
+    assert names(out) == ['best_Mean_iter_2.pth', 'best_loss_iter_4.pth', 'iter_2.pth', 'iter_4.pth']
+    assert names(tmp_path / 'run') == []
+    # the checkpoint was written before the validation
+    options['train_cfg']['max_iters'] = 5
+    train(tmp_path / 'run', resume=True, **options)
+    assert names(out) == ['best_Mean_iter_5.pth', 'best_loss_iter_4.pth', 'iter_4.pth', 'iter_5.pth']
+
+
+def test_a_resumed_run_knows_the_best_and_makes_up_for_the_validation(tmp_path):
+    options = dict(val_evaluator=dict(scores=[0, 5, 7, 6, 8]))
+    train(tmp_path, train_cfg=dict(max_epochs=2), **options)
+    record = json.loads((tmp_path / 'validation.json').read_text())
+    assert record['step'] == 2 and record['best'] == dict(Mean=[7.0, 'best_Mean_epoch_2.pth'])
+    # as if the run had been killed in its second validation
+    (tmp_path / 'best_Mean_epoch_2.pth').rename(tmp_path / 'best_Mean_epoch_1.pth')
+    record.update(step=1, best=dict(Mean=[5.0, 'best_Mean_epoch_1.pth']))
+    (tmp_path / 'validation.json').write_text(json.dumps(record))
+    (tmp_path / 'epoch_3.pth.partial').write_text('cut off')
+    (tmp_path / 'notes.partial').write_text("the user's")
+    train(tmp_path, resume=True, **options)
+    assert names(tmp_path) == ['best_Mean_epoch_2.pth', 'epoch_2.pth', 'epoch_3.pth']
+    assert (tmp_path / 'notes.partial').exists()
+    train(tmp_path, resume=True, train_cfg=dict(max_epochs=4), **options)
+    assert names(tmp_path) == ['best_Mean_epoch_4.pth', 'epoch_3.pth', 'epoch_4.pth']
+
+
+def test_a_record_cannot_name_files_elsewhere(tmp_path):
+    (tmp_path / 'best_Mean_epoch_1.pth').write_text('of another run')
+    run = tmp_path / 'run'
+    train(run, train_cfg=dict(max_epochs=2))
+    record = json.loads((run / 'validation.json').read_text())
+    record['best']['Mean'][1] = '../best_Mean_epoch_1.pth'
+    (run / 'validation.json').write_text(json.dumps(record))
+    train(run, resume=True)
+    assert (tmp_path / 'best_Mean_epoch_1.pth').exists()
+
+
+def fail(monkeypatch, *steps):
+    """Makes the writes fail whose numbers are given, half-way, as on a full disk."""
+    put, count = LocalBackend.put, iter(range(100))
+
+    def full(backend, content, path):
+        if next(count) not in steps:
+            return put(backend, content, path)
+        put(backend, content[: len(content) // 2], path)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LocalBackend, 'put', full)
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint_and_the_training_goes_on(tmp_path, monkeypatch, capsys):
+    fail(monkeypatch, 2, 3)  # epoch_2 and its best
+    train(tmp_path, val_evaluator=dict(scores=[0, 1, 3, 2]))
+    out = capsys.readouterr().out
+    assert out.count('epoch_2.pth was not written: No space left on device. The training goes on') == 2
+    assert f'the last good checkpoint is {tmp_path / "epoch_1.pth"}.' in out
+    assert names(tmp_path) == ['best_Mean_epoch_3.pth', 'epoch_1.pth', 'epoch_3.pth']
+
+
+def test_a_training_whose_last_checkpoint_is_not_written_fails(tmp_path, monkeypatch):
+    fail(monkeypatch, 4)
+    with pytest.raises(InputError, match='The training is complete, but .*epoch_3.pth was not written: No '):
+        train(tmp_path)
+    assert names(tmp_path) == ['best_Mean_epoch_3.pth', 'epoch_1.pth', 'epoch_2.pth']
+    assert (tmp_path / 'last_checkpoint').read_text() == 'epoch_2.pth'
+
+
+def test_averaged_weights(tmp_path):
+    options = dict(custom_hooks=[dict(type='EMAHook', ema_type='ForeachEMA', momentum=0.5)])
+    whole = train(tmp_path / 'whole', **options)
+    train(tmp_path / 'run', train_cfg=dict(max_epochs=2), **options)
+    resumed = train(tmp_path / 'run', resume=True, **options)
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name])
+    best, last = (torch.load(tmp_path / 'run' / f'{name}_3.pth') for name in ('best_Mean_epoch', 'epoch'))
+    assert torch.equal(best['state_dict']['layer.weight'], last['state_dict']['layer.weight'])
+    assert not torch.equal(last['state_dict']['layer.weight'], last['ema_state_dict']['module.layer.weight'])
+
+
+def test_validation_alone_writes_nothing(tmp_path):
+    build(tmp_path).val()
+    assert names(tmp_path) == [] and not (tmp_path / 'validation.json').exists()

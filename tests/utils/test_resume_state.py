@@ -1,0 +1,153 @@
+"""Resuming from a checkpoint that does not fit, and with a config that has changed."""
+
+import shutil
+
+import pytest
+import torch
+from toy_training import train
+
+from hg_plugin.utils.errors import InputError
+
+
+@pytest.fixture(scope='module')
+def two_epochs(tmp_path_factory):
+    """A work directory of a training of two epochs of three."""
+    work_dir = tmp_path_factory.mktemp('two_epochs')
+    train(work_dir, train_cfg=dict(max_epochs=2))
+    return work_dir
+
+
+@pytest.fixture
+def run(two_epochs, tmp_path):
+    return shutil.copytree(two_epochs, tmp_path / 'run')
+
+
+def edit(run, change):
+    state = torch.load(run / 'epoch_2.pth')
+    change(state)
+    torch.save(state, run / 'epoch_2.pth')
+
+
+def moments(state):
+    return state['optimizer']['state'][0]
+
+
+def make_half(state):
+    state['state_dict']['layer.weight'] = state['state_dict']['layer.weight'].half()
+
+
+def make_complex(state):
+    moments(state)['exp_avg'] = moments(state)['exp_avg'].to(torch.complex64)
+
+
+DAMAGES = {
+    'damaged: its epoch is -1': lambda state: state['meta'].update(epoch=-1),
+    'damaged: its iter is -4': lambda state: state['meta'].update(iter=-4),
+    r'model: layer.weight \(torch.float16 for torch.float32\) is of another type': make_half,
+    r'exp_avg of layer.weight \(torch.complex64 for torch.float32\) is of another type': make_complex,
+    r'exp_avg of layer.weight \(3, 9\) for \(3, 4\) has another shape': lambda state: moments(state).update(
+        exp_avg=torch.zeros(3, 9)
+    ),
+    'exp_avg_sq of layer.weight is not finite': lambda state: moments(state)['exp_avg_sq'].fill_(torch.nan),
+    'layer.weight is not finite': lambda state: state['state_dict']['layer.weight'].fill_(torch.inf),
+    'layer.weight is missing': lambda state: state['state_dict'].pop('layer.weight'),
+    'it has 2 parameter groups, and the config 1': lambda state: state['optimizer'].update(
+        param_groups=state['optimizer']['param_groups'] * 2
+    ),
+    r'have \[1\] parameters, and those of the config \[2\]': lambda state: state['optimizer']['param_groups'][
+        0
+    ].update(params=[0]),
+    'it holds no state of an optimizer': lambda state: state.update(optimizer=3),
+}
+
+
+@pytest.mark.parametrize('message', DAMAGES)
+def test_a_checkpoint_that_does_not_fit_is_told_before_the_first_step(run, message):
+    edit(run, DAMAGES[message])
+    with pytest.raises(InputError, match=message) as error:
+        train(run, resume=True)
+    assert 'epoch_2.pth' in str(error.value) and '\n' not in str(error.value)
+
+
+CHANGES = {
+    'model: layer.weight .* has another shape': dict(model=dict(width=3)),
+    'it is not of SGD, but of one with amsgrad, betas, eps': dict(
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, _delete_=True))
+    ),
+}
+
+
+@pytest.mark.parametrize('message', CHANGES)
+def test_another_model_or_optimizer_in_the_config_is_told(run, message):
+    with pytest.raises(InputError, match=message):
+        train(run, resume=True, **CHANGES[message])
+
+
+def rates(work_dir, capsys, **options):
+    """The learning rates of a training at the end of every iteration, and its log."""
+    capsys.readouterr()
+    runner = train(work_dir, **options)
+    buffer = runner.message_hub.get_scalar('train/lr')
+    return buffer.data[0].tolist(), capsys.readouterr()
+
+
+ADAM = dict(optimizer=dict(type='Adam', lr=0.02, weight_decay=0.1))
+MILESTONE = [
+    dict(type='LinearLR', begin=0, end=4, start_factor=0.1, by_epoch=False),
+    dict(type='MultiStepLR', begin=0, end=3, milestones=[1], gamma=0.5, by_epoch=True),
+]
+COSINE = [dict(type='CosineAnnealingLR', begin=0, end=3, T_max=3, eta_min=1e-4, by_epoch=True)]
+CHANGED = dict(
+    rate=(
+        dict(optim_wrapper=ADAM),
+        'weight_decay: 0 to 0.1; lr: 0.01 to 0.02; schedule: lr goes on at 0.002,',
+    ),
+    milestone=(
+        dict(param_scheduler=MILESTONE),
+        'schedule: lr goes on at 0.005, where the checkpoint had 0.001',
+    ),
+    cosine=(dict(param_scheduler=COSINE), 'schedule: lr goes on at'),
+    constant=(dict(param_scheduler=None), 'lr: 0.001 to 0.01'),
+)
+
+
+@pytest.mark.parametrize('change', CHANGED)
+def test_what_the_config_changes_takes_effect_and_is_told(run, tmp_path, capsys, change):
+    options, message = CHANGED[change]
+    whole, _ = rates(tmp_path / 'whole', capsys, **options)
+    resumed, (out, err) = rates(run, capsys, resume=True, **options)
+    assert resumed[-2:] == pytest.approx(whole[-2:], rel=1e-6)
+    assert f'The config has changed since the checkpoint, and takes effect: {message}' in out + err
+
+
+def test_an_unchanged_config_resumes_bit_by_bit_and_says_nothing(run, tmp_path, capsys):
+    whole = train(tmp_path / 'whole')
+    capsys.readouterr()
+    resumed = train(run, resume=True)
+    out = ''.join(capsys.readouterr())
+    assert 'The config has changed' not in out and 'An epoch has' not in out and 'nothing is left' not in out
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name])
+
+
+def test_the_length_of_the_training_and_of_an_epoch(run, capsys):
+    options = dict(train_cfg=dict(max_epochs=5), train_dataloader=dict(batch_size=2))
+    runner = train(run, resume=True, **options)
+    assert (runner.epoch, runner.iter) == (5, 4 + 3 * 4)
+    assert 'An epoch has 4 iterations now, and had about 2 before' in ''.join(capsys.readouterr())
+    train(run, resume=True, train_cfg=dict(max_epochs=4))
+    assert 'The checkpoint has 5 epochs of 4 in the config: nothing is left to train.' in ''.join(
+        capsys.readouterr()
+    )
+
+
+def test_several_parameter_groups(tmp_path, capsys):
+    wrapper = dict(paramwise_cfg=dict(bias_lr_mult=2.0), optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
+    wrapper['optimizer']['_delete_'] = True
+    train(tmp_path, optim_wrapper=wrapper, train_cfg=dict(max_epochs=2))
+    wrapper['optimizer'] = dict(type='SGD', lr=0.2, momentum=0.8, _delete_=True)
+    runner = train(tmp_path, resume=True, optim_wrapper=wrapper)
+    groups = runner.optim_wrapper.param_groups
+    assert [group['momentum'] for group in groups] == [0.8] * len(groups)
+    assert sorted(group['initial_lr'] for group in groups) == pytest.approx([0.2, 0.2, 0.4])
+    assert 'momentum: 0.9 to 0.8; lr: 0.' in ''.join(capsys.readouterr())
