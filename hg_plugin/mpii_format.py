@@ -36,6 +36,9 @@ CENTER_SHIFT = 15.0
 # Beside mpii_test.json: the release's annolist of the test images, with all rectangles.
 TEST_ANNOLIST = 'mpii_test_annolist.mat'
 
+# Of numbers in annotation files. Boxes are float32, whose sums overflow far beyond it.
+LIMIT = 1e9
+
 # What an entry of an annotation file holds besides the image's name.
 ENTRY_SHAPES = dict(center=(2,), scale=(), joints=(NUM_JOINTS, 2), joints_vis=(NUM_JOINTS,))
 
@@ -283,7 +286,8 @@ def load_annotations(path) -> dict:
     try:
         arrays = {key: np.array([entry[key] for entry in entries], np.float64) for key in ENTRY_SHAPES}
         correct = all(isinstance(entry['image'], str) for entry in entries) and all(
-            array.shape[1:] == ENTRY_SHAPES[key] and np.isfinite(array).all() for key, array in arrays.items()
+            array.shape[1:] == ENTRY_SHAPES[key] and (np.abs(array) < LIMIT).all()
+            for key, array in arrays.items()
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         correct = False
@@ -345,6 +349,6 @@ def _find_problem(entry) -> str | None:
             return f'{key} should hold numbers of shape {shape}, but is ragged or not numeric'
         if values.shape != shape:
             return f'{key} should have shape {shape}, but is {values.shape}'
-        if not np.isfinite(values).all():
-            return f'{key} holds NaN or infinity'
+        if not (np.abs(values) < LIMIT).all():
+            return f'{key} holds NaN, infinity or a number beyond {LIMIT:g}'
     return None

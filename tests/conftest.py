@@ -1,8 +1,12 @@
+import json
 import os
 import runpy
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -56,21 +60,64 @@ def onnx_export():
         pytest.skip('torch before 2.7 cannot write these networks as ONNX')
 
 
-@pytest.fixture
+class Script:
+    """A script that runs in a process of its own, forked from one that has imported the package."""
+
+    idle: list[subprocess.Popen] = []  # which are waiting for a script
+
+    def __init__(self, *command, **env):
+        self.server = self.idle.pop() if self.idle else self.start_server()
+        self.out = tempfile.NamedTemporaryFile()
+        request = dict(
+            argv=list(map(str, command)), cwd=str(ROOT), env={**os.environ, **env}, out=self.out.name
+        )
+        self.server.stdin.write(json.dumps(request) + '\n')
+        self.server.stdin.flush()
+        self.pid = int(self.server.stdout.readline())
+
+    @staticmethod
+    def start_server():
+        return subprocess.Popen(
+            [sys.executable, ROOT / 'tests/forked_python.py'],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def printed(self):
+        """All that it has printed until now."""
+        return Path(self.out.name).read_text()
+
+    def wait(self, timeout=400):
+        """Returns the exit code, negative for a signal, and everything it printed."""
+        alarm = threading.Timer(timeout, os.kill, (self.pid, signal.SIGKILL))
+        alarm.start()
+        code = int(self.server.stdout.readline())
+        alarm.cancel()
+        self.idle.append(self.server)
+        return code, self.printed()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def no_server_is_left():
+    yield
+    for server in Script.idle:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture(scope='session')
+def start():
+    """Starts a script of the repository in a process of its own, see :class:`Script`."""
+    return Script
+
+
+@pytest.fixture(scope='session')
 def run():
-    """Runs a command line in the repository and returns (exit code, everything it printed)."""
+    """Runs a script of the repository and returns (exit code, everything it printed)."""
 
     def run(*command, **env):
-        result = subprocess.run(
-            [sys.executable, *map(str, command)],
-            cwd=ROOT,
-            env={**os.environ, **env},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=400,
-        )
-        return result.returncode, result.stdout
+        return Script(*command, **env).wait()
 
     return run
 

@@ -1,5 +1,4 @@
 import platform
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -25,12 +24,12 @@ for changes in (dict(enable=False), {}):
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='only the GNU C library can be told')
-def test_freed_memory_is_used_again(request):
+def test_freed_memory_is_used_again(run, tmp_path):
     # in a process of its own, because it cannot be taken back
-    process = subprocess.run(
-        [sys.executable, '-c', CODE], cwd=request.config.rootpath, check=True, capture_output=True, text=True
-    )
-    given_back, kept = map(int, process.stdout.split())
+    (tmp_path / 'faults.py').write_text(CODE)
+    code, out = run(tmp_path / 'faults.py')
+    assert code == 0, out
+    given_back, kept = map(int, out.split())
     assert kept < 10 < given_back
 
 
