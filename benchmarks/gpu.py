@@ -81,7 +81,7 @@ def miniature_steps(persons: str) -> list[Step]:
     tests = words("machine.py --tests 'not slow' --keywords 'agrees and cpu-None' --processes 1")
     training_rate = words(
         'train.py --batch 1 --steps 1 --rounds 1 --round-seconds 0.2 --warmup 0 --limit 60 '
-        '--compile-cache {cache} --networks 2-fast,hourglass52,2-eager'
+        '--compile-cache {cache} --networks 2-fast,hourglass52'
     )
     training = words(
         'one_cycle.py --seconds {seconds} --train-seconds 3 --end-seconds 5 --rate-seconds 0.3 --warmup 0 '

@@ -45,7 +45,6 @@ def test_a_dry_run_leaves_every_table_and_raw_figure(tmp_path, request):
     assert [row['network'] for row in raw(tmp_path / '2_training_rate.jsonl') if row.get('rate', 0) > 0] == [
         '2-fast',
         'hourglass52',
-        '2-eager',
     ]
     training = {key: value for row in raw(tmp_path / '3_training.jsonl') for key, value in row.items()}
     assert training['iterations'] >= 2 and training['train_rate'] > 0 and training['pckh']['Mean'] >= 0

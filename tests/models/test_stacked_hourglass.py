@@ -112,7 +112,7 @@ def test_checkpointing_changes_neither_gradients_nor_running_statistics():
 )
 def test_compilation_changes_neither_gradients_nor_running_statistics(with_cp):
     torch.manual_seed(0)
-    plain = StackedHourglass(num_stacks=2, depth=1, channels=8, with_cp=with_cp)
+    plain = StackedHourglass(num_stacks=1 if with_cp else 2, depth=1, channels=8, with_cp=with_cp)
     compiled = copy.deepcopy(plain)
     image = torch.randn(2, 3, 16, 16)
     for model in (plain, torch.compile(compiled, backend='aot_eager', fullgraph=True)):
