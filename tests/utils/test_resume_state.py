@@ -4,9 +4,10 @@ import shutil
 
 import pytest
 import torch
-from toy_training import train
+from toy_training import build, train
 
 from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.resume_state import check_training
 
 
 @pytest.fixture(scope='module')
@@ -20,12 +21,6 @@ def two_epochs(tmp_path_factory):
 @pytest.fixture
 def run(two_epochs, tmp_path):
     return shutil.copytree(two_epochs, tmp_path / 'run')
-
-
-def edit(run, change):
-    state = torch.load(run / 'epoch_2.pth')
-    change(state)
-    torch.save(state, run / 'epoch_2.pth')
 
 
 def moments(state):
@@ -61,12 +56,32 @@ DAMAGES = {
 }
 
 
+@pytest.fixture(scope='module')
+def built(two_epochs):
+    """A runner with its optimizer."""
+    runner = build(two_epochs)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    return runner
+
+
 @pytest.mark.parametrize('message', DAMAGES)
-def test_a_checkpoint_that_does_not_fit_is_told_before_the_first_step(run, message):
-    edit(run, DAMAGES[message])
+def test_a_checkpoint_that_does_not_fit_is_told_in_a_sentence(built, two_epochs, message):
+    state = torch.load(two_epochs / 'epoch_2.pth')
+    check_training(built, state, 'epoch_2.pth')
+    DAMAGES[message](state)
     with pytest.raises(InputError, match=message) as error:
-        train(run, resume=True)
+        check_training(built, state, 'epoch_2.pth')
     assert 'epoch_2.pth' in str(error.value) and '\n' not in str(error.value)
+
+
+def test_a_checkpoint_is_checked_before_the_first_step(run):
+    state = torch.load(run / 'epoch_2.pth')
+    moments(state)['exp_avg_sq'] = torch.zeros(7)
+    torch.save(state, run / 'epoch_2.pth')
+    before = (run / 'epoch_2.pth').read_bytes()
+    with pytest.raises(InputError, match='exp_avg_sq of layer.weight .* has another shape'):
+        train(run, resume=True)
+    assert (run / 'epoch_2.pth').read_bytes() == before and not (run / 'epoch_3.pth').exists()
 
 
 CHANGES = {
@@ -77,6 +92,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('message', CHANGES)
 def test_another_model_or_optimizer_in_the_config_is_told(run, message):
     with pytest.raises(InputError, match=message):
@@ -111,7 +127,9 @@ CHANGED = dict(
 )
 
 
-@pytest.mark.parametrize('change', CHANGED)
+@pytest.mark.parametrize(
+    'change', ['rate', *(pytest.param(name, marks=pytest.mark.slow) for name in [*CHANGED][1:])]
+)
 def test_what_the_config_changes_takes_effect_and_is_told(run, tmp_path, capsys, change):
     options, message = CHANGED[change]
     whole, _ = rates(tmp_path / 'whole', capsys, **options)
@@ -130,6 +148,7 @@ def test_an_unchanged_config_resumes_bit_by_bit_and_says_nothing(run, tmp_path, 
         assert torch.equal(weight, resumed.model.state_dict()[name])
 
 
+@pytest.mark.slow
 def test_the_length_of_the_training_and_of_an_epoch(run, capsys):
     options = dict(train_cfg=dict(max_epochs=5), train_dataloader=dict(batch_size=2))
     runner = train(run, resume=True, **options)
@@ -141,6 +160,7 @@ def test_the_length_of_the_training_and_of_an_epoch(run, capsys):
     )
 
 
+@pytest.mark.slow
 def test_several_parameter_groups(tmp_path, capsys):
     wrapper = dict(paramwise_cfg=dict(bias_lr_mult=2.0), optimizer=dict(type='SGD', lr=0.1, momentum=0.9))
     wrapper['optimizer']['_delete_'] = True

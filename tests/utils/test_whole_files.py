@@ -36,6 +36,7 @@ assert mmengine.load('dump.pkl') == [1] and mmengine.load('dump.json') == dict(a
 """
 
 
+@pytest.mark.slow
 def test_whole_or_not_there(run, tmp_path):
     pytest.importorskip('resource')
     (tmp_path / 'script.py').write_text(SCRIPT)
