@@ -176,5 +176,7 @@ def why_not_to_save(runner: Runner) -> str | None:
     values = [value for model in models for value in model.state_dict().values()]
     values = [value for value in values if value.is_floating_point() and value.numel()]
     if not torch.stack(torch._foreach_norm(values, float('inf'))).max() <= LARGEST_WEIGHT:
-        return 'its weights are NaN, infinite or above 1e19'
+        return (
+            'its weights are NaN, infinite or above 1e19: the training has diverged, lower the learning rate'
+        )
     return None

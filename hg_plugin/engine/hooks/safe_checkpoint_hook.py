@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import os.path as osp
+import re
+import shutil
 import uuid
 from collections import deque
 from typing import Any
@@ -37,7 +39,8 @@ class SafeCheckpointHook(CheckpointHook):
     A checkpoint that cannot be written, as on a full disk, is reported, and the training goes on. A training
     whose last one was not written ends with an :class:`InputError`.
 
-    A work directory in which another process of this machine trains is refused.
+    A work directory in which another process of this machine trains is refused. The checkpoints of an earlier
+    run there are moved to a folder ``earlier_TIME`` in it, unless the run resumes from one of them.
     """
 
     def before_run(self, runner: Runner) -> None:
@@ -53,6 +56,9 @@ class SafeCheckpointHook(CheckpointHook):
         self.local = isinstance(self.file_backend, LocalBackend)
         if self.local and is_main_process():
             self._remove_partial()
+            source = runner._load_from if runner._resume else None
+            if not source or osp.realpath(osp.dirname(source)) != osp.realpath(self.out_dir):
+                self._set_aside(runner)
         self._restore_record(runner)
 
     def save(self, runner: Runner, filename: str, meta: dict | None = None, latest=True, **options) -> bool:
@@ -228,6 +234,25 @@ class SafeCheckpointHook(CheckpointHook):
                 self.file_backend.remove(path)
             elif self.file_backend.isdir(path):  # of DeepSpeed
                 self.file_backend.rmtree(path)
+
+    def _set_aside(self, runner: Runner) -> None:
+        own = '.*'.join(map(re.escape, self.filename_tmpl.split('{}')))
+        own = re.compile(f'{own}|best_.*|preempted.pth|last_checkpoint|{RECORD}')
+        found = [
+            osp.join(folder, name)
+            for folder in {self.out_dir, runner.work_dir}
+            for name in (os.listdir(folder) if osp.isdir(folder) else ())
+            if own.fullmatch(name)
+        ]
+        if found:
+            earlier = osp.join(self.out_dir, f'earlier_{runner.timestamp}')
+            os.makedirs(earlier, exist_ok=True)
+            for path in found:
+                shutil.move(path, earlier)
+            runner.logger.warning(
+                f'{self.out_dir} had {len(found)} files of an earlier run, which this one does not resume; '
+                f'they are in {earlier} now.'
+            )
 
     def _remove_partial(self) -> None:
         """Remove what a run that was killed while it wrote has left; the lock tells that none is alive."""

@@ -89,6 +89,22 @@ def test_a_resumed_run_knows_the_best_and_makes_up_for_the_validation(tmp_path):
     assert names(tmp_path) == ['best_Mean_epoch_4.pth', 'epoch_3.pth', 'epoch_4.pth']
 
 
+def test_a_run_that_does_not_resume_moves_an_earlier_ones_checkpoints(tmp_path, capsys):
+    train(tmp_path, train_cfg=dict(max_epochs=2), default_hooks=dict(checkpoint=dict(max_keep_ckpts=1)))
+    (tmp_path / 'pretrained.pth').write_bytes(b'of the user')
+    first = {path.name: path.read_bytes() for path in tmp_path.glob('*_*') if path.is_file()}
+    first = {name: content for name, content in first.items() if name.endswith(('.pth', 'checkpoint'))}
+    train(tmp_path, train_cfg=dict(max_epochs=1))
+    (earlier,) = tmp_path.glob('earlier_*')
+    moved = {path.name: path.read_bytes() for path in earlier.iterdir()}
+    assert moved.keys() == {*first, 'validation.json'}
+    assert {name: moved[name] for name in first} == first
+    assert names(tmp_path) == ['best_Mean_epoch_1.pth', 'epoch_1.pth', 'pretrained.pth']
+    assert 'files of an earlier run' in capsys.readouterr().out
+    train(tmp_path, resume=True, train_cfg=dict(max_epochs=2))  # a resumed one moves nothing
+    assert len([*tmp_path.glob('earlier_*')]) == 1 and 'epoch_2.pth' in names(tmp_path)
+
+
 @pytest.mark.slow
 def test_a_record_cannot_name_files_elsewhere(tmp_path):
     (tmp_path / 'best_Mean_epoch_1.pth').write_text('of another run')
