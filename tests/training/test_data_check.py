@@ -87,7 +87,7 @@ def test_wrong_annotations_are_all_listed(check, persons):
     )
     code, found = check()
     assert code == 1 and {number for kind, number in found if kind == 'annotation'} == {1, 2, 4, 5}
-    assert '-1, 255, 1e+06' in found['annotation', 5]['problem'] and not found['annotation', 5]['bad']
+    assert '-1, 255, 1000000.0' in found['annotation', 5]['problem'] and not found['annotation', 5]['bad']
 
 
 def test_persons_outside_of_their_images_are_found(check, persons):
