@@ -18,6 +18,7 @@ def raw(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_dry_run_leaves_every_table_and_raw_figure(tmp_path, request):
     """A minute and a half of one core; the time it is given is for machines that do much else."""
     result = subprocess.run(

@@ -157,7 +157,11 @@ def test_a_run_that_goes_on_from_anothers_checkpoint_takes_nothing_from_either(c
     before = content(run)
     assert train(config, other, resume=str(run / 'epoch_1.pth')) == 2
     assert content(run) == before
-    assert checkpoints(other) == sorted(['best_Mean_epoch_1.pth', 'epoch_1.pth', *RESUMED])
+    assert checkpoints(other) == RESUMED
+    (earlier,) = other.glob('earlier_*')
+    assert {path.name: path.read_text() for path in earlier.iterdir()} == dict.fromkeys(
+        ('best_Mean_epoch_1.pth', 'epoch_1.pth'), 'of an older run'
+    )
 
 
 def info(folder='/run', hook=CheckpointHook(filename_tmpl='epoch_{:03d}.pth'), **runtime_info):
