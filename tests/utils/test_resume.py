@@ -157,7 +157,9 @@ def test_a_run_that_goes_on_from_anothers_checkpoint_takes_nothing_from_either(c
     before = content(run)
     assert train(config, other, resume=str(run / 'epoch_1.pth')) == 2
     assert content(run) == before
-    assert checkpoints(other) == sorted(['best_Mean_epoch_1.pth', 'epoch_1.pth', *RESUMED])
+    assert checkpoints(other) == RESUMED
+    earlier = {path.name: path.read_text() for path in other.glob('earlier_*/*')}
+    assert earlier == dict.fromkeys(['epoch_1.pth', 'best_Mean_epoch_1.pth'], 'of an older run')
 
 
 def info(folder='/run', hook=CheckpointHook(filename_tmpl='epoch_{:03d}.pth'), **runtime_info):
