@@ -35,5 +35,12 @@ def wait_for_script() -> list[str]:
 
 
 sys.argv = wait_for_script()
-sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
-runpy.run_path(sys.argv[0], run_name='__main__')
+if sys.argv[0] == '-c':
+    sys.path[0] = ''
+    exec(compile(sys.argv.pop(1), '<string>', 'exec'), dict(__name__='__main__'))
+elif sys.argv[0] == '-m':
+    sys.path[0] = ''
+    runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)
+else:
+    sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
+    runpy.run_path(sys.argv[0], run_name='__main__')

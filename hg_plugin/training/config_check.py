@@ -121,6 +121,8 @@ def _unread_variables(cfg: Config) -> Iterator[str]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
+    if '_base_' not in assigned:  # such as a config that a run has written
+        return
     decoder = parts_of(cfg, r'model\.head\.decoder')
     if 'codec' in assigned and decoder and cfg.codec not in decoder.values():
         yield (

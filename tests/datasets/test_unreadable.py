@@ -147,7 +147,7 @@ def test_a_scale_that_is_next_to_nothing_is_refused(load, persons):
 def test_no_visibility_weighs_a_loss(load, persons):
     path = persons / 'annotations/mpii_train.json'
     annotations = json.loads(path.read_text())
-    annotations[3]['joints_vis'] = [-1, 2, 255, 1e30, *[1] * 12]
+    annotations[3]['joints_vis'] = [-1, 2, 255, 1e6, *[1] * 12]
     path.write_text(json.dumps(annotations))
     assert load()[3]['data_samples']['keypoints_visible'].tolist() == [0, *[1] * 15]
 

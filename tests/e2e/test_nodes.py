@@ -69,8 +69,9 @@ def config(tmp_path_factory, request):
             **{f'{name}_dataloader': loader for name in ('train', 'val', 'test')},
         )
     )
+    cfg.data_root = str(folder / 'data')
     for name in ('train', 'val', 'test'):
-        cfg[f'{name}_dataloader'].dataset.data_root = str(folder / 'data')
+        cfg[f'{name}_dataloader'].dataset.data_root = cfg.data_root
     cfg.dump(folder / 'config.py')
     return folder / 'config.py'
 

@@ -192,6 +192,14 @@ def test_a_variable_that_only_the_base_has_read(tmp_path, line, message):
         check_config(Config.fromfile(tmp_path / 'child.py'))
 
 
+def test_a_config_that_a_run_has_written_passes(tmp_path):
+    cfg = read()
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.data_root = 'elsewhere'
+    cfg.dump(tmp_path / 'config.py')
+    check_config(Config.fromfile(tmp_path / 'config.py'))
+
+
 @pytest.mark.parametrize(
     'options, message',
     [

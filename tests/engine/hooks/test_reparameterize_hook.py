@@ -92,7 +92,8 @@ def test_it_is_off_by_default(runner):
 
 
 def test_the_test_runs_the_copy_and_finds_the_same(runner):
-    plain, fast = runner(), runner(**ENABLED)
+    last_stage = {'model.test_cfg.stage_keypoints': False}
+    plain, fast = runner(**last_stage), runner(**ENABLED, **last_stage)
     calls = calls_of_scores(fast)
     before = copy.deepcopy(fast.model.state_dict())
     expected, found = plain.test(), fast.test()
