@@ -12,15 +12,16 @@ import hg_plugin
 from hg_plugin.utils.errors import InputError
 
 os.chdir(sys.argv[1])
+image = np.random.default_rng(0).integers(0, 256, (100, 100, 3)).astype(np.uint8)
 backend = LocalVisBackend('vis')
 backend.add_scalar('loss', 1.0)
 mmengine.dump([1], 'dump.pkl')
 mmengine.dump(dict(a=1), 'dump.json')
-resource.setrlimit(resource.RLIMIT_FSIZE, (20, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, resource.RLIM_INFINITY))
 for name, write in (
     ('dump.pkl', lambda: mmengine.dump([0] * 10_000, 'dump.pkl')),
     ('dump.json', lambda: mmengine.dump([0] * 10_000, 'dump.json')),
-    ('new/image.png', lambda: mmcv.imwrite(np.zeros((100, 100, 3), np.uint8), 'new/image.png')),
+    ('new/image.png', lambda: mmcv.imwrite(image, 'new/image.png')),
 ):
     try:
         write()
@@ -29,7 +30,7 @@ for name, write in (
     else:
         raise AssertionError(name)
 for _ in range(3):
-    backend.add_scalar('loss', 1.0)
+    backend.add_scalar('x' * 5_000, 1.0)
 files = {name for _, _, names in os.walk('.') for name in names}
 assert files == {'dump.pkl', 'dump.json', 'scalars.json'}, files
 assert mmengine.load('dump.pkl') == [1] and mmengine.load('dump.json') == dict(a=1)
