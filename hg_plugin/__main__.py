@@ -1,6 +1,7 @@
-"""Report the installation, list the configs, and run the tools, wherever the plugin is installed.
+"""Describe the installation, list the configs, and run the tools, wherever the plugin is installed.
 
-hg_plugin                     versions, slim or full set-up, stand-ins, devices: what a bug report needs
+hg_plugin env                 versions, slim or full set-up, stand-ins, devices: what a bug report needs;
+                              also without env
 hg_plugin configs             the configs that _base_ = 'hg_plugin::NAME' can name
 hg_plugin weights             the trained networks that the package carries
 hg_plugin train CONFIG ...    tools/train.py, and so every other tool by its name
@@ -14,17 +15,17 @@ import sys
 
 from hg_plugin import __version__
 from hg_plugin.compat.mmengine import MIM
-from hg_plugin.utils.report import describe
+from hg_plugin.utils.environment import describe
 from hg_plugin.utils.weights import shipped_networks
 
 
 def main():
     tools = {path.stem: path for path in sorted((MIM / 'tools').glob('*.py'))}
-    command, *arguments = sys.argv[1:] or ['report']
+    command, *arguments = sys.argv[1:] or ['env']
     if command in tools:
         sys.argv = [str(tools[command]), *arguments]
         runpy.run_path(str(tools[command]), run_name='__main__')
-    elif command == 'report':
+    elif command == 'env':
         for heading, text in {'hg_plugin': __version__, **describe()}.items():
             print(f'{heading:36} {text}')
     elif command == 'configs':
@@ -35,7 +36,7 @@ def main():
             print(f'{name}\n  {network.summary}\n  config      {network.config}')
             print(f'  checkpoint  {network.checkpoint}\n  card        {network.card}')
     elif command in ('-h', '--help'):
-        print(f'{__doc__}\ncommands: report, configs, weights, {", ".join(tools)}')
+        print(f'{__doc__}\ncommands: env, configs, weights, {", ".join(tools)}')
     else:
         sys.exit(f'error: {command} is no command of hg_plugin; see hg_plugin --help.')
 

@@ -79,9 +79,7 @@ def test_console_script(wheel):
     entry_points = content(wheel)[f'hg_plugin-{hg_plugin.__version__}.dist-info/entry_points.txt'].decode()
     assert 'hg_plugin = hg_plugin.__main__:main' in entry_points.splitlines()
     printed = run('-m', 'hg_plugin', '--help', cwd=ROOT)
-    assert (
-        'hg_plugin train CONFIG' in printed and 'report, configs, ' in printed and ' test, train' in printed
-    )
+    assert 'hg_plugin train CONFIG' in printed and 'env, configs, ' in printed and ' test, train' in printed
 
 
 def test_wheel_holds_package_configs_and_tools(source, wheel):

@@ -6,6 +6,7 @@ from .lazy_runtime_info_hook import LazyRuntimeInfoHook
 from .prediction_grid_hook import PredictionGridHook
 from .preemption_hook import PreemptionHook
 from .reparameterize_hook import ReparameterizeHook
+from .report_hook import ReportHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .tf32_hook import TF32Hook
 from .unreadable_images_hook import UnreadableImagesHook
@@ -19,6 +20,7 @@ __all__ = [
     'PredictionGridHook',
     'PreemptionHook',
     'ReparameterizeHook',
+    'ReportHook',
     'SafeCheckpointHook',
     'TF32Hook',
     'UnreadableImagesHook',
