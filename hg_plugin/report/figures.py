@@ -52,35 +52,19 @@ def figure(traces: list[dict], x: str, y: str, height: int = 340, **layout) -> d
         data=traces,
         layout=dict(
             height=height,
-            xaxis=dict(title=dict(text=x)),
-            yaxis=dict(title=dict(text=y)),
+            xaxis=dict(title=dict(text=x, standoff=4), automargin=True),
+            yaxis=dict(title=dict(text=y, standoff=6), automargin=True),
             hovermode='x unified',
-            legend=dict(orientation='h', x=0, y=-0.22, yanchor='top'),
-            margin=dict(l=56, r=14, t=14, b=40),
+            legend=dict(orientation='h', x=0, y=-0.2, yanchor='top', traceorder='normal'),
+            margin=dict(l=50, r=14, t=16, b=40),
         )
         | layout,
     )
 
 
-def log_button(figure: dict) -> dict:
-    """The figure with a logarithmic axis, and buttons that change it."""
-    figure['layout']['yaxis']['type'] = 'log'
-    buttons = [
-        dict(label=label, method='relayout', args=[{'yaxis.type': kind}])
-        for label, kind in (('log', 'log'), ('linear', 'linear'))
-    ]
-    figure['layout']['updatemenus'] = [
-        dict(
-            type='buttons',
-            direction='left',
-            x=1,
-            xanchor='right',
-            y=1.14,
-            pad=dict(r=0, t=0),
-            buttons=buttons,
-        )
-    ]
-    figure['layout']['margin'] = {**figure['layout']['margin'], 't': 44}
+def log_axis(figure: dict) -> dict:
+    """The figure with a logarithmic axis, which a button of the page changes."""
+    figure['layout']['yaxis'] |= dict(type='log', dtick='D2', tickformat='~g')
     return figure
 
 
@@ -234,7 +218,7 @@ def sides(persons: Persons) -> dict:
         for number, place in enumerate(PLACES)
     ]
     drawn = figure(traces, 'predictions (%)', '', 440, barmode='stack', hovermode='y unified')
-    drawn['layout']['yaxis'] |= dict(autorange='reversed', automargin=True)
+    drawn['layout']['yaxis'] |= dict(autorange='reversed')
     drawn['layout']['xaxis'] |= dict(range=[0, 100])
     return drawn
 
@@ -250,6 +234,7 @@ def sizes(persons: dict[str, Persons]) -> dict:
         trace['hovertemplate'] = '%{y:.1f} %: %{text}'
         traces.append(trace)
     drawn = figure(traces, 'longer side of the box in pixels', 'PCKh@0.5 (%)', hovermode='closest')
+    drawn['layout']['yaxis'] |= dict(rangemode='tozero')
     drawn['layout']['showlegend'] = len(traces) > 1
     return drawn
 
@@ -258,7 +243,7 @@ def occlusion(persons: dict[str, Persons]) -> dict:
     """PCKh by what may hide a joint."""
     traces = []
     for number, (name, own) in enumerate(persons.items()):
-        groups = by_occlusion(own)
+        groups = {group: found for group, found in by_occlusion(own).items() if found[1]}
         traces.append(
             dict(
                 type='bar',
@@ -272,7 +257,7 @@ def occlusion(persons: dict[str, Persons]) -> dict:
             )
         )
     drawn = figure(traces, 'PCKh@0.5 (%)', '', hovermode='closest', barmode='group')
-    drawn['layout']['yaxis'] |= dict(autorange='reversed', automargin=True)
+    drawn['layout']['yaxis'] |= dict(autorange='reversed')
     drawn['layout']['showlegend'] = len(traces) > 1
     return drawn
 

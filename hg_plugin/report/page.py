@@ -146,7 +146,7 @@ def _several(runs: list[Run]) -> dict:
         charts['errors'] = _error_charts(persons, None)
     if any('time' in row for run in runs for row in run.train):
         steps = figures.history(runs, 'train', ['time'], 'seconds a step')
-        charts['timings'] = [_chart('Seconds of a training step', figures.log_button(steps))]
+        charts['timings'] = [_chart('Seconds of a training step', figures.log_axis(steps))]
     metrics = list(dict.fromkeys(metric for run in runs for metric in run.metrics))
     results = []
     for metric in metrics:
@@ -165,7 +165,8 @@ def _several(runs: list[Run]) -> dict:
 
 
 def _chart(title: str, figure: dict, note: str = '') -> dict:
-    return dict(title=title, figure=figure, note=note)
+    log = figure['layout']['yaxis'].get('type') == 'log'
+    return dict(title=title, figure=figure, note=note, log=log)
 
 
 def _curves(runs: list[Run]) -> list[dict]:
@@ -184,7 +185,7 @@ def _curves(runs: list[Run]) -> list[dict]:
     found = []
     if losses:
         loss = figures.history(runs, 'train', losses, 'loss', names)
-        found.append(_chart('Loss per stage', figures.log_button(loss)))
+        found.append(_chart('Loss per stage', figures.log_axis(loss)))
     if shown:
         title = 'PCKh per stage, validation' if main == 'Mean' else 'Validation'
         found.append(_chart(title, figures.history(runs, 'val', shown, '%', names)))
@@ -274,10 +275,12 @@ def _summary(run: Run) -> dict:
     cards.append((f'{run.unit}s', f'{done:.4g}', f'of {run.total}' if run.total else ''))
     cards.append(('time', _duration(run.hours), f'{len(run.starts)} starts' if len(run.starts) > 1 else ''))
     if run.images_per_second:
-        cards.append(('images/s', f'{run.images_per_second:,.4g}', f'{run.batch} images a step'))
+        cards.append(('images/s', _rate(run.images_per_second), f'{run.batch} images a step'))
     cards.append(('device', run.record.get('device') or _device(run), ''))
     environment = run.record.get('environment', {})
     git = {name: state for name, state in run.record.get('git', {}).items() if state}
+    if git.get('folder') == git.get('hg_plugin'):
+        git.pop('folder', None)
     events = merge(run.events)
     return dict(
         name=run.name,
@@ -327,6 +330,10 @@ def _timings(run: Run) -> list[tuple[str, str]]:
         share = sum(values) / 36 / run.hours if run.hours else np.nan
         rows.append(('all validations, of the whole time', f'{_number(min(share, 100.0), ".1f")} %'))
     return rows
+
+
+def _rate(value: float) -> str:
+    return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
 
 
 def _duration(hours: float) -> str:

@@ -145,12 +145,13 @@ def confusion(persons: Persons) -> dict[str, np.ndarray]:
     return shares
 
 
-def by_size(persons: Persons, groups: int = 8) -> list[dict]:
-    """PCKh of groups of equally many persons, by the longer side of their boxes in pixels."""
+def by_size(persons: Persons) -> list[dict]:
+    """PCKh of up to eight groups of equally many persons, by the longer side of their boxes in pixels."""
     size = (persons.boxes[:, 2:] - persons.boxes[:, :2]).max(axis=1)
     errors = persons.errors()
     rows = []
-    for part in np.array_split(np.argsort(size, kind='stable'), min(groups, len(size))):
+    groups = min(max(len(size) // 20, 2), 8, len(size))  # of fewer persons, a figure shows chance
+    for part in np.array_split(np.argsort(size, kind='stable'), groups):
         share, count = found_share(errors[part], np.True_)
         rows.append(
             dict(low=size[part].min(), high=size[part].max(), persons=len(part), pckh=share, joints=count)

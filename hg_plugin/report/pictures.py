@@ -16,7 +16,7 @@ from hg_plugin.visualization import blend_heatmap, crop_person, draw_skeleton
 from .persons import Persons, joint_name
 from .runs import Run
 
-PERSON_SIZE, HEATMAP_SIZE, QUALITY = 224, 144, 82
+PERSON_SIZE, HEATMAP_SIZE, QUALITY = 240, 176, 80
 RED, WHITE = (60, 60, 240), (255, 255, 255)
 
 
@@ -122,7 +122,8 @@ def _heatmaps(
     place = (persons.truth[index, joint] - center + scale / 2) / scale * size
     drawn = []
     for stage, values in enumerate(maps):
-        cell = blend_heatmap(background, np.clip(values / max(float(maps.max()), 1.0), 0, 1))
+        # the colours of each run to its own peak, however low
+        cell = blend_heatmap(background, np.clip(values / max(float(values.max()), 1e-6), 0, 1))
         cv2.circle(cell, _pixel(place), 7, WHITE, 2, cv2.LINE_AA)
         y, x = np.unravel_index(values.argmax(), values.shape)
         peak = (x + 0.5) * size[0] / values.shape[1], (y + 0.5) * size[1] / values.shape[0]

@@ -16,22 +16,23 @@ def flatten(cfg: Config | dict) -> dict[str, str]:
     settings: dict[str, str] = {}
 
     def walk(place: str, value: Any) -> None:
-        inner: Any = ()
-        if isinstance(value, dict):
-            inner = value.items()
-        elif isinstance(value, (list, tuple)) and any(
-            isinstance(item, (dict, list, tuple)) for item in value
-        ):
-            inner = enumerate(value)
-        if inner:
-            for key, item in inner:
-                walk(f'{place}.{key}' if place else str(key), item)
-        elif place:
-            # a config that was written and read again has lists for tuples
-            settings[place] = repr(list(value) if isinstance(value, tuple) else value)
+        if isinstance(value, dict) and value:
+            items = value.items()
+        elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
+            items = enumerate(value)
+        else:
+            settings[place] = repr(_lists(value))
+            return
+        for key, item in items:
+            walk(f'{place}.{key}'.lstrip('.'), item)
 
     walk('', cfg._cfg_dict if isinstance(cfg, Config) else cfg)
     return {place: settings[place] for place in sorted(settings) if place.partition('.')[0] not in OWN}
+
+
+def _lists(value: Any) -> Any:
+    """With lists for tuples, as in a config that was written and read again."""
+    return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def shipped_base(settings: dict[str, str], filename: str) -> tuple[str, dict[str, str]]:

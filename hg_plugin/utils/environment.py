@@ -55,7 +55,8 @@ def device_name(device: torch.device) -> str:
         if line.startswith('model name'):
             name = line.partition(':')[2].strip()
             break
-    return f'{name}, {torch.get_num_threads()} threads'
+    threads = torch.get_num_threads()
+    return f'{name}, {threads} thread{"s" if threads > 1 else ""}'
 
 
 def git_state(folder: str | PathLike) -> dict | None:
