@@ -20,12 +20,14 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     install_requires=['numpy'],
+    extras_require=dict(report=['plotly']),
     packages=find_packages(include=['hg_plugin', 'hg_plugin.*']),
     # .mim holds links to configs/ and tools/ here, and the files in a wheel: hg_plugin::NAME is found in both
     package_data={
         'hg_plugin': [
             'py.typed',
             'prepare/mpii_val.txt',
+            'report/page.html',
             'weights/*',
             '.mim/*.yml',
             '.mim/configs/*.py',

@@ -53,7 +53,7 @@ def figure(traces: list[dict], x: str, y: str, height: int = 340, **layout) -> d
         layout=dict(
             height=height,
             xaxis=dict(title=dict(text=x, standoff=4), automargin=True),
-            yaxis=dict(title=dict(text=y, standoff=6), automargin=True),
+            yaxis=dict(title=dict(text=y, standoff=6), automargin=True, exponentformat='e'),
             hovermode='x unified',
             legend=dict(orientation='h', x=0, y=-0.2, yanchor='top', traceorder='normal'),
             margin=dict(l=50, r=14, t=16, b=40),
@@ -63,8 +63,10 @@ def figure(traces: list[dict], x: str, y: str, height: int = 340, **layout) -> d
 
 
 def log_axis(figure: dict) -> dict:
-    """The figure with a logarithmic axis, which a button of the page changes."""
-    figure['layout']['yaxis'] |= dict(type='log', dtick='D2', tickformat='~g')
+    """The figure with a logarithmic axis, which a button of the page changes, if its values differ much."""
+    values = [value for trace in figure['data'] if 'yaxis' not in trace for value in trace['y'] if value]
+    if values and min(values) > 0 and max(values) > 5 * min(values):
+        figure['layout']['yaxis'] |= dict(type='log', dtick='D2', tickformat='~g')
     return figure
 
 
@@ -112,6 +114,7 @@ def add_marks(drawn: dict, run: Run) -> None:
             y0=0,
             y1=1,
             line=dict(color=MARK_COLORS[event.kind], width=1, dash='dash'),
+            opacity=0.6,
         )
         for event in events
     ]

@@ -196,11 +196,13 @@ def _curves(runs: list[Run]) -> list[dict]:
             'train',
             ['heatmap_peak', 'acc_pose'][: 2 if len(runs) == 1 else 1],
             '',
-            dict(acc_pose='accuracy'),
+            dict(acc_pose='accuracy', heatmap_peak='peak'),
         )
         found.append(_chart('Heatmap peak and accuracy, training', peaks, note))
     if 'lr' in keys:
-        found.append(_chart('Learning rate', figures.history(runs, 'train', ['lr'], 'learning rate')))
+        rate = figures.history(runs, 'train', ['lr'], 'learning rate')
+        rate['layout']['yaxis'] |= dict(rangemode='tozero')
+        found.append(_chart('Learning rate', rate))
     return found
 
 
@@ -208,7 +210,7 @@ def _error_charts(persons: dict[str, Persons], single: Persons | None) -> list[d
     size = _chart(
         'Accuracy and size',
         figures.sizes(persons),
-        'Eight groups of equally many persons, from small to large.',
+        'Groups of equally many persons, from small to large.',
     )
     hidden = _chart(
         'Accuracy and occlusion',

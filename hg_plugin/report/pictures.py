@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hg_plugin.inference.pose_estimator import PoseEstimator
+from hg_plugin.inference.pose_estimator import PoseEstimator, PosesWithHeatmaps
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import ImageError, read_image
 from hg_plugin.utils.latest_checkpoint import latest_checkpoint
@@ -45,68 +45,59 @@ def draw_persons(run: Run, persons: Persons, number: int = 12) -> tuple[dict[str
     ranking = persons.ranking()
     number = min(number, len(ranking) // 2)
     groups = dict(worst=ranking[: -number - 1 : -1], best=ranking[:number])
-    missing = []
+    images, missing = _read_images(persons, np.concatenate([*groups.values()]))
+    maps: dict[int, PosesWithHeatmaps] = {}
     try:
-        estimator, note = _estimator(run, persons)
-        missing += note
+        maps = _run_network(run, persons, images)
     except InputError as error:
-        estimator = None
         missing.append(f'There are no heatmaps: {error}')
-    drawn: dict[str, list[Picture]] = {}
-    unreadable = []
-    for name, indices in groups.items():
-        drawn[name] = []
-        for index in indices:
-            try:
-                image = read_image(str(persons.images[index]))
-                drawn[name].append(_draw(persons, index, image, estimator, run))
-            except (ImageError, OSError) as error:
-                unreadable.append(str(error))
-    if unreadable:
-        missing.append(f'{len(unreadable)} persons cannot be drawn: {unreadable[0]}')
+    drawn = {
+        name: [_draw(persons, index, images[index], maps.get(index)) for index in indices if index in images]
+        for name, indices in groups.items()
+    }
     return drawn, missing
 
 
-def _estimator(run: Run, persons: Persons) -> tuple[PoseEstimator, list[str]]:
+def _read_images(persons: Persons, indices: np.ndarray) -> tuple[dict[int, np.ndarray], list[str]]:
+    images, problems = {}, []
+    for index in indices.tolist():
+        try:
+            images[index] = read_image(str(persons.images[index]))
+        except (ImageError, OSError) as error:
+            problems.append(str(error))
+    missing = [f'{len(problems)} persons cannot be drawn: {problems[0]}'] if problems else []
+    return images, missing
+
+
+def _run_network(run: Run, persons: Persons, images: dict[int, np.ndarray]) -> dict[int, PosesWithHeatmaps]:
+    """Heatmaps of the newest whole checkpoint, on the CPU: a training may need all of the GPU."""
     hook = (run.config.get('default_hooks') or {}).get('checkpoint') or {}
-    checkpoint = latest_checkpoint(str(run.folder), hook.get('out_dir'))
+    checkpoint = latest_checkpoint(str(run.folder), hook.get('out_dir')) if images else None
     if checkpoint is None:
-        raise InputError(f'{run.folder} has no checkpoint.')
-    config = run.starts[-1].folder / 'vis_data/config.py'
-    estimator = PoseEstimator(config, checkpoint, device='cpu')
-    return estimator, []
+        raise InputError(f'{run.folder} has no checkpoint.' if images else 'no image can be read.')
+    estimator = PoseEstimator(run.starts[-1].folder / 'vis_data/config.py', checkpoint, device='cpu')
+    people = [(image, persons.boxes[index][None]) for index, image in images.items()]
+    return dict(zip(images, estimator.stream(people, heatmaps=True)))
 
 
-def _draw(
-    persons: Persons, index: int, image: np.ndarray, estimator: PoseEstimator | None, run: Run
-) -> Picture:
+def _draw(persons: Persons, index: int, image: np.ndarray, maps: PosesWithHeatmaps | None) -> Picture:
     errors = persons.errors()[index]
     worst = int(np.nanargmax(errors))
     center, scale = persons.centers[index], persons.scales[index]
     crop, matrix = crop_person(image, center, scale, PERSON_SIZE)
-    predicted, true = (
-        cv2.transform(np.asarray(points, np.float64)[None], matrix)[0]
-        for points in (persons.keypoints[index, -1], persons.truth[index])
-    )
-    halves = [
-        draw_skeleton(crop.copy(), points, persons.annotated[index], persons.meta)
-        for points in (predicted, true)
-    ]
-    for half, points in zip(halves, (predicted, true)):
+    halves = []
+    for points in (persons.keypoints[index, -1], persons.truth[index]):
+        points = cv2.transform(np.asarray(points, np.float64)[None], matrix)[0]
+        half = draw_skeleton(crop.copy(), points, persons.annotated[index], persons.meta)
         cv2.circle(half, _pixel(points[worst]), 9, WHITE, 3, cv2.LINE_AA)
         cv2.circle(half, _pixel(points[worst]), 9, RED, 2, cv2.LINE_AA)
-    heatmaps = []
-    if estimator is not None:
-        flip = bool(estimator.model.test_cfg.get('flip_test', False))
-        maps = estimator(image, persons.boxes[index][None], flip_test=flip, heatmaps=True)
-        heatmaps = _heatmaps(maps.heatmaps[0, :, worst], maps.crops[0], persons, index, worst)
+        halves.append(encode(half))
+    file = os.path.basename(str(persons.images[index]))
     return Picture(
-        title=f'Person {persons.ids[index]}',
-        text=f'mean error {np.nanmean(errors):.2f} head sizes; {joint_name(worst)} {errors[worst]:.2f}. '
-        + os.path.basename(str(persons.images[index])),
-        prediction=encode(halves[0]),
-        truth=encode(halves[1]),
-        heatmaps=heatmaps,
+        f'Person {persons.ids[index]}',
+        f'mean error {np.nanmean(errors):.2f} head sizes; {joint_name(worst)} {errors[worst]:.2f}. {file}',
+        *halves,
+        _heatmaps(maps.heatmaps[0, :, worst], maps.crops[0], persons, index, worst) if maps else [],
     )
 
 
