@@ -63,7 +63,8 @@ def figure(traces: list[dict], x: str, y: str, height: int = 340, **layout) -> d
 
 
 def log_axis(figure: dict) -> dict:
-    """The figure with a logarithmic axis, which a button of the page changes, if its values differ much."""
+    """The figure with a button for its axis, which is logarithmic at first if its values differ much."""
+    figure['layout']['meta'] = dict(button=True)  # for the page
     values = [value for trace in figure['data'] if 'yaxis' not in trace for value in trace['y'] if value]
     if values and min(values) > 0 and max(values) > 5 * min(values):
         figure['layout']['yaxis'] |= dict(type='log', dtick='D2', tickformat='~g')

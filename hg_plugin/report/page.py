@@ -165,8 +165,7 @@ def _several(runs: list[Run]) -> dict:
 
 
 def _chart(title: str, figure: dict, note: str = '') -> dict:
-    log = figure['layout']['yaxis'].get('type') == 'log'
-    return dict(title=title, figure=figure, note=note, log=log)
+    return dict(title=title, figure=figure, note=note, button='meta' in figure['layout'])
 
 
 def _curves(runs: list[Run]) -> list[dict]:

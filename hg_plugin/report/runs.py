@@ -143,7 +143,7 @@ class Run:
             return 'ended by a signal'
         if log.events and 'iverged' in log.events[-1].text:
             return 'diverged'
-        return 'ended before its end, or goes on elsewhere'
+        return 'incomplete'
 
 
 def read_run(work_dir: str | Path) -> Run:

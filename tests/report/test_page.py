@@ -160,7 +160,9 @@ def test_in_a_browser(browser, single, several, tmp_path, width, scheme):
         assert (int(re.findall(r'\d+', label)[0]) > 200) == (scheme == 'dark')
     button = "document.querySelector('button[data-figure]')"
     browser.get(f'file://{tmp_path}/0.html')
-    assert browser.execute_script(f'{button}.click(); return {button}.textContent') == 'logarithmic axis'
+    assert browser.execute_script(f'return {button}.textContent') == 'logarithmic axis'
+    assert browser.execute_script(f'{button}.click(); return {button}.textContent') == 'linear axis'
+    assert browser.execute_script("return document.querySelector('.plot')._fullLayout.yaxis.type") == 'log'
     assert browser.get_log('browser') == []
 
 
