@@ -72,25 +72,24 @@ def log_axis(figure: dict) -> dict:
 
 
 def history(runs: Sequence[Run], phase: str, keys: Sequence[str], y: str, names: dict | None = None) -> dict:
-    """Curves over a training: a colour a key for one run, else a colour a run and a dash a key."""
+    """Curves over a training: a colour a key for one run; else a colour a run, and hidden keys but the first."""
     traces = []
-    dashes = ('solid', 'dot', 'dash', 'dashdot', 'longdash')
+    several = len(runs) > 1
     for number, run in enumerate(runs):
         rows = getattr(run, phase)
         present = [key for key in keys if any(key in row for row in rows)]
         for place, key in enumerate(present):
             own = [row for row in rows if key in row]
             label = (names or {}).get(key, key)
-            several = len(runs) > 1
             color = COLORS[(number if several else place) % len(COLORS)]
             trace = line(
                 [row['x'] for row in own],
                 [row[key] for row in own],
-                f'{run.name}: {label}' if several else label,
+                (f'{run.name}: {label}' if place else run.name) if several else label,
                 color,
-                dashes[place % len(dashes)] if several else 'solid',
+                'dot' if several and place else 'solid',
             )
-            if several and len(present) > 1 and key != present[-1]:
+            if several and place:
                 trace['visible'] = 'legendonly'
             traces.append(trace)
     units = {run.unit for run in runs}
@@ -177,7 +176,8 @@ def joints_pckh(errors: dict[str, np.ndarray]) -> dict:
         with np.errstate(invalid='ignore'):
             share = 100 * (own <= 0.5).sum(axis=0) / np.isfinite(own).sum(axis=0)
         traces.append(_bars(name, _ordered(share), COLORS[number % len(COLORS)]))
-    return figure(traces, '', 'PCKh@0.5 (%)', barmode='group', hovermode='x')
+    legend = dict(orientation='h', x=0, y=1.02, yanchor='bottom')  # names of joints are long
+    return figure(traces, '', 'PCKh@0.5 (%)', 380, barmode='group', hovermode='x', legend=legend)
 
 
 def _joint_order() -> list[int]:
@@ -256,6 +256,7 @@ def occlusion(persons: dict[str, Persons]) -> dict:
                 y=[_wrap(group, 24).strip() for group in groups],
                 x=numbers(share for share, _ in groups.values()),
                 text=[f'{count:,} joints' for _, count in groups.values()],
+                textposition='none' if len(persons) > 1 else 'auto',
                 hovertemplate='%{x:.1f} % of %{text}',
                 marker=dict(color=COLORS[number % len(COLORS)]),
             )

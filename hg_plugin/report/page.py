@@ -176,6 +176,8 @@ def _curves(runs: list[Run]) -> list[dict]:
     main = runs[0].main_metric
     others = [key for key in ('Mean@0.1', 'AUC') if key in metrics] if main == 'Mean' else metrics[1:4]
     shown = [*(stages or ([main] if main else [])), *others]
+    if len(runs) > 1:  # legends have room for one or two a run
+        losses, shown = losses[-1:], [key for key in (main, 'AUC') if key in metrics]
     names = {key: f'PCKh@0.5, stage {int(re.findall(r"[0-9]+", key)[0]) + 1}' for key in stages} | {
         'Mean': 'PCKh@0.5',
         'Mean@0.1': 'PCKh@0.1',
@@ -184,9 +186,11 @@ def _curves(runs: list[Run]) -> list[dict]:
     found = []
     if losses:
         loss = figures.history(runs, 'train', losses, 'loss', names)
-        found.append(_chart('Loss per stage', figures.log_axis(loss)))
+        found.append(
+            _chart('Loss per stage' if len(losses) > 1 else 'Loss of the last stage', figures.log_axis(loss))
+        )
     if shown:
-        title = 'PCKh per stage, validation' if main == 'Mean' else 'Validation'
+        title = 'PCKh per stage, validation' if set(stages) & set(shown) else f'{main}, validation'
         found.append(_chart(title, figures.history(runs, 'val', shown, '%', names)))
     if 'heatmap_peak' in keys:
         note = 'Mean maximum of the predicted heatmaps; a target peaks at 1, empty heatmaps at 0.'
@@ -197,7 +201,8 @@ def _curves(runs: list[Run]) -> list[dict]:
             '',
             dict(acc_pose='accuracy', heatmap_peak='peak'),
         )
-        found.append(_chart('Heatmap peak and accuracy, training', peaks, note))
+        title = 'Heatmap peak and accuracy, training' if len(runs) == 1 else 'Heatmap peak, training'
+        found.append(_chart(title, peaks, note))
     if 'lr' in keys:
         rate = figures.history(runs, 'train', ['lr'], 'learning rate')
         rate['layout']['yaxis'] |= dict(rangemode='tozero')
