@@ -59,7 +59,8 @@ def test_the_model_index_lists_every_config_and_its_parameters():
 
 def test_input_size_is_one_setting(tmp_path):
     path = tmp_path / 'wide.py'
-    path.write_text(f'_base_ = [{str(CONFIGS[0].parent / "hg_2stack_lspet_128.py")!r}]\ninput_size = (192, 256)\n')
+    base = str(CONFIGS[0].parent / 'hg_2stack_lspet_128.py')
+    path.write_text(f'_base_ = [{base!r}]\ninput_size = (192, 256)\n')
     for cfg in (read_config(path), read_config(CONFIGS[0], cfg_options=dict(input_size=[192, 256]))):
         sizes = [part['input_size'] for part in parts_of(cfg, r'.+').values() if 'input_size' in part]
         assert len(sizes) >= 6 and set(sizes) == {(192, 256)}

@@ -28,3 +28,4 @@ custom_hooks = [dict(type='SyncBuffersHook'), dict(type='CollapseWarningHook')]
 env_cfg = dict(cudnn_benchmark=True)
 # compile = True, or dict(mode=...) of torch.compile's arguments, compiles the training step.
 # It is not set to False here, because a dict could not replace that.
+log_processor = dict(num_digits=4)
