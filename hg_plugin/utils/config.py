@@ -30,7 +30,7 @@ def read_config(
     """Read a config, and override settings in it.
 
     Args:
-        config: Path of a config file, or a config, which is copied.
+        config: Path of a config file, 'hg_plugin::NAME' of the package, or a config, which is copied.
         data_root: Folder of every dataset. Defaults to the config's.
         cfg_options: Settings to override, such as ``{'train_cfg.max_epochs': 10}``. A variable of the config,
             such as ``codec.sigma``, is overridden wherever it was used. ``input_size`` (W, H), here or in the
@@ -39,6 +39,8 @@ def read_config(
     Raises:
         InputError: The file is missing or raises an error, an option does not fit, or there is no ``model``.
     """
+    if '::' in str(config) and not isinstance(config, Config):
+        config, _ = Config._get_cfg_path(str(config), '')
     if isinstance(config, Config):
         cfg = copy.deepcopy(config)
     elif not osp.isfile(config):
