@@ -147,8 +147,6 @@ def test_configs_of_the_package_are_read_by_name(tmp_path, monkeypatch):
 
 
 def test_a_package_that_a_setting_needs_is_named_in_one_sentence():
-    with pytest.raises(
-        InputError, match='x.py needs a package that cannot be imported: run pip install board'
-    ):
+    with pytest.raises(InputError, match='x.py needs a package .* imported: run pip install board'):
         with building('x.py', 'runner', late=True):
             raise ImportError('run pip install board')
