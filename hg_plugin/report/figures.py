@@ -72,7 +72,7 @@ def log_axis(figure: dict) -> dict:
 
 
 def history(runs: Sequence[Run], phase: str, keys: Sequence[str], y: str, names: dict | None = None) -> dict:
-    """Curves over a training: a colour a key for one run; else a colour a run, and hidden keys but the first."""
+    """Curves over a training: a colour a key for one run; else a colour a run, and one visible key."""
     traces = []
     several = len(runs) > 1
     for number, run in enumerate(runs):

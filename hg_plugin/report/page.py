@@ -18,6 +18,7 @@ from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 
 from . import figures
+from .charts import chart, curve_charts, error_charts
 from .log import merge
 from .persons import Persons, read_persons
 from .pictures import draw_persons
@@ -53,16 +54,16 @@ def write_report(work_dirs: Sequence[str | PathLike], out: str | PathLike | None
     for run, name in zip(runs, names):
         run.name = name
     content = _one(runs[0]) if len(runs) == 1 else _several(runs)
-    charts = [chart for group in content['charts'].values() for chart in group]
-    for number, chart in enumerate(charts):
-        chart['id'] = f'figure{number}'
+    charts = [own for group in content['charts'].values() for own in group]
+    for number, own in enumerate(charts):
+        own['id'] = f'figure{number}'
     page = _render(
         **content,
         title=runs[0].name if len(runs) == 1 else f'{len(runs)} runs compared',
         version=__version__,
         made=datetime.now().strftime('%Y-%m-%d %H:%M'),
         # < would end the script
-        figures=json.dumps({chart['id']: chart['figure'] for chart in charts}).replace('<', '\\u003c'),
+        figures=json.dumps({own['id']: own['figure'] for own in charts}).replace('<', '\\u003c'),
         plotly=get_plotlyjs(),
     )
     out = Path(out or (runs[0].folder / 'report.html' if len(runs) == 1 else 'report.html'))
@@ -90,7 +91,7 @@ def _unique(paths: list[str]) -> list[str]:
 
 def _one(run: Run) -> dict:
     persons, missing = _persons(run)
-    charts = dict(curves=_curves([run]), accuracy=[], errors=[], timings=[])
+    charts = dict(curves=curve_charts([run]), accuracy=[], errors=[], timings=[])
     stages: list[dict] = []
     pictures: dict = {}
     if persons:
@@ -103,14 +104,14 @@ def _one(run: Run) -> dict:
         ]
         errors = {f'stage {stage + 1}': persons.errors(stage) for stage in range(number)}
         charts['accuracy'] = [
-            _chart('PCKh over the threshold', figures.over_threshold(curves), 'Of the last stage by joint.'),
-            _chart('PCKh@0.5 of every joint', figures.joints_pckh(errors)),
+            chart('PCKh over the threshold', figures.over_threshold(curves), 'Of the last stage by joint.'),
+            chart('PCKh@0.5 of every joint', figures.joints_pckh(errors)),
         ]
-        charts['errors'] = _error_charts({run.name: persons}, persons)
+        charts['errors'] = error_charts({run.name: persons}, persons)
         pictures, notes = draw_persons(run, persons)
         missing += notes
     if any('time' in row for row in run.train):
-        charts['timings'] = [_chart('Where a training step spends its time', figures.timings(run))]
+        charts['timings'] = [chart('Where a training step spends its time', figures.timings(run))]
     settings = flatten(run.config)
     base_name, base = shipped_base(settings, _filename(run))
     return dict(
@@ -134,19 +135,19 @@ def _several(runs: list[Run]) -> dict:
         missing += [f'{run.name}: {note}' for note in notes]
         if own:
             persons[run.name] = own
-    charts = dict(curves=_curves(runs), accuracy=[], errors=[], timings=[])
+    charts = dict(curves=curve_charts(runs), accuracy=[], errors=[], timings=[])
     if persons:
         weights = {run.name: _weights(run) for run in runs}
         curves = {name: own.curves(weights[name]) for name, own in persons.items()}
         errors = {name: own.errors() for name, own in persons.items()}
         charts['accuracy'] = [
-            _chart('Mean PCKh over the threshold', figures.over_threshold(curves)),
-            _chart('PCKh@0.5 of every joint', figures.joints_pckh(errors)),
+            chart('Mean PCKh over the threshold', figures.over_threshold(curves)),
+            chart('PCKh@0.5 of every joint', figures.joints_pckh(errors)),
         ]
-        charts['errors'] = _error_charts(persons, None)
+        charts['errors'] = error_charts(persons, None)
     if any('time' in row for run in runs for row in run.train):
         steps = figures.history(runs, 'train', ['time'], 'seconds a step')
-        charts['timings'] = [_chart('Seconds of a training step', figures.log_axis(steps))]
+        charts['timings'] = [chart('Seconds of a training step', figures.log_axis(steps))]
     metrics = list(dict.fromkeys(metric for run in runs for metric in run.metrics))
     results = []
     for metric in metrics:
@@ -162,79 +163,6 @@ def _several(runs: list[Run]) -> dict:
         results=results,
         differences=differences([flatten(run.config) for run in runs]),
     )
-
-
-def _chart(title: str, figure: dict, note: str = '') -> dict:
-    return dict(title=title, figure=figure, note=note, button='meta' in figure['layout'])
-
-
-def _curves(runs: list[Run]) -> list[dict]:
-    keys = list(dict.fromkeys(key for run in runs for row in run.train for key in row))
-    losses = [key for key in keys if re.match(r'loss_', key)] or [key for key in keys if key == 'loss']
-    metrics = list(dict.fromkeys(key for run in runs for key in run.metrics))
-    stages = [key for key in metrics if re.fullmatch(r'stage\d+/Mean', key)]
-    main = runs[0].main_metric
-    others = [key for key in ('Mean@0.1', 'AUC') if key in metrics] if main == 'Mean' else metrics[1:4]
-    shown = [*(stages or ([main] if main else [])), *others]
-    if len(runs) > 1:  # legends have room for one or two a run
-        losses, shown = losses[-1:], [key for key in (main, 'AUC') if key in metrics]
-    names = {key: f'PCKh@0.5, stage {int(re.findall(r"[0-9]+", key)[0]) + 1}' for key in stages} | {
-        'Mean': 'PCKh@0.5',
-        'Mean@0.1': 'PCKh@0.1',
-    }
-    names |= {key: f'stage {int(key[10:]) + 1}' for key in losses if key[10:].isdigit()}
-    found = []
-    if losses:
-        loss = figures.history(runs, 'train', losses, 'loss', names)
-        found.append(
-            _chart('Loss per stage' if len(losses) > 1 else 'Loss of the last stage', figures.log_axis(loss))
-        )
-    if shown:
-        title = 'PCKh per stage, validation' if set(stages) & set(shown) else f'{main}, validation'
-        found.append(_chart(title, figures.history(runs, 'val', shown, '%', names)))
-    if 'heatmap_peak' in keys:
-        note = 'Mean maximum of the predicted heatmaps; a target peaks at 1, empty heatmaps at 0.'
-        peaks = figures.history(
-            runs,
-            'train',
-            ['heatmap_peak', 'acc_pose'][: 2 if len(runs) == 1 else 1],
-            '',
-            dict(acc_pose='accuracy', heatmap_peak='peak'),
-        )
-        title = 'Heatmap peak and accuracy, training' if len(runs) == 1 else 'Heatmap peak, training'
-        found.append(_chart(title, peaks, note))
-    if 'lr' in keys:
-        rate = figures.history(runs, 'train', ['lr'], 'learning rate')
-        rate['layout']['yaxis'] |= dict(rangemode='tozero')
-        found.append(_chart('Learning rate', rate))
-    return found
-
-
-def _error_charts(persons: dict[str, Persons], single: Persons | None) -> list[dict]:
-    size = _chart(
-        'Accuracy and size',
-        figures.sizes(persons),
-        'Groups of equally many persons, from small to large.',
-    )
-    hidden = _chart(
-        'Accuracy and occlusion',
-        figures.occlusion(persons),
-        "Annotations in MPII's layout do not mark hidden joints; these groups stand in for it.",
-    )
-    if not single:
-        return [size, hidden]
-    joints = _chart(
-        'Error of every joint',
-        figures.joints_error(single.errors()),
-        'Boxes: quartiles. Whiskers: from 5 to 95 percent of persons.',
-    )
-    sides = _chart(
-        'Left, right and other joints',
-        figures.sides(single),
-        'Where predictions fall, within half a head: on the joint, on that of the other side, on another '
-        'joint of the person, or elsewhere.',
-    )
-    return [sides, joints, size, hidden]
 
 
 def _persons(run: Run) -> tuple[Persons | None, list[str]]:

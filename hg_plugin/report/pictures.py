@@ -94,10 +94,11 @@ def _draw(persons: Persons, index: int, image: np.ndarray, maps: PosesWithHeatma
         halves.append(encode(half))
     file = os.path.basename(str(persons.images[index]))
     return Picture(
-        f'Person {persons.ids[index]}',
-        f'mean error {np.nanmean(errors):.2f} head sizes; {joint_name(worst)} {errors[worst]:.2f}. {file}',
-        *halves,
-        _heatmaps(maps.heatmaps[0, :, worst], maps.crops[0], persons, index, worst) if maps else [],
+        title=f'Person {persons.ids[index]}',
+        text=f'mean error {np.nanmean(errors):.2f} head sizes; {joint_name(worst)} {errors[worst]:.2f}. {file}',
+        prediction=halves[0],
+        truth=halves[1],
+        heatmaps=_heatmaps(maps.heatmaps[0, :, worst], maps.crops[0], persons, index, worst) if maps else [],
     )
 
 
