@@ -95,7 +95,7 @@ def _draw(persons: Persons, index: int, image: np.ndarray, maps: PosesWithHeatma
     file = os.path.basename(str(persons.images[index]))
     return Picture(
         title=f'Person {persons.ids[index]}',
-        text=f'mean error {np.nanmean(errors):.2f} head sizes; {joint_name(worst)} {errors[worst]:.2f}. {file}',
+        text=f'mean error {np.nanmean(errors):.2f} heads, {joint_name(worst)} {errors[worst]:.2f}. {file}',
         prediction=halves[0],
         truth=halves[1],
         heatmaps=_heatmaps(maps.heatmaps[0, :, worst], maps.crops[0], persons, index, worst) if maps else [],
