@@ -188,14 +188,14 @@ def test_a_real_training(run, tmp_path):
 
 @pytest.mark.slow
 def test_a_long_run_of_mpii(tmp_path, real_data):
-    """200 epochs and 2,958 persons: 30 seconds of this process, 10 MB."""
+    """200 epochs and 2,958 persons: 30 seconds of all CPUs together, 10 MB."""
     pytest.importorskip('plotly')
     from fake_run import big_run
 
     big_run(tmp_path / 'big', real_data('mpii_annotations').parent)
     begin = time.process_time()
     path = write_report([tmp_path / 'big'])
-    assert time.process_time() - begin < 30 * (os.cpu_count() or 1)
+    assert time.process_time() - begin < 30
     assert os.path.getsize(path) < 10e6
     assert Path(path).read_text().count('alt="stage ') == 48
 
