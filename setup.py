@@ -30,6 +30,7 @@ setup(
             '.mim/*.yml',
             '.mim/configs/*.py',
             '.mim/configs/*/*.py',
+            '.mim/configs/*/*/*.py',
             '.mim/tools/*.py',
             '.mim/tools/*.sh',
         ]
