@@ -114,8 +114,8 @@ model = dict(backbone=dict(num_keypoints={count}), head=dict(out_channels={count
 train_dataloader = dict(dataset=dict(metainfo=META))
 val_dataloader = dict(dataset=dict(metainfo=META))
 test_dataloader = val_dataloader
-val_evaluator = [dict(type='MPIIPCKh', pred_file=DATA + '/pred.mat'), dict(type='AUC', prefix='own'), dict(type='EPE'),
-                 dict(type='PCKAccuracy', thr=0.2)]
+val_evaluator = [dict(type='MPIIPCKh', pred_file=DATA + '/pred.mat'), dict(type='AUC', prefix='own'),
+                 dict(type='EPE'), dict(type='PCKAccuracy', thr=0.2)]
 test_evaluator = val_evaluator
 custom_hooks = [dict(type='PredictionGridHook')]
 """
