@@ -54,7 +54,7 @@ def config(real_data, tmp_path, request):
 )
 def test_a_wrong_order_inside_a_wrapper_ends_a_training_at_its_start(config, run, tmp_path, dataset):
     steps = 'WRONG = [TRAIN[0], TRAIN[1], dict(type="RandomFlip"), TRAIN[2]]\n'
-    path = config(f'{steps}train_dataloader = dict(dataset={dataset})')
+    path = config(f"{steps}train_dataloader['dataset'] = {dataset}")
     code, out = run('tools/train.py', path, '--work-dir', tmp_path / 'work')
     assert code == 1 and 'Traceback' not in out and 'Epoch(train)' not in out
     assert 'error: train_dataloader: RandomFlip comes after TopdownCrop, too late' in out
@@ -63,13 +63,12 @@ def test_a_wrong_order_inside_a_wrapper_ends_a_training_at_its_start(config, run
 COMBINED = """
 WRISTS = dict(type='KeypointConverter', num_keypoints=16, mapping=[(10, 10), (15, 15)])
 MPII = dict(from_file='configs/_base_/datasets/mpii.py')
-train_dataloader = dict(dataset=dict(
+train_dataloader['dataset'] = dict(
     _delete_=True, type='CombinedDataset', metainfo=MPII, pipeline=TRAIN,
-    datasets=[dict(**ONE, pipeline=[]), dict(**ONE, pipeline=[WRISTS])]))
-val_dataloader = dict(dataset=dict(
+    datasets=[dict(**ONE, pipeline=[]), dict(**ONE, pipeline=[WRISTS])])
+val_dataloader['dataset'] = dict(
     _delete_=True, type='CombinedDataset', metainfo=MPII, pipeline=VAL,
-    datasets=[dict(**SCORED, pipeline=[WRISTS])]))
-test_dataloader = val_dataloader
+    datasets=[dict(**SCORED, pipeline=[WRISTS])])
 custom_hooks = [dict(type='PredictionGridHook')]
 """
 
@@ -110,10 +109,8 @@ def write_few(source, folder, joints, names, swaps):
 
 FEW = """
 META = dict(from_file=DATA + '/few.py')
-model = dict(backbone=dict(num_keypoints={count}), head=dict(out_channels={count}))
-train_dataloader = dict(dataset=dict(metainfo=META))
-val_dataloader = dict(dataset=dict(metainfo=META))
-test_dataloader = val_dataloader
+model['backbone']['num_keypoints'] = model['head']['out_channels'] = {count}
+train_dataloader['dataset']['metainfo'] = val_dataloader['dataset']['metainfo'] = META
 val_evaluator = [dict(type='MPIIPCKh', pred_file=DATA + '/pred.mat'), dict(type='AUC', prefix='own'),
                  dict(type='EPE'), dict(type='PCKAccuracy', thr=0.2)]
 test_evaluator = val_evaluator
