@@ -4,6 +4,7 @@ hg_plugin                     versions, slim or full set-up, stand-ins, devices:
 hg_plugin configs             the configs that _base_ = 'hg_plugin::NAME' can name
 hg_plugin weights             the trained networks that the package carries
 hg_plugin train CONFIG ...    tools/train.py, and so every other tool by its name
+hg_plugin prepare lsp ...     tools/prepare_lsp.py
 
 python -m hg_plugin does the same.
 """
@@ -21,6 +22,8 @@ from hg_plugin.utils.weights import shipped_networks
 def main():
     tools = {path.stem: path for path in sorted((MIM / 'tools').glob('*.py'))}
     command, *arguments = sys.argv[1:] or ['report']
+    if '_'.join([command, *arguments[:1]]) in tools:  # prepare lsp is prepare_lsp
+        command, arguments = '_'.join([command, *arguments[:1]]), arguments[1:]
     if command in tools:
         sys.argv = [str(tools[command]), *arguments]
         runpy.run_path(str(tools[command]), run_name='__main__')

@@ -99,7 +99,10 @@ class PoseEstimator:
         self._channels = 3 if getattr(decoder, 'heatmap_type', None) == 'combined' else 1
         self.num_keypoints = self.model.head.out_channels // self._channels
         with building(self.config, 'test pipeline'):
-            self.pipeline = Compose(self.cfg.test_dataloader.dataset.pipeline)
+            dataset = self.cfg.test_dataloader.dataset
+            while not dataset.get('pipeline'):  # of RepeatDataset, ConcatDataset, CombinedDataset
+                dataset = dataset.dataset if 'dataset' in dataset else dataset.datasets[0]
+            self.pipeline = Compose(dataset.pipeline)
         self._use_udp = any(getattr(transform, 'use_udp', False) for transform in self.pipeline.transforms)
         content = read_checkpoint(str(checkpoint))
         state = weights_of(content, checkpoint)
