@@ -1,6 +1,5 @@
 """Export trained networks to files for programs that have neither MMPose nor this package."""
 
-import importlib.util
 import json
 import logging
 import os.path as osp
@@ -15,10 +14,10 @@ from mmpose.codecs import MSRAHeatmap
 from torch import nn
 
 from hg_plugin import __version__
-from hg_plugin.inference.files import find_inputs
+from hg_plugin.inference.inputs import find_inputs
 from hg_plugin.inference.pose_estimator import PoseEstimator
 from hg_plugin.models.reparameterize import reparameterize
-from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.errors import InputError, need_packages
 from hg_plugin.utils.files import atomic_write
 
 from .decoding import RTMLIB, ConvertFormat, ImageFormat, LastHeatmaps, MSRADecoder, Redraw
@@ -39,13 +38,6 @@ EXPORTERS = dict(
     ncnn=(to_ncnn, ['.param', '.bin', '.json'], [*ONNX_PACKAGES, 'ncnn', 'pnnx']),
     int8=(to_onnx, ['.onnx'], ONNX_PACKAGES),  # quantized after the comparison with torch
 )
-
-
-def need_packages(what: str, *packages: str) -> None:
-    """Raise an :class:`InputError` that says how to install the packages that are missing."""
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
-    if missing:
-        raise InputError(f'{what} needs missing packages; run: pip install {" ".join(missing)}')
 
 
 @torch.no_grad()
@@ -107,7 +99,7 @@ def export(
         raise InputError(f'{out}: give only one of decode, rtmlib and the formats ncnn and int8.')
     if (format == 'int8') != bool(calibration_images):
         raise InputError(f'{out}: int8, and no other format, needs calibration images; give some dozens.')
-    photographs = find_inputs(calibration_images or ())
+    photographs = find_inputs(calibration_images or (), videos=False)
     estimator = PoseEstimator(config, checkpoint, device='cpu')
     model, cfg, meta = estimator.model, estimator.cfg, estimator.dataset_meta
     codec, decoded = model.head.decoder, decode or rtmlib

@@ -16,9 +16,13 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpose.apis import MMPoseInferencer
 
 from hg_plugin.engine import hooks
-from hg_plugin.inference.files import infer_files, output_names
+from hg_plugin.inference.files import infer_files
+from hg_plugin.inference.inputs import output_names
+from hg_plugin.inference.video import video_format
 
 ROOT = Path(__file__).parents[2]
+# of videos that OpenCV writes on this machine
+VIDEO = video_format((160, 120))[0]
 
 
 @pytest.fixture(scope='module')
@@ -112,7 +116,7 @@ def test_images_folder_and_video_on_the_command_line(run, network, inputs, tmp_p
     names = ['0', '1', '2', '3', '4', 'clip', 'good_0', 'other_0']
     assert written(tmp_path / 'predictions') == [f'{name}.json' for name in names]
     assert written(tmp_path / 'visualizations') == [
-        f'{name}.{"mp4" if name == "clip" else "jpg"}' for name in names
+        f'{name}{VIDEO if name == "clip" else ".jpg"}' for name in names
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ['predictions', 'visualizations']
     assert re.search('^.*cut.png is not an image.*\n.*text.jpg is not an image', out, re.MULTILINE)
@@ -165,7 +169,7 @@ def test_a_video_of_boxes_is_drawn_frame_by_frame(infer, inputs, tmp_path):
     assert written(tmp_path / 'heatmaps') == [
         f'short/frame{frame:06d}_person{person}.jpg' for frame in range(6) for person in range(2)
     ]
-    drawn = cv2.VideoCapture(str(tmp_path / 'visualizations/short.mp4'))
+    drawn = cv2.VideoCapture(str(tmp_path / f'visualizations/short{VIDEO}'))
     source = cv2.VideoCapture(str(inputs / 'short.avi'))
     assert drawn.get(cv2.CAP_PROP_FPS) == 10
     for _ in range(6):
@@ -287,7 +291,7 @@ def test_names_never_collide(tmp_path):
             ['{i}/clip.mp4', '--out-dir', '{o}/file'],
             'file/predictions/clip.json cannot be written: Not a directory',
         ),
-        (['{i}/clip.mp4', '--out-dir', '{o}/taken'], 'taken/visualizations/clip.mp4 cannot be written'),
+        (['{i}/clip.mp4', '--out-dir', '{o}/taken'], f'taken/visualizations/clip{VIDEO} cannot be written'),
         (['{i}/good/1.png', '--device', 'abacus'], "The device 'abacus' cannot be used"),
         (['{i}/good/1.png', '--batch-size', '0'], 'batch_size is 0'),
         (['{i}/good/1.png', '--scales', '1', '0'], r'scales are \[1.0, 0.0\]'),
@@ -310,7 +314,7 @@ def test_names_never_collide(tmp_path):
 )
 def test_mistakes_end_with_a_sentence_and_leave_nothing(infer, inputs, tmp_path, arguments, message):
     (tmp_path / 'file').write_text('{"a": ')
-    (tmp_path / 'taken/visualizations/clip.mp4').mkdir(parents=True)
+    (tmp_path / f'taken/visualizations/clip{VIDEO}').mkdir(parents=True)
     (tmp_path / 'list.json').write_text('[[0, 0, 10, 10]]')
     (tmp_path / 'other.json').write_text(
         json.dumps({'0.png': [[0, 0, 10, 10], [200, 0, 300, 50]], '2.png': [['left', 0, 10, 10]]})
@@ -330,14 +334,14 @@ def test_a_file_that_alone_is_at_fault_does_not_end_the_others(infer, inputs, tm
     cv2.imwrite(str(tmp_path / 'in/wide.png'), np.zeros((1, 2**15, 3), np.uint8))
     (tmp_path / 'out/predictions/taken.json').mkdir(parents=True)
     write_video(tmp_path / 'in/wide.avi', 3, 'MJPG')
-    (tmp_path / 'out/visualizations/wide.mp4').mkdir(parents=True)
+    (tmp_path / f'out/visualizations/wide{VIDEO}').mkdir(parents=True)
     end, out = infer(tmp_path / 'in/wide.avi', tmp_path / 'in', '--out-dir', tmp_path / 'out')
     assert end == 'error: 4 of 6 files were left out, for the reasons above.', out
     for sentence in (
         f'{longest}: .* cannot be written: File name too long',
         'taken.json cannot be written: Is a directory',
         'wide.png: Box 0, .* of 32768x1 pixels, is too large, or the image is: .* at most 32,767',
-        'wide.mp4 cannot be written: ',
+        f'wide{VIDEO} cannot be written: ',
     ):
         assert len(re.findall(f'^.*{sentence}.*$', out, re.MULTILINE)) == 1, out
     assert written(tmp_path / 'out/predictions') == ['0.json', 'z.json']
@@ -375,7 +379,9 @@ def test_a_video_that_a_full_disk_cuts_off_is_not_kept(run, network, inputs, tmp
         'sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")'
     )
     code, out = run('-c', limited, 'tools/infer.py', *network, inputs / 'short.avi', '--out-dir', tmp_path)
-    assert code == 1 and re.search('^error: .*short.mp4 cannot be written completely', out, re.MULTILINE), out
+    assert code == 1 and re.search(
+        f'^error: .*short{VIDEO} cannot be written completely', out, re.MULTILINE
+    ), out
     assert written(tmp_path) == []
 
 
