@@ -9,6 +9,7 @@ from os import PathLike
 from typing import NamedTuple
 
 import numpy as np
+import PIL.Image
 import torch
 import torch.nn.functional as F
 from mmengine.dataset import Compose, pseudo_collate
@@ -27,7 +28,7 @@ from hg_plugin.utils.weights import config_and_checkpoint
 
 from .boxes import check_boxes
 
-Image = str | PathLike | np.ndarray
+Image = str | PathLike | np.ndarray | PIL.Image.Image
 
 
 class Poses(NamedTuple):
@@ -124,20 +125,22 @@ class PoseEstimator:
 
     def __call__(
         self,
-        image: Image,
+        image: Image | list[Image] | tuple[Image, ...],
         boxes: Sequence | None = None,
         *,
         flip_test: bool = False,
         scales: Sequence[float] = (1.0,),
         heatmaps: bool = False,
-    ) -> Poses | PosesWithHeatmaps:
-        """Find the keypoints of the persons in an image.
+    ) -> Poses | PosesWithHeatmaps | list:
+        """Find the keypoints of the persons in an image, or in several.
 
         Args:
-            image: A path, or an array: gray, BGR or BGRA, of 8 or 16 bits.
+            image: A path; an array: gray, BGR or BGRA, of 8 or 16 bits; a PIL image, which is taken as it is,
+                without its EXIF orientation; or a list or tuple of them.
             boxes: (N, 4), one per person: left, top, right and bottom in pixels; they may reach over the edge
-                of the image. The config's ``GetBBoxCenterScale`` enlarges them, by default by a quarter.
-                Defaults to None: one box, the whole image.
+                of the image. The config's ``GetBBoxCenterScale`` enlarges them, by default by a quarter. For
+                a list of images, a list with the boxes, or None, of each. Defaults to None: one box, the
+                whole image.
             flip_test: Average with the heatmaps of the flipped crop, as in the paper; ``flip_mode`` and
                 ``shift_heatmap`` are those of the config's ``test_cfg``. Defaults to False.
             scales: Relative sizes of the crop, from 0.1 to 10: the multi-scale test. Heatmaps are resampled
@@ -147,13 +150,19 @@ class PoseEstimator:
             heatmaps: Also return the heatmaps of every stack. Defaults to False.
 
         Returns:
-            :class:`Poses`, or with ``heatmaps`` :class:`PosesWithHeatmaps`.
+            :class:`Poses`, or with ``heatmaps`` :class:`PosesWithHeatmaps`. For a list, a list of them.
 
         Raises:
-            ImageError: If the file or array is no image, or a box is wrong or outside the image.
+            ImageError: If one is no image, or a box is wrong or outside the image.
             InputError: If the scales are wrong, or the config's dataset or codec does not allow the options.
         """
-        return next(self.stream([(image, boxes)], flip_test=flip_test, scales=scales, heatmaps=heatmaps))
+        options = dict(flip_test=flip_test, scales=scales, heatmaps=heatmaps)
+        if not isinstance(image, (list, tuple)):
+            return next(self.stream([(image, boxes)], **options))
+        boxes = [None] * len(image) if boxes is None else boxes
+        if len(boxes) != len(image):
+            raise InputError(f'There are {len(image)} images and boxes of {len(boxes)}; give boxes of each.')
+        return list(self.stream(zip(image, boxes), **options))
 
     def stream(
         self,

@@ -190,14 +190,17 @@ def reduce_image(image: np.ndarray, reduction: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def as_bgr(image: np.ndarray) -> np.ndarray:
+def as_bgr(image: np.ndarray | Image.Image) -> np.ndarray:
     """Convert gray (H, W) or (H, W, 1), BGR or BGRA images of 8 or 16 bits to (H, W, 3) uint8 BGR.
 
-    Transparency is dropped, and 16 bits become 8: 65535 becomes 255.
+    Transparency is dropped, and 16 bits become 8: 65535 becomes 255. A PIL image of any mode may be given.
 
     Raises:
         ImageError: If the image is something else.
     """
+    if isinstance(image, Image.Image):
+        in_16_bits = image.mode.startswith('I;16')
+        image = np.asarray(image) if in_16_bits else np.asarray(image.convert('RGB'))[..., ::-1]
     if (
         not isinstance(image, np.ndarray)
         or image.dtype not in (np.uint8, np.uint16)
@@ -208,7 +211,7 @@ def as_bgr(image: np.ndarray) -> np.ndarray:
         shape = f' of {image.dtype} and shape {image.shape}' if isinstance(image, np.ndarray) else ''
         raise ImageError(
             f'The image is a {type(image).__name__}{shape}; give a path, or a uint8 or uint16 array of shape '
-            '(height, width) or (height, width, channels) with 1, 3 (BGR) or 4 (BGRA) channels.'
+            '(height, width) or (height, width, channels) with 1, 3 (BGR) or 4 (BGRA) channels, or a PIL image.'
         )
     if image.dtype == np.uint16:
         image = np.rint(image / 257).astype(np.uint8)
