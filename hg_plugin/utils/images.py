@@ -211,7 +211,8 @@ def as_bgr(image: np.ndarray | Image.Image) -> np.ndarray:
         shape = f' of {image.dtype} and shape {image.shape}' if isinstance(image, np.ndarray) else ''
         raise ImageError(
             f'The image is a {type(image).__name__}{shape}; give a path, or a uint8 or uint16 array of shape '
-            '(height, width) or (height, width, channels) with 1, 3 (BGR) or 4 (BGRA) channels, or a PIL image.'
+            '(height, width) or (height, width, channels) with 1, 3 (BGR) or 4 (BGRA) channels, or a PIL '
+            'image.'
         )
     if image.dtype == np.uint16:
         image = np.rint(image / 257).astype(np.uint8)
