@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-import logging
+import sys
 import textwrap
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,6 @@ from pathlib import Path
 import cv2
 import mmengine
 import numpy as np
-from mmengine.logging import print_log
 from mmengine.structures import InstanceData
 from mmpose.structures import split_instances
 
@@ -103,12 +102,11 @@ def infer_files(
         with _leaving_out(source, left_out):
             results.write_video(source, names[source])
     if 2 * results.drawn < results.scored:
-        print_log(
+        print(
             f'Only {results.drawn / results.scored:.0%} of the keypoints are drawn: the scores of the others '
             f'are below {kpt_thr:g} (--kpt-thr). A box around each person may help, see --boxes and '
             '--det-onnx; or lower --kpt-thr.',
-            'current',
-            logging.WARNING,
+            file=sys.stderr,
         )
     return left_out
 

@@ -1,10 +1,14 @@
 """tools/infer.py on the command line, mostly in this process, which is quick, with a tiny random network."""
 
 import errno
+import functools
+import http.server
 import json
 import re
 import runpy
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -257,6 +261,125 @@ def test_skeletons_on_real_images(infer, real_data, tmp_path):
         green, orange, blue = [0, 255, 0], [0, 128, 255], [255, 153, 51]  # MPII's skeleton
         differences = drawn[points[:, 1], points[:, 0]][:, None].astype(int) - [green, orange, blue]
         assert len(points) and np.abs(differences).max(axis=2).min(axis=1).max() < 60
+
+
+def test_boxes_of_every_frame_in_a_video_that_browsers_play(infer, inputs, tmp_path):
+    boxes = {'short.avi': {0: [[0, 0, 80, 120]], 2: [[0, 0, 80, 120], [80, 0, 160, 120]]}}
+    (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
+    end, out = infer(
+        inputs / 'short.avi', '--out-dir', tmp_path, '--boxes', tmp_path / 'boxes.json', '--smooth'
+    )
+    assert end == 0, out
+    frames = json.loads((tmp_path / 'predictions/short.json').read_text())
+    assert [len(frame['instances']) for frame in frames] == [1, 0, 2, 0, 0, 0]
+    drawn = cv2.VideoCapture(str(tmp_path / f'visualizations/short{VIDEO}'))
+    code = int(drawn.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, 'little')
+    assert code in (b'VP80', b'avc1', b'h264') and drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 6
+
+
+def test_unannotated_keypoints_and_low_scores(infer, inputs, tmp_path):
+    options = ['--cfg-options', 'model.test_cfg.unannotated_keypoints=[pelvis,thorax]']
+    image = inputs / 'good/1.png'
+    for threshold, text in (
+        ('-1', None),
+        ('2', r'Only 0% of the keypoints are drawn.* below 2 \(--kpt-thr\)'),
+    ):
+        end, out = infer(image, '--out-dir', tmp_path, '--kpt-thr', threshold, *options)
+        assert (
+            end == 0 and bool(text and re.search(text, out)) == bool(text) and ('Only' in out) == bool(text)
+        )
+        if not text:
+            drawn = cv2.imread(str(tmp_path / 'visualizations/1.jpg'))
+    (person,) = json.loads((tmp_path / 'predictions/1.json').read_text())
+    assert (
+        person['unannotated_keypoints'] == [6, 7] and np.array(person['keypoint_scores'])[[6, 7]].max() == 0
+    )
+    assert infer(image, '--out-dir', tmp_path, '--kpt-thr', '-1')[0] == 0
+    (all_drawn,) = json.loads((tmp_path / 'predictions/1.json').read_text())
+    assert 'unannotated_keypoints' not in all_drawn and min(all_drawn['keypoint_scores']) > 0
+    assert np.abs(cv2.imread(str(tmp_path / 'visualizations/1.jpg')).astype(int) - drawn).max() > 100
+
+
+def test_a_stream(infer, inputs, tmp_path):
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=inputs)
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f'http://127.0.0.1:{server.server_port}/short.avi'
+    try:
+        end, out = infer(address, '--out-dir', tmp_path)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert end == 0, out
+    assert len(json.loads((tmp_path / 'predictions/short.json').read_text())) == 6
+    end, out = infer('7', '--out-dir', tmp_path)
+    assert '7 cannot be read as a camera; is it connected' in end
+
+
+class Camera:
+    """An endless camera; Ctrl-C is pressed at its fourth frame."""
+
+    opened: list = []
+
+    def __init__(self, source):
+        self.opened.append(source)
+        self.count = 0
+
+    def read(self):
+        self.count += 1
+        if self.count == 4:
+            signal.raise_signal(signal.SIGINT)
+        return True, draw(self.count)
+
+    def get(self, key):
+        return {cv2.CAP_PROP_FPS: 30.0}.get(key, -1.0)
+
+    def set(self, *_):
+        pass
+
+    def release(self):
+        pass
+
+
+def test_a_camera_until_ctrl_c_or_q(infer, tmp_path, monkeypatch):
+    monkeypatch.setattr('hg_plugin.utils.images.cv2.VideoCapture', Camera)
+    before = signal.getsignal(signal.SIGINT)
+    end, out = infer('0', '--out-dir', tmp_path, '--no-draw')
+    assert end == 0, out
+    assert Camera.opened == [0] and signal.getsignal(signal.SIGINT) == before
+    assert len(json.loads((tmp_path / 'predictions/camera0.json').read_text())) == 4
+    shown = []
+    monkeypatch.setenv('DISPLAY', ':0')
+    monkeypatch.setattr(cv2, 'namedWindow', lambda *_: None)
+    monkeypatch.setattr(cv2, 'imshow', lambda _, image: shown.append(image.shape))
+    monkeypatch.setattr(cv2, 'waitKey', lambda milliseconds: ord('q') if len(shown) == 2 else -1)
+    assert infer('0', '--out-dir', tmp_path, '--no-draw', '--show')[0] == 0
+    assert shown == [(120, 160, 3)] * 2
+    assert len(json.loads((tmp_path / 'predictions/camera0.json').read_text())) == 2
+    monkeypatch.delenv('DISPLAY')
+    monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
+    monkeypatch.setattr(sys, 'platform', 'linux')
+    assert '--show needs a screen, which is not here' in infer('0', '--show', '--out-dir', tmp_path)[0]
+
+
+def test_persons_from_a_detector(network, inputs, tmp_path):
+    def detector(image):
+        assert image.shape == (120, 160, 3)
+        return np.array([[0, 0, 80, 120, 0.9], [80, 0, 200, 120, 0.5], [300, 0, 400, 90, 0.9]])
+
+    left_out = infer_files(
+        *network,
+        [inputs / 'good/1.png', inputs / 'good/2.png'],
+        boxes={'2.png': [[1, 2, 31, 42]]},
+        detector=detector,
+        out_dir=tmp_path,
+        device='cpu',
+    )
+    assert left_out == {}
+    one, two = (json.loads((tmp_path / f'predictions/{name}.json').read_text()) for name in (1, 2))
+    assert [person['bbox'][0] for person in one] == [[0, 0, 80, 120], [80, 0, 160, 120]]
+    np.testing.assert_allclose([person['bbox_score'] for person in one], [0.9, 0.5], rtol=1e-6)
+    assert [person['bbox'][0] for person in two] == [[1, 2, 31, 42]]
 
 
 def test_names_never_collide(tmp_path):
