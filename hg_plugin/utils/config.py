@@ -139,6 +139,9 @@ def building(config: str | Config, thing: str, late: bool = False) -> Iterator[N
         yield
     except InputError:
         raise
+    except ImportError as error:  # of a backend of the visualizer, say
+        name = getattr(config, 'filename', config) or 'The config'
+        raise InputError(f'{name} needs a package that cannot be imported: {error}') from error
     except (*CONFIG_ERRORS, RuntimeError) as error:
         frames = traceback.extract_tb(error.__traceback__)
         builds = any(frame.name.startswith('build_') and 'mmengine' in frame.filename for frame in frames)
