@@ -40,6 +40,8 @@ setup(
     ],
     python_requires='>=3.10',
     install_requires=['numpy'],
+    # hg_plugin infer --det-onnx
+    extras_require=dict(detect=['rtmlib', 'onnxruntime']),
     packages=find_packages(include=['hg_plugin', 'hg_plugin.*']),
     # .mim holds links to configs/ and tools/ here, and the files in a wheel: hg_plugin::NAME is found in both
     package_data={

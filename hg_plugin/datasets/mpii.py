@@ -117,6 +117,11 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
             )
         if not visible.any():
             self._metainfo['ann_file'] = self.ann_file
+        else:  # checkpoints keep it, and drawings leave these keypoints out
+            names = self._metainfo['keypoint_id2name']
+            self._metainfo['unannotated_keypoints'] = [
+                names[index] for index in np.flatnonzero(~visible.any(axis=0)).tolist()
+            ]
         if self.headbox_file:
             truth = load_ground_truth(self.headbox_file)
             joints, visible = truth['gt'], truth['visible']

@@ -110,6 +110,17 @@ def test_a_transform_that_writes_into_its_flip_indices_harms_no_other_person(sam
     assert sorted(dataset.metainfo['flip_indices']) == list(range(16))
 
 
+def test_keypoints_that_no_person_has_are_known(sample_set):
+    assert load(sample_set).metainfo['unannotated_keypoints'] == []
+
+    def without_pelvis(annotations):
+        for annotation in annotations:
+            annotation['joints_vis'][6] = 0
+
+    edit(sample_set, without_pelvis)
+    assert load(sample_set).metainfo['unannotated_keypoints'] == ['pelvis']
+
+
 def test_flipping_swaps_left_and_right(sample_set):
     pipeline = [PIPELINE[0], PIPELINE[1], dict(type='RandomFlip', prob=1.0), *PIPELINE[2:]]
     plain, flipped = (load(sample_set, pipeline=p)[0] for p in (PIPELINE, pipeline))
