@@ -51,7 +51,8 @@ class FullSizeCrop(TopdownCrop):
 
 
 def samples(root, *pipeline):
-    dataset = MPIIPoseDataset('annotations/mpii_val.json', data_root=str(root), pipeline=list(pipeline))
+    options = dict(data_root=str(root), serialize_data=False)  # serialization collects garbage
+    dataset = MPIIPoseDataset('annotations/mpii_val.json', pipeline=list(pipeline), **options)
     return [dataset[index] for index in range(len(dataset))]
 
 

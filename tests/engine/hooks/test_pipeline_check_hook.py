@@ -13,7 +13,7 @@ from mmpose.datasets.transforms import (
 )
 from mmpose.registry import DATASETS, KEYPOINT_CODECS
 
-from hg_plugin.datasets import PackKeypoints, TopdownCrop
+from hg_plugin.datasets import MPIIPoseDataset, PackKeypoints, TopdownCrop
 from hg_plugin.engine import PipelineCheckHook
 from hg_plugin.engine.hooks.pipeline_check_hook import wrong_order
 from hg_plugin.evaluation import MPIIPCKh
@@ -26,7 +26,8 @@ IMAGE, FLIP, COLORS = (dict(type=t) for t in ('LoadImage', 'RandomFlip', 'Photom
 CODEC = dict(type='MSRAHeatmap', input_size=SIZE, heatmap_size=(16, 16), sigma=2)
 UDP = {**CODEC, 'type': 'UDPHeatmap'}
 TARGET = dict(type='GenerateTarget', encoder=CODEC)
-MPII = dict(from_file='configs/_base_/datasets/mpii.py')
+# read once
+MPII = Config.fromfile(MPIIPoseDataset.METAINFO['from_file']).to_dict()['dataset_info']
 
 
 def converter(count=16):
@@ -63,6 +64,8 @@ def check(real_data):
             type='MPIIPoseDataset',
             data_root=str(real_data('mpii_sample')),
             ann_file='annotations/mpii_val.json',
+            metainfo=MPII,
+            serialize_data=False,  # which collects garbage
             pipeline=pipeline,
             **settings,
         )
