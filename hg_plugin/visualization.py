@@ -141,10 +141,7 @@ def heatmap_sheet(
     for keypoint, name in enumerate(names):
         cells = [_label(name.replace('_', ' '), (size[0], 20))]
         for stack in range(num_stacks):
-            values = cv2.resize(heatmaps[stack, keypoint], size, interpolation=cv2.INTER_LINEAR)[..., None]
-            opacity = np.minimum(2 * values, 0.8)
-            color = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_JET)
-            cell = (background * (1 - opacity) + color * opacity).astype(np.uint8)
+            cell = blend_heatmap(background, heatmaps[stack, keypoint])
             peak, text = peaks[stack, keypoint], f'{heatmaps[stack, keypoint].max():.2f}'
             before = peaks[max(stack - 1, 0), keypoint]
             if np.abs(peak - before).max() > 1:
@@ -159,6 +156,23 @@ def heatmap_sheet(
     sheet = np.hstack([np.pad(column, ((2, 2), (2, 2), (0, 0)), constant_values=255) for column in columns])
     legend = 'cross: peak, its height below; line: from the peak of the stack before, in pixels of the crop'
     return np.vstack([sheet, _label(legend, (sheet.shape[1], 22))])
+
+
+def blend_heatmap(background: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """Draw a heatmap over an image, from blue, just above 0, to red, which is 1.
+
+    Args:
+        background: (H, W, 3), BGR.
+        heatmap: (h, w) of the same area, 0 to 1.
+
+    Returns:
+        (H, W, 3) uint8, BGR.
+    """
+    size = background.shape[1::-1]
+    values = cv2.resize(heatmap, size, interpolation=cv2.INTER_LINEAR)[..., None]
+    opacity = np.minimum(2 * values, 0.8)
+    color = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_JET)
+    return (background * (1 - opacity) + color * opacity).astype(np.uint8)
 
 
 def _label(text: str, size: tuple[int, int]) -> np.ndarray:

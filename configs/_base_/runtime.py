@@ -23,6 +23,8 @@ default_hooks = dict(
     exact_resume=dict(type='ExactResumeHook'),
     # SIGTERM, SIGUSR1, SIGHUP and Ctrl-C write a checkpoint, and end the run with exit code 85
     preemption=dict(type='PreemptionHook'),
+    # keeps predictions, timings and environment for hg_plugin report
+    report=dict(type='ReportHook'),
     # tests with the network that inference runs, see hg_plugin.models.reparameterize
     reparameterize=dict(type='ReparameterizeHook', enable=False),
 )

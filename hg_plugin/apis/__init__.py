@@ -4,6 +4,7 @@ from hg_plugin.convert.published import convert_checkpoint
 from hg_plugin.deploy.export import export
 from hg_plugin.inference.files import infer_files
 from hg_plugin.inference.pose_estimator import PoseEstimator
+from hg_plugin.report.page import write_report
 from hg_plugin.training.runner import test, train
 from hg_plugin.visualization import draw_poses, draw_skeleton
 
@@ -16,4 +17,5 @@ __all__ = [
     'infer_files',
     'test',
     'train',
+    'write_report',
 ]

@@ -7,6 +7,7 @@ from .pipeline_check_hook import PipelineCheckHook
 from .prediction_grid_hook import PredictionGridHook
 from .preemption_hook import PreemptionHook
 from .reparameterize_hook import ReparameterizeHook
+from .report_hook import ReportHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .tf32_hook import TF32Hook
 from .unreadable_images_hook import UnreadableImagesHook
@@ -21,6 +22,7 @@ __all__ = [
     'PredictionGridHook',
     'PreemptionHook',
     'ReparameterizeHook',
+    'ReportHook',
     'SafeCheckpointHook',
     'TF32Hook',
     'UnreadableImagesHook',
