@@ -301,6 +301,7 @@ def test_pil_images_and_lists(mpii, image, tmp_path):
         mpii([image, image], [BOXES])
 
 
+@pytest.mark.slow
 def test_keypoints_that_were_never_annotated_have_no_score(files, image, tmp_path):
     config, checkpoint = files('mpii')
     options = {'model.test_cfg.unannotated_keypoints': ['pelvis', 'thorax']}
