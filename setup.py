@@ -40,7 +40,10 @@ setup(
     ],
     python_requires='>=3.10',
     install_requires=['numpy'],
-    extras_require=dict(report=['plotly']),
+    extras_require=dict(
+        detect=['rtmlib', 'onnxruntime'],  # hg_plugin infer --det-onnx
+        report=['plotly'],
+    ),
     packages=find_packages(include=['hg_plugin', 'hg_plugin.*']),
     # .mim holds links to configs/ and tools/ here, and the files in a wheel: hg_plugin::NAME is found in both
     package_data={

@@ -1,5 +1,6 @@
 """Draw skeletons and heatmap sheets."""
 
+import colorsys
 from collections.abc import Sequence
 
 import cv2
@@ -28,16 +29,18 @@ def draw_skeleton(
     visible: np.ndarray,
     dataset_meta: dict,
     thickness: int | None = None,
+    color: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """Draw the skeleton of one person in the colours of the dataset, in place.
+    """Draw the skeleton of one person, in place. Keypoints have the colours of the dataset.
 
     Args:
         image: (H, W, 3) BGR.
         keypoints: (K, 2) in pixels.
         visible: (K,) bool: which keypoints are drawn.
         dataset_meta: MMPose's metainfo with ``skeleton_links``, ``skeleton_link_colors`` and
-            ``keypoint_colors`` (RGB).
+            ``keypoint_colors`` (RGB), such as :attr:`PoseEstimator.dataset_meta`.
         thickness: Of the lines, in pixels. Defaults to None: 1/128 of the longer side of the image.
+        color: BGR colour of all lines. Defaults to None: those of the dataset.
 
     Returns:
         The image.
@@ -49,12 +52,57 @@ def draw_skeleton(
     )
     # shift=4: in 1/16 pixels
     points = np.rint(np.asarray(keypoints, float) * 16).astype(int).tolist()
-    for (start, end), color in zip(dataset_meta['skeleton_links'], link_colors):
+    for (start, end), link_color in zip(dataset_meta['skeleton_links'], link_colors):
         if visible[start] and visible[end]:
-            cv2.line(image, points[start], points[end], color, thickness, cv2.LINE_AA, shift=4)
-    for point, drawn, color in zip(points, visible, colors):
+            line_color = link_color if color is None else color
+            cv2.line(image, points[start], points[end], line_color, thickness, cv2.LINE_AA, shift=4)
+    for point, drawn, point_color in zip(points, visible, colors):
         if drawn:
-            cv2.circle(image, point, 16 * (thickness + 1), color, -1, cv2.LINE_AA, shift=4)
+            cv2.circle(image, point, 16 * (thickness + 1), point_color, -1, cv2.LINE_AA, shift=4)
+    return image
+
+
+def person_color(index: int) -> tuple[int, int, int]:
+    """BGR colour of person ``index``: bright, and unlike those of the persons before."""
+    # steps of the golden ratio round the circle of hues, from pink, which no keypoint of MPII or COCO has
+    red, green, blue = colorsys.hsv_to_rgb((0.87 + index * 0.618034) % 1, 0.85, 1)
+    return round(255 * blue), round(255 * green), round(255 * red)
+
+
+def draw_poses(
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    visible: np.ndarray,
+    dataset_meta: dict,
+    boxes: np.ndarray | None = None,
+    persons: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Draw the skeletons and boxes of N persons, each in a colour of its own, in place.
+
+    Lines are thinner for persons whose box is small.
+
+    Args:
+        image: (H, W, 3) BGR.
+        keypoints: (N, K, 2) in pixels.
+        visible: (N, K) bool: which keypoints are drawn.
+        dataset_meta: See :func:`draw_skeleton`.
+        boxes: (N, 4), left, top, right and bottom in pixels. Defaults to None: no boxes are drawn.
+        persons: N numbers that choose the colours, see :func:`person_color`. Defaults to None: 0 to N - 1.
+
+    Returns:
+        The image.
+    """
+    for index, (points, drawn) in enumerate(zip(keypoints, visible)):
+        color = person_color(index if persons is None else persons[index])
+        thickness = None
+        if boxes is not None:
+            left, top, right, bottom = np.rint(boxes[index]).astype(int).tolist()
+            size = min(max(right - left, bottom - top), max(image.shape[:2]))
+            thickness = max(1, round(size / 96))
+            # from 0 to 1 less than the side, so that the box of a whole image can be seen
+            corners = (left, top), (min(right, image.shape[1] - 1), min(bottom, image.shape[0] - 1))
+            cv2.rectangle(image, *corners, color, max(1, thickness // 2), cv2.LINE_AA)
+        draw_skeleton(image, points, drawn, dataset_meta, thickness, color)
     return image
 
 

@@ -3,6 +3,7 @@ from .divergence_hook import DivergenceHook
 from .exact_resume_hook import ExactResumeHook
 from .keep_memory_hook import KeepMemoryHook, keep_freed_memory
 from .lazy_runtime_info_hook import LazyRuntimeInfoHook
+from .pipeline_check_hook import PipelineCheckHook
 from .prediction_grid_hook import PredictionGridHook
 from .preemption_hook import PreemptionHook
 from .reparameterize_hook import ReparameterizeHook
@@ -17,6 +18,7 @@ __all__ = [
     'ExactResumeHook',
     'KeepMemoryHook',
     'LazyRuntimeInfoHook',
+    'PipelineCheckHook',
     'PredictionGridHook',
     'PreemptionHook',
     'ReparameterizeHook',
