@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hg_plugin.evaluation import pckh_curves
+from hg_plugin.evaluation.pckh import joint_groups
 from hg_plugin.mpii_format import JOINT_GROUPS, JOINTS, NUM_JOINTS, SCORED_JOINTS, read_file
 
 NAMES = dict(
@@ -80,7 +81,8 @@ def read_persons(path: Path) -> Persons:
     def reader(path):
         with np.load(path, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
-        if content['keypoints'].shape[2:] != (NUM_JOINTS, 2):
+        meta = json.loads(str(content['meta']))
+        if content['keypoints'].shape[2:] != (NUM_JOINTS, 2) or joint_groups(_known(meta)) is not None:
             raise ValueError(f'its persons have not the {NUM_JOINTS} joints of MPII')
         return Persons(
             images=content['image'],
@@ -89,13 +91,20 @@ def read_persons(path: Path) -> Persons:
             centers=content['center'],
             scales=content['scale'],
             ids=content['id'],
-            meta=json.loads(str(content['meta'])),
+            meta=meta,
             run=str(content['run']),
             iteration=int(content['iteration']),
             **{key: content[key] for key in ('keypoints', 'scores', 'truth', 'head_size')},
         )
 
     return read_file(path, reader, 'the next validation writes it again')
+
+
+def _known(meta: dict) -> dict:
+    """What the dataset has of its metainfo, with numbers for JSON's text."""
+    known = {key: value for key, value in meta.items() if value is not None}
+    names = known.get('keypoint_id2name', {})
+    return {**known, 'keypoint_id2name': {int(index): name for index, name in names.items()}}
 
 
 def joint_name(joint: int) -> str:

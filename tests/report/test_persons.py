@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -77,4 +79,15 @@ def test_names():
 def test_damaged_predictions(tmp_path):
     (tmp_path / 'predictions.npz').write_bytes(b'PK\3\4 and no more')
     with pytest.raises(InputError, match='the next validation writes it again'):
+        read_persons(tmp_path / 'predictions.npz')
+
+
+@pytest.mark.parametrize('count', [14, 16])
+def test_other_joints_than_those_of_mpii(tmp_path, count):
+    """Left out, as their names and pairs differ, also where there are 16."""
+    names = {index: f'joint{index}' for index in range(count)}
+    meta = dict(flip_indices=[*range(count)], keypoint_id2name=names, flip_pairs=None)
+    keypoints = np.zeros((1, 1, count, 2))
+    np.savez(tmp_path / 'predictions.npz', meta=json.dumps(meta), keypoints=keypoints)
+    with pytest.raises(InputError, match='not the 16 joints of MPII'):
         read_persons(tmp_path / 'predictions.npz')

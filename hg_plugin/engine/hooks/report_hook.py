@@ -23,6 +23,7 @@ RECORD, PREDICTIONS = 'run.json', 'predictions.npz'
 # of a dataset's metainfo
 META = (
     'dataset_name',
+    'flip_indices',
     'flip_pairs',
     'keypoint_id2name',
     'keypoint_colors',
