@@ -27,6 +27,7 @@ setup(
             'py.typed',
             'prepare/mpii_val.txt',
             'weights/*',
+            '*/*.html',
             '.mim/*.yml',
             '.mim/configs/*.py',
             '.mim/configs/*/*.py',

@@ -58,6 +58,44 @@ def draw_skeleton(
     return image
 
 
+def color_legend(dataset_meta: dict) -> dict[str, tuple[int, int, int]]:
+    """Name the colors of the keypoints by side.
+
+    Returns:
+        RGB of 'left', 'right' and 'middle', as far as there are such keypoints: the first one's color.
+    """
+    legend: dict[str, tuple[int, int, int]] = {}
+    colors = np.reshape(dataset_meta['keypoint_colors'], (-1, 3)).tolist()
+    for index, color in enumerate(colors):
+        name = dataset_meta['keypoint_id2name'][index]
+        side = next((side for side in ('left', 'right') if name.startswith(side)), 'middle')
+        legend.setdefault(side, tuple(color))
+    return legend
+
+
+def blend_by_color(image: np.ndarray, heatmaps: np.ndarray, dataset_meta: dict) -> np.ndarray:
+    """Draw the heatmaps of all keypoints over the gray image, each in the color of its keypoint.
+
+    Where heatmaps of keypoints with different colors lie on each other, such as left and right, colors mix.
+
+    Args:
+        image: (H, W, 3) BGR.
+        heatmaps: (K, h, w) of the same area, 0 to 1; values outside are clipped.
+        dataset_meta: MMPose's metainfo with ``keypoint_colors`` (RGB).
+
+    Returns:
+        (H, W, 3) uint8, BGR.
+    """
+    colors = np.reshape(dataset_meta['keypoint_colors'], (-1, 3))[:, ::-1].astype(np.float32)
+    heatmaps = np.clip(heatmaps, 0, 1)
+    size = image.shape[1::-1]
+    color = np.tensordot(heatmaps, colors, axes=(0, 0)) / np.maximum(heatmaps.sum(axis=0), 1e-6)[..., None]
+    opacity = 0.9 * cv2.resize(heatmaps.max(axis=0), size, interpolation=cv2.INTER_LINEAR)[..., None]
+    gray = np.repeat(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2) * 0.6
+    color = cv2.resize(color, size, interpolation=cv2.INTER_LINEAR)
+    return (gray * (1 - opacity) + color * opacity).astype(np.uint8)
+
+
 def heatmap_sheet(
     crop: np.ndarray, heatmaps: np.ndarray, names: Sequence[str], cell_height: int = 128
 ) -> np.ndarray:
@@ -88,10 +126,10 @@ def heatmap_sheet(
         """The center of a pixel of the heatmap, in the cell."""
         return tuple(int(value) for value in (peak + 0.5) * size / (width, height))
 
-    stacks = [_label(f'stack {stack + 1}', (64, cell_height + 20)) for stack in range(num_stacks)]
-    columns = [np.vstack([_label('', (64, 20)), *stacks])]
+    stacks = [label(f'stack {stack + 1}', (64, cell_height + 20)) for stack in range(num_stacks)]
+    columns = [np.vstack([label('', (64, 20)), *stacks])]
     for keypoint, name in enumerate(names):
-        cells = [_label(name.replace('_', ' '), (size[0], 20))]
+        cells = [label(name.replace('_', ' '), (size[0], 20))]
         for stack in range(num_stacks):
             values = cv2.resize(heatmaps[stack, keypoint], size, interpolation=cv2.INTER_LINEAR)[..., None]
             opacity = np.minimum(2 * values, 0.8)
@@ -106,18 +144,18 @@ def heatmap_sheet(
                 cv2.line(cell, position(before), position(peak), (255, 255, 255), 1, cv2.LINE_AA)
                 cv2.rectangle(cell, (0, 0), (size[0] - 1, cell_height - 1), (0, 220, 255), 2)
             cv2.drawMarker(cell, position(peak), (255, 255, 255), cv2.MARKER_CROSS, 9, 1, cv2.LINE_AA)
-            cells += [cell, _label(text, (size[0], 20))]
+            cells += [cell, label(text, (size[0], 20))]
         columns.append(np.vstack(cells))
     sheet = np.hstack([np.pad(column, ((2, 2), (2, 2), (0, 0)), constant_values=255) for column in columns])
     legend = 'cross: peak, its height below; line: from the peak of the stack before, in pixels of the crop'
-    return np.vstack([sheet, _label(legend, (sheet.shape[1], 22))])
+    return np.vstack([sheet, label(legend, (sheet.shape[1], 22))])
 
 
-def _label(text: str, size: tuple[int, int]) -> np.ndarray:
+def label(text: str, size: tuple[int, int]) -> np.ndarray:
     """Write black text on white, (height, width, 3), smaller where it does not fit."""
-    label = np.full((size[1], size[0], 3), 255, np.uint8)
+    image = np.full((size[1], size[0], 3), 255, np.uint8)
     font = 0.42
     (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, font, 1)
     font *= min(1, (size[0] - 4) / max(width, 1))
-    cv2.putText(label, text, (2, 14), cv2.FONT_HERSHEY_SIMPLEX, font, (0, 0, 0), 1, cv2.LINE_AA)
-    return label
+    cv2.putText(image, text, (2, 14), cv2.FONT_HERSHEY_SIMPLEX, font, (0, 0, 0), 1, cv2.LINE_AA)
+    return image

@@ -88,7 +88,7 @@ def test_wheel_holds_package_configs_and_tools(source, wheel):
     expected = {
         f'hg_plugin/{file.relative_to(source / "hg_plugin")}': file.read_bytes()
         for file in (source / 'hg_plugin').glob('**/*')
-        if (file.suffix in ('.py', '.txt', '.typed') or file.parent.name == 'weights')
+        if (file.suffix in ('.py', '.txt', '.typed', '.html') or file.parent.name == 'weights')
         and '.mim' not in file.parts
     }
     for folder in ('configs', 'tools'):
