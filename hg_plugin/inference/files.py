@@ -141,7 +141,7 @@ class _Results:
                         drawn = self._draw(image, poses)
                         _write_jpeg(self.out_dir / 'visualizations' / f'{name}.jpg', drawn)
                     with atomic_write(self.out_dir / 'predictions' / f'{name}.json') as file:
-                        file.write(_json(_instances(poses, persons)).encode())
+                        file.write(predictions_json(poses, persons).encode())
                 progress.update()
 
     def write_video(self, path: Path, name: str, boxes: Sequence | None) -> None:
@@ -277,6 +277,11 @@ def _leaving_out(path: Path, left_out: dict[Path, str]) -> Iterator[None]:
         if not isinstance(error, ImageError) and getattr(error.__cause__, 'errno', None) not in WRONG_NAME:
             raise
         left_out[path] = str(error) if str(path) in str(error) else f'{path}: {error}'
+
+
+def predictions_json(poses: Poses, boxes: np.ndarray) -> str:
+    """The persons of an image in the format of MMPose's inferencers."""
+    return _json(_instances(poses, boxes))
 
 
 def _instances(poses: Poses, boxes: np.ndarray) -> list:
