@@ -178,7 +178,11 @@ def serve(
             ) from error
     with tempfile.TemporaryDirectory(prefix='hg_plugin_serve_') as folder:
         os.environ.update(
-            GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1', GRADIO_TEMP_DIR=folder
+            GRADIO_ANALYTICS_ENABLED='False',
+            HF_HUB_DISABLE_TELEMETRY='1',
+            GRADIO_TEMP_DIR=folder,
+            # Gradio asks its own server whether it runs, which a proxy could not
+            no_proxy=','.join(filter(None, (os.environ.get('no_proxy'), HOST))),
         )
         page, gradio = _page(estimator, folder, max_megabytes, max_megapixels)
         for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs ignore SIGINT
