@@ -29,25 +29,31 @@ from tables import append_raw, device_name, make_miniature, tables_text, write_w
 from hg_plugin.training.runner import load_config
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-LOSS = dict(type='KeypointMSELoss', use_target_weight=True)
+SQUARES = dict(type='KeypointMSELoss', use_target_weight=True)
+CROSS_ENTROPY = dict(type='SpatialCrossEntropyLoss')
 
 
 def ours(stacks: int, channels: int, stage_weights: list[float] | None = None, **backbone) -> dict:
     return dict(
         backbone=dict(type='StackedHourglass', num_stacks=stacks, channels=channels, **backbone),
-        head=dict(type='MultiStageHeatmapHead', num_stages=stacks, stage_weights=stage_weights, loss=LOSS),
+        head=dict(type='MultiStageHeatmapHead', num_stages=stacks, stage_weights=stage_weights),
     )
 
 
 HOURGLASS52 = dict(
-    type='TopdownPoseEstimator',
     backbone=dict(type='HourglassNet', num_stacks=1),
-    head=dict(type='CPMHead', in_channels=256, out_channels=16, num_stages=1, loss=LOSS),
+    head=dict(type='MultiStageHeatmapHead', in_channels=256, num_stages=1),
 )
+# MMPose's HeatmapHead has the same layers
 RESNET18 = dict(
-    type='TopdownPoseEstimator',
     backbone=dict(type='ResNet', depth=18),
-    head=dict(type='HeatmapHead', in_channels=512, out_channels=16, loss=LOSS),
+    head=dict(
+        type='MultiStageHeatmapHead',
+        in_channels=512,
+        num_stages=1,
+        deconv_out_channels=(256, 256, 256),
+        deconv_kernel_sizes=(4, 4, 4),
+    ),
 )
 V1 = dict(
     num_blocks=(3, 1),
@@ -61,7 +67,8 @@ CONTESTANTS = {
     'hourglass52-stock': ("MMPose's hourglass52, its recipe", HOURGLASS52, 'stock'),
     'ours-2x128': ('2 stacks of 128 channels', ours(2, 128), 'ours'),
     'hourglass52-ours': ("MMPose's hourglass52, our recipe", HOURGLASS52, 'ours'),
-    'resnet18': ("MMPose's SimpleBaselines, ResNet-18, our recipe", RESNET18, 'ours'),
+    'resnet18-stock': ("MMPose's SimpleBaselines, ResNet-18, its recipe", RESNET18, 'stock'),
+    'resnet18-ours': ("MMPose's SimpleBaselines, ResNet-18, our recipe", RESNET18, 'ours'),
     'ours-1x128': ('1 stack of 128 channels', ours(1, 128), 'ours'),
     'ours-2x64': ('2 stacks of 64 channels', ours(2, 64), 'ours'),
     'ours-4x64': ('4 stacks of 64 channels', ours(4, 64), 'ours'),
@@ -123,35 +130,21 @@ class FeaturesOnly(Hook):
                 parameter.requires_grad_(False).zero_()
 
 
-# optimizer and images a step
+# optimizer, loss and images a step; MMPose's is that of its hourglass and ResNet configs
 RECIPES = dict(
-    stock=(dict(type='Adam', lr=5e-4), 64),
-    ours=(dict(type='Adam', lr=1e-3), 4),
+    stock=(dict(type='Adam', lr=5e-4), SQUARES, 64),
+    ours=(dict(type='Adam', lr=2e-3, betas=(0.9, 0.99)), CROSS_ENTROPY, 16),
 )
 
 
 def contestant_config(name: str, args: argparse.Namespace, work_dir: str) -> Config:
     _, model, recipe = CONTESTANTS[name]
     cfg = load_config(osp.join(ROOT, 'benchmarks/lspet_cpu.py'), work_dir=work_dir, data_root=args.data_root)
-    optimizer, batch_size = RECIPES[recipe]
+    optimizer, loss, batch_size = RECIPES[recipe]
     train, base = cfg.train_dataloader, cfg.model.to_dict()
-    preprocessor = base['data_preprocessor']
-    if 'type' in model:  # MMPose's heads take samples with targets
-        del preprocessor['encoder']
-        preprocessor['type'] = 'PoseDataPreprocessor'
-        train.collate_fn = dict(type='pseudo_collate')
-        train.dataset.pipeline[-1:] = [
-            dict(type='GenerateTarget', encoder=cfg.codec),
-            dict(type='PackPoseInputs'),
-        ]
-    cfg.model = {
-        'type': base['type'],
-        **model,
-        'data_preprocessor': preprocessor,
-        'head': dict(model['head'], decoder=cfg.codec),
-        'test_cfg': base['test_cfg'],
-    }
-    if args.miniature and model is not RESNET18:
+    head = dict(model['head'], out_channels=16, loss=loss, decoder=cfg.codec)
+    cfg.model = {**base, 'backbone': model['backbone'], 'head': head}
+    if args.miniature and model['backbone']['type'] != 'ResNet':
         make_miniature(cfg)
     train.batch_size = batch_size
     cuda = torch.cuda.is_available()
@@ -219,8 +212,8 @@ def write_table(args: argparse.Namespace) -> None:
         )
     device = next(iter(results.values()))['device']
     recipes = '; '.join(
-        f'{name}: {optimizer["type"]}, lr {optimizer["lr"]:g}, {batch} images a step'
-        for name, (optimizer, batch) in RECIPES.items()
+        f'{name}: {optimizer["type"]}, lr {optimizer["lr"]:g}, {loss["type"]}, {batch} images a step'
+        for name, (optimizer, loss, batch) in RECIPES.items()
     )
     heading = (
         f'{args.minutes:g} minutes each, from random weights, seed {args.seed}; {device}. '

@@ -1,6 +1,6 @@
 """Two stacks on COCO's 17 keypoints and annotated boxes, with MMPose's own dataset and metric."""
 
-_base_ = ['_base_/schedule.py', '_base_/hourglass.py']
+_base_ = ['_base_/dataloaders.py', '_base_/hourglass.py', '_base_/schedules/adam.py']
 
 codec = dict(type='MSRAHeatmap', input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
 model = dict(

@@ -7,11 +7,15 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS
 
 from hg_plugin.datasets import TopdownCrop
+from hg_plugin.training.config_check import check_config
+from hg_plugin.utils.config import parts_of, read_config
 
 CONFIGS = sorted((Path(__file__).parents[1] / 'configs').glob('*.py'))
 PARAMETERS = dict(
     hg_1stack_mpii=3_426_448,
     hg_2stack_mpii=6_570_400,
+    hg_2stack_mpii_cross_entropy=6_570_400,
+    hg_2stack_mpii_paper=6_570_400,
     hg_8stack_mpii=25_434_112,
     hg_2stack_concat_mpii=26_370_848,
     hg_2stack_lspet=6_570_400,
@@ -51,3 +55,14 @@ def test_the_model_index_lists_every_config_and_its_parameters():
     listed = {Path(model['Config']).stem: model['Metadata']['Parameters'] for model in index['Models']}
     assert set(listed) == {path.stem for path in CONFIGS}
     assert PARAMETERS.items() <= listed.items()
+
+
+def test_input_size_is_one_setting(tmp_path):
+    path = tmp_path / 'wide.py'
+    base = str(CONFIGS[0].parent / 'hg_2stack_lspet_128.py')
+    path.write_text(f'_base_ = [{base!r}]\ninput_size = (192, 256)\n')
+    for cfg in (read_config(path), read_config(CONFIGS[0], cfg_options=dict(input_size=[192, 256]))):
+        sizes = [part['input_size'] for part in parts_of(cfg, r'.+').values() if 'input_size' in part]
+        assert len(sizes) >= 6 and set(sizes) == {(192, 256)}
+        assert tuple(cfg.model.head.decoder.heatmap_size) == (48, 64)
+        check_config(cfg)

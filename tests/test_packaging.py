@@ -46,7 +46,7 @@ def content(wheel):
 def source(tmp_path_factory):
     """A copy of what the repository holds, because setuptools leaves its build folders beside setup.py."""
     folder = tmp_path_factory.mktemp('source')
-    for name in ('setup.py', 'MANIFEST.in', 'LICENSE', 'Makefile', 'pyproject.toml'):
+    for name in ('setup.py', 'README.md', 'MANIFEST.in', 'LICENSE', 'Makefile', 'pyproject.toml'):
         shutil.copy(ROOT / name, folder)
     for name in ('hg_plugin', 'configs', 'tools', 'requirements'):
         shutil.copytree(

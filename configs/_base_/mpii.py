@@ -1,6 +1,6 @@
 """MPII, or any dataset in its layout."""
 
-_base_ = ['schedule.py', 'hourglass.py']
+_base_ = ['dataloaders.py', 'hourglass.py']
 
 # MMPose's inferencer reads these two
 dataset_type = 'MPIIPoseDataset'

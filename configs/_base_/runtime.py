@@ -1,4 +1,4 @@
-"""MMPose's runtime, with the plugin's hooks and the data loaders' settings."""
+"""MMPose's runtime, with the plugin's hooks."""
 
 _base_ = ['mmpose::_base_/default_runtime.py']
 custom_imports = dict(imports=['hg_plugin'], allow_failed_imports=False)
@@ -28,22 +28,4 @@ custom_hooks = [dict(type='SyncBuffersHook'), dict(type='CollapseWarningHook')]
 env_cfg = dict(cudnn_benchmark=True)
 # compile = True, or dict(mode=...) of torch.compile's arguments, compiles the training step.
 # It is not set to False here, because a dict could not replace that.
-
-train_dataloader = dict(
-    batch_size=32,
-    num_workers=4,
-    persistent_workers=True,
-    pin_memory=True,
-    collate_fn=dict(type='default_collate'),
-    # augmentation is a function of (seed, epoch, sample), whatever the number of workers
-    sampler=dict(type='SeededSampler', shuffle=True),
-)
-val_dataloader = dict(
-    batch_size=32,
-    num_workers=4,
-    persistent_workers=True,
-    pin_memory=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
-)
-test_dataloader = val_dataloader
+log_processor = dict(num_digits=4)

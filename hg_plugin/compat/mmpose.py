@@ -8,11 +8,14 @@ replace what is missing while MMPose is imported.
 import contextlib
 import functools
 import importlib.util
+import platform
 import sys
+import traceback
 import types
 import warnings
 from collections.abc import Iterator
-from importlib import import_module
+from importlib import import_module, metadata
+from pathlib import Path
 
 import numpy as np
 
@@ -58,11 +61,40 @@ def check_requirements() -> None:
         if packages
     ]
     if missing:
-        raise ImportError(f'hg_plugin needs missing packages; run: {" && ".join(commands)}')
+        raise ImportError(f'hg_plugin needs missing packages; run: {" && ".join(commands)}\n{versions()}')
+
+
+def versions() -> str:
+    """Lists the packages that are installed, by their metadata: a report when they cannot be imported."""
+    names = {'numpy', 'mmcv', 'mmdet', *(name.strip("'").partition('<')[0] for name in REQUIRED.values())}
+    found = {each.metadata['Name']: each.version for each in metadata.distributions()}
+    known = [f'{name} {found[name]}' for name in sorted(found) if name in names or 'opencv' in name]
+    return f'Python {platform.python_version()}, {", ".join(known)}'
 
 
 def import_mmpose() -> None:
-    """Imports MMPose, without warnings that its users cannot act on."""
+    """Imports MMPose. If that fails, says which package is broken.
+
+    Raises:
+        ImportError: A package is installed and cannot be imported, such as one that was compiled for another
+            NumPy.
+    """
+    try:
+        _import_mmpose()
+    except Exception as error:  # a broken package raises anything
+        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        named = [name for file in files for name in REQUIRED if name in Path(file).parts]
+        package = REQUIRED.get(named[-1], 'mmpose') if named else 'mmpose'
+        raise ImportError(
+            f'hg_plugin needs {package}, which is installed but cannot be imported: '
+            f'{type(error).__name__}: {error}; install another version, or build it for the NumPy here: '
+            f'pip install --no-deps --no-build-isolation --force-reinstall --no-binary {package} {package}\n'
+            f'{versions()}'
+        ) from error
+
+
+def _import_mmpose() -> None:
+    """Imports MMPose without warnings that its users cannot act on."""
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', category=DeprecationWarning)
         warnings.filterwarnings('ignore', message='pkg_resources is deprecated')

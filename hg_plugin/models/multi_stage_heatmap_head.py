@@ -14,6 +14,8 @@ from torch import Tensor
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.heatmaps import heatmap_peaks
 
+from .heatmap_losses import SpatialCrossEntropyLoss, spatial_softmax
+
 
 def average_flipped(
     heatmaps: Tensor, flipped: Tensor, flip_indices: Sequence[int], test_cfg: Mapping
@@ -79,7 +81,8 @@ class MultiStageHeatmapHead(CPMHead):
         final_layer: Arguments of the convolutions from features to heatmaps. Defaults to
             ``dict(kernel_size=1)``.
         loss: An MMPose heatmap loss, or a list of S. Defaults to
-            ``dict(type='KeypointMSELoss', use_target_weight=True)``.
+            ``dict(type='KeypointMSELoss', use_target_weight=True)``. With :class:`SpatialCrossEntropyLoss`,
+            outputs are logits, and heatmaps are their softmax.
         decoder: MMPose's codec that turns heatmaps into keypoints. Defaults to None, which suffices for
             training.
         init_cfg: MMEngine's initialization config. Defaults to that of ``CPMHead``.
@@ -123,13 +126,22 @@ class MultiStageHeatmapHead(CPMHead):
 
     def forward(self, feats: Sequence[Tensor]) -> list[Tensor]:
         """S tensors of features (N, C, H, W) or heatmaps to S tensors of heatmaps (N, out_channels, H, W)."""
+        return [self._to_heatmaps(stage, output) for stage, output in enumerate(self._outputs(feats))]
+
+    def _to_heatmaps(self, stage: int, output: Tensor) -> Tensor:
+        if isinstance(self.loss_module[stage], SpatialCrossEntropyLoss):
+            return spatial_softmax(output, getattr(self.decoder, 'sigma', None))
+        return output
+
+    def _outputs(self, feats: Sequence[Tensor]) -> list[Tensor]:
+        """The S tensors that the losses take."""
         if len(feats) != self.num_stages:
             raise InputError(
                 f'MultiStageHeatmapHead: num_stages={self.num_stages}, but the backbone returns {len(feats)} '
                 "stages; set the head's num_stages to the backbone's num_stacks."
             )
-        all_heatmaps = super().forward(feats)
-        shape = tuple(all_heatmaps[-1].shape[1:])
+        outputs = super().forward(feats)
+        shape = tuple(outputs[-1].shape[1:])
         width, height = getattr(self.decoder, 'heatmap_size', shape[:0:-1])
         if shape != (self.out_channels, height, width):
             raise InputError(
@@ -138,7 +150,7 @@ class MultiStageHeatmapHead(CPMHead):
                 "num_keypoints, or in_channels if it returns features, and the codec's heatmap_size to a "
                 'quarter of input_size.'
             )
-        return all_heatmaps
+        return outputs
 
     def loss(
         self,
@@ -160,7 +172,7 @@ class MultiStageHeatmapHead(CPMHead):
             heatmaps of annotated keypoints, which stays near 0 when training has collapsed to empty heatmaps;
             and ``acc_pose``, see :func:`peak_pck`.
         """
-        all_heatmaps = self.forward(feats)
+        outputs = self._outputs(feats)
         if isinstance(batch_data_samples, Mapping) and 'heatmaps' in batch_data_samples:
             targets, weights = batch_data_samples['heatmaps'], batch_data_samples['keypoint_weights']
         elif not isinstance(batch_data_samples, Mapping) and 'gt_fields' in batch_data_samples[0]:
@@ -172,20 +184,20 @@ class MultiStageHeatmapHead(CPMHead):
                 "PackKeypoints and set model.data_preprocessor.encoder to the head's codec, or end it with "
                 'GenerateTarget and PackPoseInputs.'
             )
-        if targets.shape != all_heatmaps[-1].shape:
+        if targets.shape != outputs[-1].shape:
             raise InputError(
-                f'MultiStageHeatmapHead: heatmaps have the shape {tuple(all_heatmaps[-1].shape)}, but the '
+                f'MultiStageHeatmapHead: heatmaps have the shape {tuple(outputs[-1].shape)}, but the '
                 f"targets {tuple(targets.shape)}; make the codec's heatmap_size and the dataset's number of "
                 'keypoints fit the network.'
             )
         losses = {}
-        for stage, heatmaps in enumerate(all_heatmaps):
-            loss = self.loss_module[stage](heatmaps, targets, weights)
+        for stage, output in enumerate(outputs):
+            loss = self.loss_module[stage](output, targets, weights)
             losses[f'loss_stage{stage}'] = self.stage_weights[stage] * loss
         if train_cfg.get('compute_acc', True):
             with torch.no_grad():
                 step = targets.shape[1] // weights.shape[1]  # 3 where two offsets follow each heatmap
-                maxima, peaks = heatmap_peaks(all_heatmaps[-1][:, ::step])
+                maxima, peaks = heatmap_peaks(self._to_heatmaps(self.num_stages - 1, outputs[-1])[:, ::step])
                 target_peaks = heatmap_peaks(targets[:, ::step])[1]
                 counted = weights > 0
                 losses['heatmap_peak'] = (maxima * counted).sum() / counted.sum().clamp(min=1)

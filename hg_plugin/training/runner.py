@@ -1,5 +1,6 @@
 """Train and test with MMEngine's stock runner, from a config and options."""
 
+import logging
 import os
 from os import PathLike
 from pathlib import Path
@@ -18,6 +19,24 @@ from hg_plugin.utils.latest_checkpoint import read_training
 from hg_plugin.utils.processes import end_with_launcher
 
 from .config_check import check_config
+
+
+class QuietRunner(Runner):
+    """MMEngine's runner, whose environment, config and hooks go to the log file and not to the screen."""
+
+    # longer than any table of metrics
+    most_lines = 15
+
+    def build_logger(self, *args, **kwargs):
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.addFilter(
+                    lambda record: (
+                        record.levelno > logging.INFO or record.getMessage().count('\n') < self.most_lines
+                    )
+                )
+        return logger
 
 
 def train(
@@ -94,7 +113,12 @@ def test(config: str | PathLike | Config, checkpoint: str, *, dump: str | None =
     # the runner loads the weights after EMAHook has made the model that takes them
     cfg.load_from, cfg.resume = checkpoint, False
     with building(cfg, 'test', late=True):
-        return _build_runner(cfg, checkpoint).test()
+        runner = _build_runner(cfg, checkpoint)
+        metrics = runner.test()
+    drawing = cfg.get('default_hooks', {}).get('visualization') or {}
+    if drawing.get('enable') and drawing.get('out_dir'):
+        runner.logger.info(f'Drawn predictions are in {runner.log_dir}/{drawing["out_dir"]}.')
+    return metrics
 
 
 def load_config(config, work_dir=None, data_root=None, cfg_options=None, launcher='none', show_dir=None):
@@ -136,11 +160,12 @@ def _build_runner(cfg: Config, checkpoint: str | None, resume=False, partly=Fals
         raise InputError(f'The work directory {cfg.work_dir} cannot be made: {error.strerror}.') from error
     try:
         with building(cfg, 'model or runner'):
-            runner = Runner.from_cfg(cfg)
+            runner = QuietRunner.from_cfg(cfg)
     except OSError as error:
         if error.errno not in FULL:
             raise
         raise InputError(f'The work directory {cfg.work_dir} cannot be written: {error.strerror}.') from error
+    runner.logger.info(f'Environment, config and hooks are written to {runner.log_dir}.')
     if state:  # MMEngine leaves weights random that it does not find
         check_weights(runner.model, weights_of(state, checkpoint), checkpoint, partly)
     return runner

@@ -30,14 +30,17 @@ def read_config(
     """Read a config, and override settings in it.
 
     Args:
-        config: Path of a config file, or a config, which is copied.
+        config: Path of a config file, 'hg_plugin::NAME' of the package, or a config, which is copied.
         data_root: Folder of every dataset. Defaults to the config's.
         cfg_options: Settings to override, such as ``{'train_cfg.max_epochs': 10}``. A variable of the config,
-            such as ``codec.sigma``, is overridden wherever it was used.
+            such as ``codec.sigma``, is overridden wherever it was used. ``input_size`` (W, H), here or in the
+            config, sets the sizes of crops, codecs and heatmaps.
 
     Raises:
         InputError: The file is missing or raises an error, an option does not fit, or there is no ``model``.
     """
+    if '::' in str(config) and not isinstance(config, Config):
+        config, _ = Config._get_cfg_path(str(config), '')
     if isinstance(config, Config):
         cfg = copy.deepcopy(config)
     elif not osp.isfile(config):
@@ -66,6 +69,7 @@ def read_config(
         for option in cfg_options or {}:
             if option.partition('.')[0] not in RUNNER_KEYS:
                 _override_uses(cfg, option.split('.'), written)
+        _use_input_size(cfg)
     if not isinstance(cfg.get('model'), dict):
         raise InputError(f'{cfg.filename or "The config"} has no model = dict(...); add it.')
     for dataset in parts_of(cfg, LOADER + DATASET).values() if data_root else ():
@@ -96,6 +100,18 @@ def _override_uses(cfg: Config, place: list[str], written: Config) -> None:
                 part[key] = copy.deepcopy(new)
 
 
+def _use_input_size(cfg: Config) -> None:
+    """Set the size of crops and codecs to the variable ``input_size``, and of heatmaps to a quarter of it."""
+    if 'input_size' not in cfg:
+        return
+    size = tuple(cfg.input_size)
+    for part in parts_of(cfg, r'.+').values():
+        if 'input_size' in part:
+            part['input_size'] = size
+        if 'heatmap_size' in part:
+            part['heatmap_size'] = tuple(side // 4 for side in size)
+
+
 def parts_of(cfg: Config | dict, pattern: str) -> dict[str, dict]:
     """The dicts in a config whose places, such as ``param_scheduler.0``, match a regular expression."""
 
@@ -123,6 +139,9 @@ def building(config: str | Config, thing: str, late: bool = False) -> Iterator[N
         yield
     except InputError:
         raise
+    except ImportError as error:  # of a backend of the visualizer, say
+        name = getattr(config, 'filename', config) or 'The config'
+        raise InputError(f'{name} needs a package that cannot be imported: {error}') from error
     except (*CONFIG_ERRORS, RuntimeError) as error:
         frames = traceback.extract_tb(error.__traceback__)
         builds = any(frame.name.startswith('build_') and 'mmengine' in frame.filename for frame in frames)

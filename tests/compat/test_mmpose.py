@@ -101,5 +101,23 @@ def test_circles_of_any_kind_of_radius_are_drawn(radius):
 
 def test_missing_packages_are_named_with_commands_that_work(monkeypatch):
     monkeypatch.setattr(compat_mmpose, 'REQUIRED', dict(gone1='gone-1', gone2='mmpose'))
-    with pytest.raises(ImportError, match='run: pip install gone-1 && pip install --no-deps mmpose$'):
+    with pytest.raises(ImportError, match='run: pip install gone-1 && pip install --no-deps mmpose\n'):
         compat_mmpose.check_requirements()
+
+
+def test_a_broken_package_is_named_with_what_is_installed(tmp_path):
+    """xtcocotools is compiled for NumPy 1, and does not load with NumPy 2."""
+    package = tmp_path / 'xtcocotools'
+    package.mkdir()
+    (package / '__init__.py').write_text("raise ValueError('numpy.dtype size changed')")
+    result = subprocess.run(
+        [sys.executable, '-m', 'hg_plugin'],
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(tmp_path), os.getcwd()])},
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
+    *_, message, installed = result.stderr.splitlines()
+    assert result.returncode == 1
+    assert 'needs xtcocotools, which is installed but cannot be imported: ValueError: numpy.dtype' in message
+    assert f'numpy {np.__version__}' in installed and 'mmpose 1.' in installed

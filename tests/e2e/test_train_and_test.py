@@ -103,7 +103,11 @@ def test_testing_draws_dumps_and_saves_what_the_offline_tool_scores_alike(traine
     assert len(pickle.loads((tmp_path / 'all.pkl').read_bytes())) == 7
     grid = cv2.imread(str(tmp_path / 'predictions.png'))
     assert grid.shape == (28 + 2 * 192, 4 * 2 * 192, 3)
-    assert len(list(tmp_path.rglob('drawn/*.*'))) == 7
+    (drawn,) = re.findall('Drawn predictions are in (.*)[.]', out)
+    assert len(os.listdir(drawn)) == 7
+    # the config is in the log alone, so that the first figures are seen
+    (log,) = tmp_path.rglob('*.log')
+    assert 'Config:' in log.read_text() and 'Config:' not in out
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
     scores = [f'{value:.2f}' for name, value in metrics.items() if '/' not in name]  # not of each stage
     assert scores == table(out)

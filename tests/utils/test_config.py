@@ -136,3 +136,17 @@ def test_late_only_what_mmengine_builds_is_the_configs_mistake():
     ):
         with building('a.py', 'training', late=True):
             Runner.build_train_loop(Runner.__new__(Runner), dict(type='A', by_epoch=True))
+
+
+def test_configs_of_the_package_are_read_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = read_config('hg_plugin::hg_8stack_mpii.py')
+    assert cfg.model.backbone.num_stacks == 8 and cfg.filename.endswith('hg_8stack_mpii.py')
+    with pytest.raises(InputError, match='hg_9stack_mpii.py does not exist'):
+        read_config('hg_plugin::hg_9stack_mpii.py')
+
+
+def test_a_package_that_a_setting_needs_is_named_in_one_sentence():
+    with pytest.raises(InputError, match='x.py needs a package .* imported: run pip install board'):
+        with building('x.py', 'runner', late=True):
+            raise ImportError('run pip install board')

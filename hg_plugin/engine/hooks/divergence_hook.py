@@ -173,9 +173,12 @@ def why_not_to_save(runner: Runner) -> str | None:
                 return f'the last {hook.in_a_row} steps had a loss or gradient that is not finite'
     models = [runner.model.module if is_model_wrapper(runner.model) else runner.model]
     models += [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
-    values = [value for model in models for value in model.state_dict().values()]
-    values = [value for value in values if value.is_floating_point() and value.numel()]
-    if not torch.stack(torch._foreach_norm(values, float('inf'))).max() <= LARGEST_WEIGHT:
+    # model by model, because an average may live on another device
+    states = (
+        [v for v in model.state_dict().values() if v.is_floating_point() and v.numel()] for model in models
+    )
+    largest = [torch.stack(torch._foreach_norm(state, float('inf'))).max() for state in states]
+    if not all(value <= LARGEST_WEIGHT for value in largest):
         return (
             'its weights are NaN, infinite or above 1e19: the training has diverged, lower the learning rate'
         )

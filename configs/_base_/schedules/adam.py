@@ -1,6 +1,6 @@
 """MMPose's schedule for its hourglass: Adam, 210 epochs, two drops."""
 
-_base_ = ['runtime.py']
+_base_ = ['../runtime.py']
 
 train_cfg = dict(max_epochs=210, val_interval=5)
 # dtype=None trains in float32, as GPUs and CPUs without bfloat16 instructions do anyway
