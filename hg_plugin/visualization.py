@@ -151,6 +151,48 @@ def heatmap_sheet(
     return np.vstack([sheet, label(legend, (sheet.shape[1], 22))])
 
 
+def stage_sheet(
+    crop: np.ndarray,
+    truth: np.ndarray,
+    annotated: np.ndarray,
+    heatmaps: np.ndarray,
+    keypoints: np.ndarray,
+    dataset_meta: dict,
+    cell_height: int = 256,
+) -> np.ndarray:
+    """Draw what every stack makes of one person.
+
+    On the left is the input, and below it the ground truth. For every stack follow its skeleton, and below it
+    its heatmaps in the colors of the keypoints. Keypoints that are not annotated are left out.
+
+    Args:
+        crop: (H, W, 3) BGR, the network's input.
+        truth: (K, 2) in pixels of the input.
+        annotated: (K,) bool.
+        heatmaps: (S, K, h, w) of S stacks, of the same area.
+        keypoints: (S, K, 2) that were decoded from them, in pixels of the input.
+        dataset_meta: As for :func:`draw_skeleton`.
+        cell_height: Height of a cell, in pixels. Defaults to 256.
+
+    Returns:
+        The sheet (height, width, 3), BGR.
+    """
+    factor = cell_height / crop.shape[0]
+    size = max(round(crop.shape[1] * factor), 1), cell_height
+    image = cv2.resize(crop, size, interpolation=cv2.INTER_LINEAR)
+
+    def skeleton(points: np.ndarray) -> np.ndarray:
+        return draw_skeleton(image.copy(), (points + 0.5) * factor - 0.5, annotated, dataset_meta)
+
+    columns = [[image, label('input, and ground truth', (size[0], 20)), skeleton(truth)]]
+    for stack, (maps, points) in enumerate(zip(heatmaps * annotated[:, None, None], keypoints), 1):
+        peak = maps[annotated].max(axis=(1, 2)).mean() if annotated.any() else 0.0
+        text = label(f'stack {stack}, mean peak {peak:.2f}', (size[0], 20))
+        columns.append([skeleton(points), text, blend_by_color(image, maps, dataset_meta)])
+    edges = ((2, 2), (2, 2), (0, 0))
+    return np.hstack([np.pad(np.vstack(column), edges, constant_values=255) for column in columns])
+
+
 def label(text: str, size: tuple[int, int]) -> np.ndarray:
     """Write black text on white, (height, width, 3), smaller where it does not fit."""
     image = np.full((size[1], size[0], 3), 255, np.uint8)

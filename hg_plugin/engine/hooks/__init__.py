@@ -7,6 +7,7 @@ from .prediction_grid_hook import PredictionGridHook
 from .preemption_hook import PreemptionHook
 from .reparameterize_hook import ReparameterizeHook
 from .safe_checkpoint_hook import SafeCheckpointHook
+from .stage_heatmap_hook import StageHeatmapHook
 from .tf32_hook import TF32Hook
 from .unreadable_images_hook import UnreadableImagesHook
 
@@ -20,6 +21,7 @@ __all__ = [
     'PreemptionHook',
     'ReparameterizeHook',
     'SafeCheckpointHook',
+    'StageHeatmapHook',
     'TF32Hook',
     'UnreadableImagesHook',
     'keep_freed_memory',
