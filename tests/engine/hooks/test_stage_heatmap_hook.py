@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DATASETS, MODELS
-from mmengine.visualization import Visualizer
+from mmpose.visualization import PoseLocalVisualizer
 from torch import nn
 from torch.nn import functional
 
@@ -113,10 +113,10 @@ def test_a_network_without_heatmaps_is_left_alone(runner):
 
 
 def train(config, work_dir, hooks, **options):
-    for instances in (MessageHub, MMLogger, Visualizer):
+    for instances in (MessageHub, MMLogger, PoseLocalVisualizer):
         instances._instance_dict.clear()
     cfg = Config(config.to_dict())
-    cfg.custom_hooks += hooks
+    cfg.custom_hooks = [*cfg.custom_hooks, *hooks]
     cfg.merge_from_dict(options)
     apis.train(cfg, work_dir=str(work_dir))
     return torch.load(work_dir / (work_dir / 'last_checkpoint').read_text())
@@ -158,7 +158,7 @@ def test_backends(config, tmp_path, monkeypatch, package):
     backends = [dict(type='LocalVisBackend'), dict(type=kind)]
     visualizer = {**config.visualizer, 'vis_backends': backends}
     train(config, tmp_path, [dict(type='StageHeatmapHook', persons=2)], visualizer=visualizer)
-    Visualizer.get_current_instance().close()
+    PoseLocalVisualizer.get_current_instance().close()
     if package == 'wandb':
         images = [path for path in tmp_path.rglob('*.png') if 'wandb' in path.parts]
         assert len(images) == 4 and list(tmp_path.rglob('*.wandb'))
