@@ -56,6 +56,7 @@ def test_an_answer_has_the_json_of_infer(estimator, files, tmp_path):
     assert 'of 28 keypoints' in found.text and 'pelvis and thorax' in found.text
 
 
+@pytest.mark.slow
 def test_a_turned_photo_is_turned_before_its_boxes_count(estimator, files, tmp_path):
     turned = cv2.rotate(cv2.imread(str(files / 'photo.png')), cv2.ROTATE_90_CLOCKWISE)
     cv2.imwrite(str(tmp_path / 'turned.png'), turned)

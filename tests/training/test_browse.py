@@ -87,6 +87,7 @@ def test_stock_transforms_in_wrapped_datasets(config, persons):
         assert np.abs(drawn - sample.keypoints)[seen].max() <= 2.5
 
 
+@pytest.mark.slow
 def test_validation_has_the_targets_of_the_codec(config):
     samples = list(Samples(config, 'val'))
     assert len(samples) == 3
