@@ -18,7 +18,7 @@ endif
 .NOTPARALLEL:
 
 help:
-	@echo 'make demo    draw synthetic persons, train two small stacks on them, test; leaves one picture.'
+	@echo 'make demo    draw synthetic persons, train two small stacks on them, test; leaves a picture and a report.'
 	@echo '             PHOTOS=folder: then draw keypoints of the network of the package on photographs'
 	@echo 'make test    run the tests; PYTEST="..." is passed on to pytest'
 	@echo 'make lint    ruff (lint, import order, format) and mypy'
@@ -32,6 +32,7 @@ help:
 demo: $(RUN)/.finished
 	$(VENV)/bin/python tools/test.py $(CONFIG) "$$(ls -t $(RUN)/best_*.pth | head -n 1)"
 	@echo 'Test persons, prediction beside truth: $(CURDIR)/$(RUN)/predictions.png'
+	$(VENV)/bin/python tools/report.py $(RUN)
 ifdef PHOTOS
 	$(VENV)/bin/python tools/infer.py "$(PHOTOS)" --flip-test --out-dir $(RUN)/photos
 endif

@@ -37,11 +37,11 @@ from tables import append_raw, device_name, make_miniature, tables_text, write_t
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hg_plugin.deploy.export import export, need_packages
+from hg_plugin.deploy.export import export
 from hg_plugin.deploy.ncnn import ncnn_runner
 from hg_plugin.engine.hooks import keep_freed_memory
 from hg_plugin.models.reparameterize import reparameterize
-from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.errors import InputError, need_packages
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 STOCK = osp.join(

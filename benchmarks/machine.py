@@ -17,7 +17,7 @@ from collections import Counter
 import pytest
 from tables import append_raw, tables_text, write_tables, write_whole
 
-from hg_plugin.utils.report import describe
+from hg_plugin.utils.environment import describe
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 

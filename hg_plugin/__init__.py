@@ -2,11 +2,12 @@
 
 __version__ = '0.1.0'
 
-from .compat.mmpose import check_requirements, draw_circles_with_new_numpy, import_mmpose
+from .compat.mmpose import check_requirements, draw_circles_with_new_numpy, import_mmpose, tell_first_pixels
 
 check_requirements()
 import_mmpose()
 draw_circles_with_new_numpy()
+tell_first_pixels()
 
 from .compat.mmengine import find_plugin_configs  # noqa: E402
 from .compat.torch import allow_mmengine_checkpoints  # noqa: E402

@@ -5,15 +5,13 @@ where it is read or written.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hg_plugin.utils.array_files import load_arrays, read_file, save_arrays
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
-from hg_plugin.utils.mat_file import read_arrays
 
 # fmt: off
 JOINTS = (
@@ -39,8 +37,10 @@ TEST_ANNOLIST = 'mpii_test_annolist.mat'
 # Of numbers in annotation files. Boxes are float32, whose sums overflow far beyond it.
 LIMIT = 1e9
 
-# What an entry of an annotation file holds besides the image's name.
-ENTRY_SHAPES = dict(center=(2,), scale=(), joints=(NUM_JOINTS, 2), joints_vis=(NUM_JOINTS,))
+
+def entry_shapes(num_joints: int) -> dict[str, tuple[int, ...]]:
+    """What an entry of an annotation file holds besides the image's name."""
+    return dict(center=(2,), scale=(), joints=(num_joints, 2), joints_vis=(num_joints,))
 
 
 def to_zero_based(points) -> np.ndarray:
@@ -53,31 +53,6 @@ def to_one_based(points) -> np.ndarray:
     return np.asarray(points, np.float64) + 1
 
 
-def _savemat(file, **arrays) -> None:
-    from scipy.io import savemat
-
-    savemat(file, arrays, do_compression=True)
-
-
-def _load_mat(path, names) -> dict:
-    try:
-        return read_arrays(path, names)
-    except NotImplementedError:  # version 7.3 is HDF5 with MATLAB's axes, the reverse of NumPy's
-        return {name: array.T for name, array in _load_hdf5(path, names).items()}
-
-
-def _load_hdf5(path, names) -> dict:
-    import h5py
-
-    with h5py.File(path, 'r') as file:
-        return {name: file[name][()] for name in names if name in file}
-
-
-def _load_npz(path, names) -> dict:
-    with np.load(path) as file:
-        return {name: file[name] for name in names if name in file.files}
-
-
 def _load_json(path) -> list:
     with open(path, encoding='utf-8-sig') as file:  # Windows' editors write a byte order mark
         content = json.load(file)
@@ -86,59 +61,12 @@ def _load_json(path) -> list:
     return content
 
 
-WRITERS = {'.npz': np.savez, '.mat': _savemat}
-READERS = {'.npz': _load_npz, '.mat': _load_mat, '.h5': _load_hdf5, '.hdf5': _load_hdf5}
-
-
-def check_extension(path, known=WRITERS) -> str:
-    """Return the extension of ``path``. Raise an InputError if it is not one of ``known``."""
-    suffix = Path(path).suffix
-    if suffix not in known:
-        raise InputError(f'{path} does not end in {" or ".join(known)}; convert or rename it.')
-    return suffix
-
-
-def save_arrays(path, **arrays) -> None:
-    """Write arrays to a ``.npz`` or ``.mat`` file, atomically.
-
-    Raises:
-        InputError: The extension is a different one, or the file cannot be written.
-    """
-    write = WRITERS[check_extension(path)]
-    with atomic_write(path) as file:
-        write(file, **arrays)
-
-
-def read_file(path, reader: Callable, hint: str = 'get it again'):
-    """Return ``reader(path)``.
-
-    Raises:
-        InputError: The file is missing, or ``reader`` fails, with ``hint`` as the advice.
-    """
-    if not Path(path).is_file():
-        raise InputError(f'The file {path} does not exist; correct its path, or see docs/data.md to get it.')
-    try:
-        return reader(path)
-    except Exception as error:  # readers raise anything on a broken file: zlib's, zipfile's, a TypeError ...
-        hint = 'pip install h5py' if isinstance(error, ImportError) else hint
-        raise InputError(f'{path} cannot be read ({type(error).__name__}: {error}); {hint}.') from error
-
-
-def _load_arrays(path, *names) -> list[np.ndarray]:
-    """Read the arrays of these names as float64."""
-    arrays = read_file(path, partial(READERS[check_extension(path, READERS)], names=names))
-    for name in names:
-        if getattr(arrays.get(name), 'dtype', np.dtype(object)).kind not in 'biuf':
-            raise InputError(f'{path} has no array called {name}, or not one of real numbers.')
-    return [np.asarray(arrays[name], np.float64) for name in names]
-
-
 def save_predictions(path, pred: np.ndarray) -> None:
     """Write predictions in the layout that is published for MPII, atomically.
 
     Args:
-        path: A ``.npz`` or ``.mat``, which gets the array ``preds``, (N, 16, 2) float64, in 1-based pixels.
-        pred: (N, 16, 2), in 0-based pixels.
+        path: A ``.npz`` or ``.mat``, which gets the array ``preds``, (N, K, 2) float64, in 1-based pixels.
+        pred: (N, K, 2), in 0-based pixels.
 
     Raises:
         InputError: The extension is a different one, or the file cannot be written.
@@ -146,45 +74,49 @@ def save_predictions(path, pred: np.ndarray) -> None:
     save_arrays(path, preds=to_one_based(pred))
 
 
-def load_predictions(path, num_persons: int) -> np.ndarray:
+def load_predictions(path, num_persons: int, num_joints: int = NUM_JOINTS) -> np.ndarray:
     """Read predictions in any layout that is published for MPII.
 
     Args:
         path: A ``.mat`` (version 7.3 needs h5py), ``.npz`` or ``.h5`` with ``preds`` in 1-based pixels, of
-            shape (N, 16, 2), or transposed by MATLAB code to (16, 2, N) or (2, 16, N).
+            shape (N, K, 2), or transposed by MATLAB code to (K, 2, N) or (2, K, N).
         num_persons: N, from the annotation file.
+        num_joints: K. Defaults to 16.
 
     Returns:
-        (N, 16, 2) float64, in 0-based pixels.
+        (N, K, 2) float64, in 0-based pixels.
 
     Raises:
         InputError: The file cannot be read, has no ``preds``, or their shape is not exactly one of the three.
             For N = 2 the first and the third are the same.
     """
-    (preds,) = _load_arrays(path, 'preds')
-    axes = dict(person=num_persons, joint=NUM_JOINTS, xy=2)
+    (preds,) = load_arrays(path, 'preds')
+    axes = dict(person=num_persons, joint=num_joints, xy=2)
     layouts = [
         layout
         for layout in (('person', 'joint', 'xy'), ('joint', 'xy', 'person'), ('xy', 'joint', 'person'))
         if preds.shape == tuple(axes[axis] for axis in layout)
     ]
     if len(layouts) != 1:
-        n = num_persons
+        n, k = num_persons, num_joints
         raise InputError(
             f'{path}: preds has shape {preds.shape}, but for the {n} persons of the ground truth it must be '
-            f'exactly one of ({n}, 16, 2), (16, 2, {n}) and (2, 16, {n}).'
+            f'exactly one of ({n}, {k}, 2), ({k}, 2, {n}) and (2, {k}, {n}).'
         )
     return to_zero_based(preds.transpose([layouts[0].index(axis) for axis in axes]))
 
 
-def save_ground_truth(path, gt: np.ndarray, visible: np.ndarray, head_boxes: np.ndarray) -> None:
+def save_ground_truth(
+    path, gt: np.ndarray, visible: np.ndarray, head_boxes: np.ndarray, names: Sequence[str] = JOINTS
+) -> None:
     """Write a ground truth file like MPII's ``mpii_gt_val.mat``, atomically.
 
     Args:
         path: The ``.mat`` file.
-        gt: (N, 16, 2) joints in 0-based pixels. A joint that is not visible is written as (0, 0).
-        visible: (N, 16), True where the joint is annotated.
+        gt: (N, K, 2) joints in 0-based pixels. A joint that is not visible is written as (0, 0).
+        visible: (N, K), True where the joint is annotated.
         head_boxes: (N, 2, 2), left top and right bottom, in 0-based pixels.
+        names: Of the K joints. Defaults to MPII's 16.
 
     Raises:
         InputError: The file cannot be written.
@@ -195,7 +127,7 @@ def save_ground_truth(path, gt: np.ndarray, visible: np.ndarray, head_boxes: np.
         headboxes_src=to_one_based(head_boxes).transpose(1, 2, 0),
         pos_gt_src=joints.transpose(1, 2, 0),
         jnt_missing=np.logical_not(visible).T.astype(np.uint8),
-        dataset_joints=np.array([JOINTS], dtype=object),
+        dataset_joints=np.array([[*names]], dtype=object),
     )
 
 
@@ -205,21 +137,21 @@ def load_ground_truth(path) -> dict[str, np.ndarray]:
     It differs from the JSON file: 13 of the 44,240 joints of the validation set have a coordinate 0 here.
 
     Args:
-        path: The file, with ``pos_gt_src`` (16, 2, N), ``jnt_missing`` (16, N) and ``headboxes_src``
-            (2, 2, N).
+        path: The file, with ``pos_gt_src`` (K, 2, N), ``jnt_missing`` (K, N) and ``headboxes_src``
+            (2, 2, N). K is 16 in MPII.
 
     Returns:
-        The arguments of :func:`hg_plugin.evaluation.pckh`: ``gt`` (N, 16, 2) in 0-based pixels, ``visible``
-        (N, 16) bool, and ``head_size`` (N,), 0.6 of the head box's diagonal in pixels.
+        The arguments of :func:`hg_plugin.evaluation.pckh`: ``gt`` (N, K, 2) in 0-based pixels, ``visible``
+        (N, K) bool, and ``head_size`` (N,), 0.6 of the head box's diagonal in pixels.
 
     Raises:
         InputError: The file cannot be read, its shapes do not match, or a value is not finite or a box empty.
     """
-    joints, missing, boxes = _load_arrays(path, 'pos_gt_src', 'jnt_missing', 'headboxes_src')
-    n = joints.shape[-1]
-    if (joints.shape, missing.shape, boxes.shape) != ((NUM_JOINTS, 2, n), (NUM_JOINTS, n), (2, 2, n)):
+    joints, missing, boxes = load_arrays(path, 'pos_gt_src', 'jnt_missing', 'headboxes_src')
+    k, n = len(joints), joints.shape[-1]
+    if (joints.shape, missing.shape, boxes.shape) != ((k, 2, n), (k, n), (2, 2, n)):
         raise InputError(
-            f'{path}: pos_gt_src, jnt_missing and headboxes_src must be (16, 2, N), (16, N) and (2, 2, N), '
+            f'{path}: pos_gt_src, jnt_missing and headboxes_src must be (K, 2, N), (K, N) and (2, 2, N), '
             f'not {joints.shape}, {missing.shape} and {boxes.shape}.'
         )
     head_size = 0.6 * np.linalg.norm(boxes[1] - boxes[0], axis=0)
@@ -235,7 +167,7 @@ def load_ground_truth(path) -> dict[str, np.ndarray]:
 
 def load_head_boxes(path) -> np.ndarray:
     """Read the head boxes of a ground truth file: (N, 2, 2), left top and right bottom, in 0-based pixels."""
-    return to_zero_based(_load_arrays(path, 'headboxes_src')[0]).transpose(2, 0, 1)
+    return to_zero_based(load_arrays(path, 'headboxes_src')[0]).transpose(2, 0, 1)
 
 
 def save_annotations(path, annotations: Mapping) -> None:
@@ -264,35 +196,36 @@ def save_annotations(path, annotations: Mapping) -> None:
         file.write(json.dumps(rows).encode())
 
 
-def load_annotations(path) -> dict:
+def load_annotations(path, num_joints: int = NUM_JOINTS) -> dict:
     """Read an annotation file in MPII's layout.
 
     Args:
-        path: A JSON list of N entries ``{image, center [x, y], scale, joints 16x2, joints_vis 16}`` in
+        path: A JSON list of N entries ``{image, center [x, y], scale, joints Kx2, joints_vis K}`` in
             1-based pixels. Entries may have further keys, the same in all. Where no entry has joints, as in
             HRNet's ``mpii_test.json``, none is visible.
+        num_joints: K. Defaults to 16.
 
     Returns:
-        A dict of columns: ``image``, a list of N file names; ``center`` (N, 2) and ``joints`` (N, 16, 2) in
-        0-based pixels; ``scale`` (N,); ``visible`` (N, 16) bool; and a list for every further key.
+        A dict of columns: ``image``, a list of N file names; ``center`` (N, 2) and ``joints`` (N, K, 2) in
+        0-based pixels; ``scale`` (N,); ``visible`` (N, K) bool; and a list for every further key.
 
     Raises:
         InputError: The file is missing or damaged, or an entry is wrong; the first such entry is named.
     """
-    entries = read_file(path, _load_json)
-    unseen = {key: np.zeros(ENTRY_SHAPES[key]).tolist() for key in ('joints', 'joints_vis')}
+    entries, shapes = read_file(path, _load_json), entry_shapes(num_joints)
+    unseen = {key: np.zeros(shapes[key]).tolist() for key in ('joints', 'joints_vis')}
     if all(isinstance(entry, dict) and not unseen.keys() & entry.keys() for entry in entries):
         entries = [entry | unseen for entry in entries]
     try:
-        arrays = {key: np.array([entry[key] for entry in entries], np.float64) for key in ENTRY_SHAPES}
+        arrays = {key: np.array([entry[key] for entry in entries], np.float64) for key in shapes}
         correct = all(isinstance(entry['image'], str) for entry in entries) and all(
-            array.shape[1:] == ENTRY_SHAPES[key] and (np.abs(array) < LIMIT).all()
-            for key, array in arrays.items()
+            array.shape[1:] == shapes[key] and (np.abs(array) < LIMIT).all() for key, array in arrays.items()
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         correct = False
     if not correct:  # looking for the entry takes longer
-        index, problem = next(found for found in enumerate(map(_find_problem, entries)) if found[1])
+        found = ((index, _find_problem(entry, shapes)) for index, entry in enumerate(entries))
+        index, problem = next(pair for pair in found if pair[1])
         raise InputError(f'{path}, annotation {index}: {problem}; correct the file.')
     columns = {key: [entry.get(key) for entry in entries] for key in entries[0] if key not in arrays}
     return dict(
@@ -304,7 +237,7 @@ def load_annotations(path) -> dict:
     )
 
 
-def find_problems(path) -> list[tuple[int | None, str, bool]]:
+def find_problems(path, num_joints: int = NUM_JOINTS) -> list[tuple[int | None, str, bool]]:
     """All that is wrong with an annotation file, for someone to correct.
 
     Returns:
@@ -319,7 +252,7 @@ def find_problems(path) -> list[tuple[int | None, str, bool]]:
     seen: list[int] = []
     unseen: list[int] = []
     for index, entry in enumerate(entries):
-        problem = _find_problem(entry)
+        problem = _find_problem(entry, entry_shapes(num_joints))
         if problem:
             problems.append((index, problem, True))
         elif entry['scale'] * PIXELS_A_SCALE < 1:
@@ -334,15 +267,15 @@ def find_problems(path) -> list[tuple[int | None, str, bool]]:
     return sorted(problems)
 
 
-def _find_problem(entry) -> str | None:
+def _find_problem(entry, shapes: Mapping) -> str | None:
     if not isinstance(entry, dict):
         return f'should be an object, but is {type(entry).__name__}'
-    missing = {'image', *ENTRY_SHAPES} - entry.keys()
+    missing = {'image', *shapes} - entry.keys()
     if missing:
         return f'lacks {", ".join(sorted(missing))}'
     if not isinstance(entry['image'], str):
         return f'image should be a file name, but is {entry["image"]!r}'
-    for key, shape in ENTRY_SHAPES.items():
+    for key, shape in shapes.items():
         try:
             values = np.array(entry[key], np.float64)
         except (ValueError, TypeError, OverflowError):

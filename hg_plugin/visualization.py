@@ -1,5 +1,6 @@
 """Draw skeletons and heatmap sheets."""
 
+import colorsys
 from collections.abc import Sequence
 
 import cv2
@@ -28,16 +29,18 @@ def draw_skeleton(
     visible: np.ndarray,
     dataset_meta: dict,
     thickness: int | None = None,
+    color: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """Draw the skeleton of one person in the colours of the dataset, in place.
+    """Draw the skeleton of one person, in place. Keypoints have the colours of the dataset.
 
     Args:
         image: (H, W, 3) BGR.
         keypoints: (K, 2) in pixels.
         visible: (K,) bool: which keypoints are drawn.
         dataset_meta: MMPose's metainfo with ``skeleton_links``, ``skeleton_link_colors`` and
-            ``keypoint_colors`` (RGB).
+            ``keypoint_colors`` (RGB), such as :attr:`PoseEstimator.dataset_meta`.
         thickness: Of the lines, in pixels. Defaults to None: 1/128 of the longer side of the image.
+        color: BGR colour of all lines. Defaults to None: those of the dataset.
 
     Returns:
         The image.
@@ -49,12 +52,57 @@ def draw_skeleton(
     )
     # shift=4: in 1/16 pixels
     points = np.rint(np.asarray(keypoints, float) * 16).astype(int).tolist()
-    for (start, end), color in zip(dataset_meta['skeleton_links'], link_colors):
+    for (start, end), link_color in zip(dataset_meta['skeleton_links'], link_colors):
         if visible[start] and visible[end]:
-            cv2.line(image, points[start], points[end], color, thickness, cv2.LINE_AA, shift=4)
-    for point, drawn, color in zip(points, visible, colors):
+            line_color = link_color if color is None else color
+            cv2.line(image, points[start], points[end], line_color, thickness, cv2.LINE_AA, shift=4)
+    for point, drawn, point_color in zip(points, visible, colors):
         if drawn:
-            cv2.circle(image, point, 16 * (thickness + 1), color, -1, cv2.LINE_AA, shift=4)
+            cv2.circle(image, point, 16 * (thickness + 1), point_color, -1, cv2.LINE_AA, shift=4)
+    return image
+
+
+def person_color(index: int) -> tuple[int, int, int]:
+    """BGR colour of person ``index``: bright, and unlike those of the persons before."""
+    # steps of the golden ratio round the circle of hues, from pink, which no keypoint of MPII or COCO has
+    red, green, blue = colorsys.hsv_to_rgb((0.87 + index * 0.618034) % 1, 0.85, 1)
+    return round(255 * blue), round(255 * green), round(255 * red)
+
+
+def draw_poses(
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    visible: np.ndarray,
+    dataset_meta: dict,
+    boxes: np.ndarray | None = None,
+    persons: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Draw the skeletons and boxes of N persons, each in a colour of its own, in place.
+
+    Lines are thinner for persons whose box is small.
+
+    Args:
+        image: (H, W, 3) BGR.
+        keypoints: (N, K, 2) in pixels.
+        visible: (N, K) bool: which keypoints are drawn.
+        dataset_meta: See :func:`draw_skeleton`.
+        boxes: (N, 4), left, top, right and bottom in pixels. Defaults to None: no boxes are drawn.
+        persons: N numbers that choose the colours, see :func:`person_color`. Defaults to None: 0 to N - 1.
+
+    Returns:
+        The image.
+    """
+    for index, (points, drawn) in enumerate(zip(keypoints, visible)):
+        color = person_color(index if persons is None else persons[index])
+        thickness = None
+        if boxes is not None:
+            left, top, right, bottom = np.rint(boxes[index]).astype(int).tolist()
+            size = min(max(right - left, bottom - top), max(image.shape[:2]))
+            thickness = max(1, round(size / 96))
+            # from 0 to 1 less than the side, so that the box of a whole image can be seen
+            corners = (left, top), (min(right, image.shape[1] - 1), min(bottom, image.shape[0] - 1))
+            cv2.rectangle(image, *corners, color, max(1, thickness // 2), cv2.LINE_AA)
+        draw_skeleton(image, points, drawn, dataset_meta, thickness, color)
     return image
 
 
@@ -131,10 +179,7 @@ def heatmap_sheet(
     for keypoint, name in enumerate(names):
         cells = [label(name.replace('_', ' '), (size[0], 20))]
         for stack in range(num_stacks):
-            values = cv2.resize(heatmaps[stack, keypoint], size, interpolation=cv2.INTER_LINEAR)[..., None]
-            opacity = np.minimum(2 * values, 0.8)
-            color = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_JET)
-            cell = (background * (1 - opacity) + color * opacity).astype(np.uint8)
+            cell = blend_heatmap(background, heatmaps[stack, keypoint])
             peak, text = peaks[stack, keypoint], f'{heatmaps[stack, keypoint].max():.2f}'
             before = peaks[max(stack - 1, 0), keypoint]
             if np.abs(peak - before).max() > 1:
@@ -149,6 +194,23 @@ def heatmap_sheet(
     sheet = np.hstack([np.pad(column, ((2, 2), (2, 2), (0, 0)), constant_values=255) for column in columns])
     legend = 'cross: peak, its height below; line: from the peak of the stack before, in pixels of the crop'
     return np.vstack([sheet, label(legend, (sheet.shape[1], 22))])
+
+
+def blend_heatmap(background: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """Draw a heatmap over an image, from blue, just above 0, to red, which is 1.
+
+    Args:
+        background: (H, W, 3), BGR.
+        heatmap: (h, w) of the same area, 0 to 1.
+
+    Returns:
+        (H, W, 3) uint8, BGR.
+    """
+    size = background.shape[1::-1]
+    values = cv2.resize(heatmap, size, interpolation=cv2.INTER_LINEAR)[..., None]
+    opacity = np.minimum(2 * values, 0.8)
+    color = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_JET)
+    return (background * (1 - opacity) + color * opacity).astype(np.uint8)
 
 
 def stage_sheet(

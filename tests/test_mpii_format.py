@@ -15,6 +15,7 @@ from hg_plugin.mpii_format import (
     save_ground_truth,
     save_predictions,
 )
+from hg_plugin.utils.array_files import WRITERS
 from hg_plugin.utils.errors import InputError
 
 PRED = np.random.RandomState(0).uniform(-5, 600, (7, 16, 2)).astype(np.float32)
@@ -137,7 +138,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         file.write(b'half')
         raise RuntimeError
 
-    monkeypatch.setitem(save_predictions.__globals__['WRITERS'], '.npz', fail)
+    monkeypatch.setitem(WRITERS, '.npz', fail)
     with pytest.raises(RuntimeError):
         save_predictions(path, PRED + 1)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

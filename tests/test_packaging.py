@@ -79,16 +79,14 @@ def test_console_script(wheel):
     entry_points = content(wheel)[f'hg_plugin-{hg_plugin.__version__}.dist-info/entry_points.txt'].decode()
     assert 'hg_plugin = hg_plugin.__main__:main' in entry_points.splitlines()
     printed = run('-m', 'hg_plugin', '--help', cwd=ROOT)
-    assert (
-        'hg_plugin train CONFIG' in printed and 'report, configs, ' in printed and ' test, train' in printed
-    )
+    assert 'hg_plugin train CONFIG' in printed and 'env, configs, ' in printed and ' test, train' in printed
 
 
 def test_wheel_holds_package_configs_and_tools(source, wheel):
     expected = {
         f'hg_plugin/{file.relative_to(source / "hg_plugin")}': file.read_bytes()
         for file in (source / 'hg_plugin').glob('**/*')
-        if (file.suffix in ('.py', '.txt', '.typed', '.html') or file.parent.name == 'weights')
+        if (file.suffix in ('.py', '.txt', '.html', '.typed') or file.parent.name == 'weights')
         and '.mim' not in file.parts
     }
     for folder in ('configs', 'tools'):

@@ -1,6 +1,6 @@
 import numpy as np
 
-from hg_plugin.visualization import draw_skeleton, heatmap_sheet, stage_sheet
+from hg_plugin.visualization import draw_poses, draw_skeleton, heatmap_sheet, person_color, stage_sheet
 
 
 def test_a_sheet_shows_where_a_stack_moved_a_peak():
@@ -33,6 +33,24 @@ def test_a_skeleton_has_the_colours_of_the_dataset():
     assert not image[40:].any()
     draw_skeleton(image, keypoints, [True] * 3, dict(meta, skeleton_links=[], skeleton_link_colors=[]))
     assert image[50, 50, 0] > 200 and not image[38:42].any()
+
+
+def test_every_person_has_a_colour_and_a_box():
+    image = np.zeros((120, 300, 3), np.uint8)
+    meta = dict(
+        skeleton_links=[(0, 1)], skeleton_link_colors=[[9, 9, 9]], keypoint_colors=[[255, 255, 255]] * 3
+    )
+    keypoints = np.array([[[30, 60], [70, 60], [50, 90]], [[230, 60], [270, 60], [250, 90]]], np.float32)
+    boxes = np.array([[10, 20, 90, 110], [-50, 0, 300, 120]], np.float32)
+    visible = np.array([[True, True, False], [True, True, True]])
+    assert draw_poses(image, keypoints, visible, meta, boxes, persons=[3, 4]) is image
+    for number, (line, edge) in zip((3, 4), [((60, 50), (20, 50)), ((60, 250), (60, 299))]):
+        np.testing.assert_allclose(image[line], person_color(number), atol=60)
+        np.testing.assert_allclose(image[edge], person_color(number), atol=60)
+    assert not image[85:95, 45:55].any() and image[90, 250].min() > 200  # of the keypoints
+    colors = np.array([person_color(number) for number in range(8)], int)
+    distances = np.abs(colors[:, None] - colors[None]).max(axis=2)
+    assert distances[~np.eye(8, dtype=bool)].min() > 40
 
 
 def test_a_stage_sheet_shows_input_truth_and_stacks():

@@ -16,6 +16,8 @@ For rtmlib with its default arguments, which does not decode the plain heatmaps 
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
+from mmengine.config import DictAction
+
 from hg_plugin.deploy.export import export
 from hg_plugin.utils.errors import command
 
@@ -47,6 +49,12 @@ def main():
         help="fit rtmlib's ViTPose class, which passes BGR images normalized as if they were RGB and decodes "
         'as for the codec UDPHeatmap: keypoints from the plain heatmaps are many pixels off',
     )
+    parser.add_argument(
+        '--dynamic', action='store_true', help='ONNX for any height and width that are multiples of 64'
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, help='settings to override: KEY.KEY=VALUE'
+    )
     args = parser.parse_args()
     print(f'Exporting to {args.out}; the largest networks take a minute or two ...', flush=True)
     result = export(
@@ -57,6 +65,8 @@ def main():
         decode=args.decode,
         rtmlib=args.rtmlib,
         calibration_images=args.int8,
+        dynamic=args.dynamic,
+        cfg_options=args.cfg_options,
     )
     if args.int8:
         text = f"on these images {result['peaks']:.1%} of its peaks lie within a pixel of float32's"

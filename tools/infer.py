@@ -1,8 +1,10 @@
 #!/usr/bin/env python
-"""Find the keypoints of persons in images, folders of images and videos.
+"""Find the keypoints of persons in images, videos, folders of them, cameras and streams.
 
     python tools/infer.py image.jpg folder/ clip.mp4 --out-dir outputs        # the network of the package
     python tools/infer.py CONFIG.py CHECKPOINT image.jpg folder/ clip.mp4
+    python tools/infer.py 0 --show                                            # a camera; Q or Esc ends it
+    python tools/infer.py group.jpg --det-onnx yolox.onnx                     # boxes from a detector
 
 This writes outputs/predictions/*.json in the format of MMPose's inferencers, and images with skeletons to
 outputs/visualizations/. Files that cannot be read are left out and listed at the end, with exit code 1.
@@ -10,8 +12,12 @@ outputs/visualizations/. Files that cannot be read are left out and listed at th
 
 import argparse
 
+from mmengine.config import DictAction
+
 from hg_plugin.engine.hooks import keep_freed_memory
-from hg_plugin.inference.files import find_inputs, infer_files, output_names
+from hg_plugin.inference.detectors import mmdet_detector, onnx_detector
+from hg_plugin.inference.files import infer_files
+from hg_plugin.inference.inputs import find_inputs, output_names, stem_of
 from hg_plugin.utils.errors import InputError, command
 
 
@@ -24,13 +30,15 @@ def main():
         'inputs',
         nargs='+',
         metavar='[CONFIG.py CHECKPOINT] input',
-        help='config and checkpoint (default: the network of the package); image, folder of images or video',
+        help='config and checkpoint (default: the network of the package); image, video, folder of them, '
+        'number of a camera, or address of a stream such as rtsp://...',
     )
     parser.add_argument('--out-dir', default='outputs', metavar='DIR', help='folder of the results')
     parser.add_argument(
         '--boxes',
         metavar='FILE.json',
-        help='boxes of persons in pixels, {"a.jpg": [[left, top, right, bottom], ...]}, or COCO detections',
+        help='boxes of persons in pixels, {"a.jpg": [[left, top, right, bottom], ...]}, by frame for a '
+        "video, or COCO's detections",
     )
     parser.add_argument(
         '--box',
@@ -39,6 +47,20 @@ def main():
         action='append',
         metavar=('LEFT', 'TOP', 'RIGHT', 'BOTTOM'),
         help='box of a person in pixels, in every input; may be repeated',
+    )
+    parser.add_argument(
+        '--det-config', metavar='FILE.py', help='config of an MMDetection detector of persons'
+    )
+    parser.add_argument('--det-checkpoint', metavar='FILE.pth', help='its weights')
+    parser.add_argument(
+        '--det-onnx', metavar='FILE.onnx', help='detector of persons like YOLOX or RTMDet, run by rtmlib'
+    )
+    parser.add_argument(
+        '--det-thr', type=float, default=0.3, metavar='SCORE', help='lowest score of a detected person (0.3)'
+    )
+    parser.add_argument('--smooth', action='store_true', help='smooth keypoints over the frames of a video')
+    parser.add_argument(
+        '--show', action='store_true', help='show skeletons in a window; Q or Esc ends a video'
     )
     parser.add_argument(
         '--heatmaps', action='store_true', help="also draw every stack's heatmaps: DIR/heatmaps"
@@ -58,26 +80,39 @@ def main():
     )
     parser.add_argument('--batch-size', type=int, default=16, metavar='N', help='persons per batch (16)')
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ...; default: a GPU if torch can use one')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}, help='settings to override: KEY.KEY=VALUE'
+    )
     args = parser.parse_args()
 
     keep_freed_memory()
-    box = args.__dict__.pop('box')
+    options = vars(args)
+    box, config, checkpoint, onnx, det_thr = (
+        options.pop(name) for name in ('box', 'det_config', 'det_checkpoint', 'det_onnx', 'det_thr')
+    )
+    if bool(config) != bool(checkpoint) or (config and onnx):
+        parser.error('give --det-config with --det-checkpoint, or --det-onnx')
     if box and args.boxes:
         parser.error('give --box or --boxes, not both')
     args.boxes = args.boxes or box
-    if not args.boxes:
-        print('Without --box or --boxes, every image is taken as one person.')
+    args.detector = None
+    if onnx:
+        args.detector = onnx_detector(onnx, args.device, det_thr)
+    elif config:
+        args.detector = mmdet_detector(config, checkpoint, args.device, det_thr)
+    elif not args.boxes:
+        print('Without --box, --boxes or a detector, every image is taken as one person.')
     args.config, args.checkpoint = None, None
     if args.inputs[0].endswith('.py'):
         if len(args.inputs) < 3:
             parser.error('after a config, give a checkpoint and at least one input')
         args.config, args.checkpoint, *args.inputs = args.inputs
-    args.inputs = inputs = find_inputs(args.inputs)
-    left_out = infer_files(**vars(args))
+    args.inputs = inputs = find_inputs(args.inputs, args.out_dir)
+    left_out = infer_files(**options)
 
     for path, name in output_names(inputs).items():
-        if path not in left_out and name != path.stem:
-            print(f'{path}: its results are called {name}, because another has the name {path.stem}')
+        if path not in left_out and name != stem_of(path):
+            print(f'{path}: its results are called {name}, because another has the name {stem_of(path)}')
     if len(left_out) < len(inputs):
         print(f'{len(inputs) - len(left_out)} of {len(inputs)} files: the results are in {args.out_dir}')
     if len(inputs) == len(left_out) == 1:

@@ -2,7 +2,6 @@
 """Test a checkpoint: python tools/test.py CONFIG CHECKPOINT [options], with MMPose's options."""
 
 import os
-import sys
 from argparse import ArgumentParser
 
 from mmengine import dump
@@ -12,6 +11,7 @@ from mmengine.dist import is_main_process
 from hg_plugin.apis import test
 from hg_plugin.utils.errors import InputError, command
 from hg_plugin.utils.files import atomic_write
+from hg_plugin.utils.screen import need_screen
 
 
 @command
@@ -37,9 +37,8 @@ def main():
     args = vars(parser.parse_args())
     os.environ.setdefault('LOCAL_RANK', str(args.pop('local_rank')))
     drawing = {key: args.pop(key) for key in ('interval', 'show', 'wait_time')}
-    screen = os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')
-    if drawing['show'] and sys.platform == 'linux' and not screen:
-        raise InputError('--show needs a screen, which is not here; draw to files with --show-dir DIR.')
+    if drawing['show']:
+        need_screen('draw to files with --show-dir DIR')
     if args['show_dir'] or drawing['show']:
         drawing |= dict(type='PoseVisualizationHook', enable=True)
         args['cfg_options'] = {'default_hooks.visualization': drawing, **args['cfg_options']}

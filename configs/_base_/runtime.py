@@ -11,6 +11,8 @@ default_hooks = dict(
     keep_memory=dict(type='KeepMemoryHook', enable=True),
     # counts steps whose gradients are not finite, and stops after 20 in a row
     divergence=dict(type='DivergenceHook'),
+    # refuses transforms that do not fit each other or the model, before anything runs
+    pipeline_check=dict(type='PipelineCheckHook'),
     # counts unreadable training images over all processes
     unreadable_images=dict(type='UnreadableImagesHook'),
     # survives kills and full disks, and refuses a work directory in use
@@ -21,6 +23,8 @@ default_hooks = dict(
     exact_resume=dict(type='ExactResumeHook'),
     # SIGTERM, SIGUSR1, SIGHUP and Ctrl-C write a checkpoint, and end the run with exit code 85
     preemption=dict(type='PreemptionHook'),
+    # keeps predictions, timings and environment for hg_plugin report
+    report=dict(type='ReportHook'),
     # tests with the network that inference runs, see hg_plugin.models.reparameterize
     reparameterize=dict(type='ReparameterizeHook', enable=False),
 )

@@ -4,6 +4,18 @@ from hg_plugin.convert.published import convert_checkpoint
 from hg_plugin.deploy.export import export
 from hg_plugin.inference.files import infer_files
 from hg_plugin.inference.pose_estimator import PoseEstimator
+from hg_plugin.report.page import write_report
 from hg_plugin.training.runner import test, train
+from hg_plugin.visualization import draw_poses, draw_skeleton
 
-__all__ = ['PoseEstimator', 'convert_checkpoint', 'export', 'infer_files', 'test', 'train']
+__all__ = [
+    'PoseEstimator',
+    'convert_checkpoint',
+    'draw_poses',
+    'draw_skeleton',
+    'export',
+    'infer_files',
+    'test',
+    'train',
+    'write_report',
+]

@@ -14,6 +14,8 @@ from hg_plugin.mpii_format import CENTER_SHIFT, PIXELS_A_SCALE, load_annotations
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import ImageError, read_image
 
+from .detected_boxes import detected_boxes
+
 # what transforms read of the dataset
 METAINFO_KEYS = (
     'dataset_name',
@@ -30,8 +32,9 @@ METAINFO_KEYS = (
 class MPIIPoseDataset(BaseCocoStyleDataset):
     """Persons in the MPII layout, one item a person, in the order of the annotation file.
 
-    An annotation file is a list of ``{image, center [x, y], scale, joints 16x2, joints_vis 16}`` in MPII's
-    1-based pixels. They are made 0-based here: ``keypoints`` (1, 16, 2) and ``bbox`` (1, 4), a square of
+    An annotation file is a list of ``{image, center [x, y], scale, joints Kx2, joints_vis K}`` in MPII's
+    1-based pixels. The K joints are those of ``metainfo``, by default MPII's 16. They are made 0-based here:
+    ``keypoints`` (1, K, 2) and ``bbox`` (1, 4), a square of
     ``200 * scale`` pixels around the lowered center. ``GetBBoxCenterScale`` widens it by 1.25 to the paper's
     crop. With ``headbox_file`` an item also has ``head_size`` (1, 1), and its joints come from that file, as
     in published results: see :func:`hg_plugin.mpii_format.load_ground_truth`.
@@ -47,8 +50,13 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
             the annotations, for :class:`hg_plugin.evaluation.MPIIPCKh`. Defaults to None.
         data_prefix: ``dict(img=FOLDER)``, the folder of the images, relative to ``data_root``. It must exist.
             Defaults to None: ``images/``, which is looked for when the first image is read.
+        bbox_file: Detections of persons in COCO's format, instead of the annotated boxes, in a test; see
+            :func:`hg_plugin.datasets.detected_boxes.detected_boxes`. As in MMPose, the path is not relative
+            to ``data_root``. Defaults to None.
         max_unreadable: Share of persons whose images may be unreadable in training. Each is reported once,
             and the next person takes its place. Above this share, training stops. Defaults to 0.01.
+        data_mode: 'topdown', as MMPose's datasets name it. Defaults to 'topdown'.
+        sample_interval: 1. Defaults to 1.
         **kwargs: As for MMEngine's ``BaseDataset``: data_root, metainfo, pipeline, test_mode, indices, ...
 
     Attributes:
@@ -70,8 +78,15 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         headbox_file: str | None = None,
         data_prefix: dict | None = None,
         max_unreadable: float = 0.01,
+        data_mode: str = 'topdown',
+        sample_interval: int = 1,
         **kwargs,
     ):
+        if (data_mode, sample_interval) != ('topdown', 1):
+            raise InputError(
+                f'MPIIPoseDataset: data_mode={data_mode!r} and sample_interval={sample_interval} are not '
+                "supported, only 'topdown' and 1; set indices to use a part of the persons."
+            )
         self.headbox_file = headbox_file
         self.max_unreadable = max_unreadable
         self.images_must_exist = data_prefix is not None
@@ -82,9 +97,14 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         if self.headbox_file and self.data_root:
             self.headbox_file = osp.join(self.data_root, self.headbox_file)
 
+    @classmethod
+    def _load_metainfo(cls, metainfo: dict | None = None) -> dict:
+        # for metrics, as MMPose's own takes joints to be 1-based; see hg_plugin.compat.mmpose
+        return {**super()._load_metainfo(metainfo), 'first_pixel': 0}
+
     def load_data_list(self) -> list[dict]:
         """Read and check the files. See the class for the items."""
-        annotations = load_annotations(self.ann_file)
+        annotations = load_annotations(self.ann_file, self._metainfo['num_keypoints'])
         center, scale, joints, visible = (
             annotations[key] for key in ('center', 'scale', 'joints', 'visible')
         )
@@ -97,18 +117,28 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
             )
         if not visible.any():
             self._metainfo['ann_file'] = self.ann_file
+        else:  # checkpoints keep it, and drawings leave these keypoints out
+            names = self._metainfo['keypoint_id2name']
+            self._metainfo['unannotated_keypoints'] = [
+                names[index] for index in np.flatnonzero(~visible.any(axis=0)).tolist()
+            ]
         if self.headbox_file:
             truth = load_ground_truth(self.headbox_file)
             joints, visible = truth['gt'], truth['visible']
-            if len(joints) != len(scale):
+            if joints.shape != annotations['joints'].shape:
+                same = len(joints) == len(scale)
+                axis, what = (1, ('joints', 'joints')) if same else (0, ('persons', 'annotations'))
                 raise InputError(
-                    f'{self.headbox_file} holds {len(joints)} persons, but {self.ann_file} has '
-                    f'{len(scale)} annotations; use two files that belong together.'
+                    f'{self.headbox_file} holds {joints.shape[axis]} {what[0]}, but {self.ann_file} has '
+                    f'{annotations["joints"].shape[axis]} {what[1]}; use two files that belong together.'
                 )
 
         center = center + np.stack([np.zeros_like(scale), CENTER_SHIFT * scale], axis=1)
         half = PIXELS_A_SCALE / 2 * scale[:, None]
         bbox = np.concatenate([center - half, center + half], axis=1).astype(np.float32)
+        bbox_score = np.ones(len(bbox), np.float32)
+        if self.bbox_file:
+            bbox, bbox_score = detected_boxes(self.bbox_file, annotations['image'], bbox)
         # the truth of a test stays exact, as in an evaluation without a runner
         keypoints = joints if self.headbox_file else joints.astype(np.float32)
         visible = visible.astype(np.float32)
@@ -120,7 +150,7 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
                 img_id=image_ids.setdefault(image, len(image_ids)),
                 img_path=osp.join(images, image),
                 bbox=bbox[index : index + 1],
-                bbox_score=np.ones(1, dtype=np.float32),
+                bbox_score=bbox_score[index : index + 1],
                 keypoints=keypoints[index : index + 1],
                 keypoints_visible=visible[index : index + 1],
             )

@@ -16,6 +16,7 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from mmengine.registry import TRANSFORMS
+from mmpose.datasets.transforms import PackPoseInputs
 
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import decode, decode_strictly, read_regular_file, reduce_image
@@ -57,7 +58,7 @@ class TopdownCrop(BaseTransform):
             does, which fills in some pixels. Defaults to True.
 
     Raises:
-        InputError: If there is no box or the person is cropped already.
+        InputError: If there is no box, the person is cropped already or targets are drawn already.
         ImageError: If the image cannot be read or is damaged.
     """
 
@@ -91,6 +92,8 @@ class TopdownCrop(BaseTransform):
                 'TopdownCrop needs the box of GetBBoxCenterScale and an image that is not cropped yet; '
                 'put GetBBoxCenterScale before it, and leave out TopdownAffine and a second TopdownCrop.'
             )
+        if 'keypoint_weights' in results:
+            raise InputError('GenerateTarget has drawn keypoints of the image; put TopdownCrop before it.')
         center, box = results.pop('bbox_center')[0], results['bbox_scale'][0]
         rotation = float(results.pop('bbox_rotation', (0.0,))[0])
         results.pop('img_shape', None)
@@ -110,23 +113,29 @@ class TopdownCrop(BaseTransform):
         matrix = self._matrix(x, y, *region, rotation)
         if flip:
             matrix = matrix @ [[-1, 0, 2 * x], [0, 1, 0], [0, 0, 1]]
+            partners, count = results['flip_indices'], results['keypoints'].shape[1]
+            # KeypointConverter leaves those of the former keypoints
+            if [partners[k] for k in partners if k < len(partners)] != [*range(count)]:
+                raise InputError(
+                    f'flip_indices {partners} do not pair {count} keypoints; use KeypointConverter inside a '
+                    'CombinedDataset, whose metainfo pairs the converted ones.'
+                )
             for key in ('keypoints', 'keypoints_visible'):
-                results[key] = results[key].take(results['flip_indices'], axis=1)
-        if 'keypoints' in results:
-            results['transformed_keypoints'] = cv2.transform(results['keypoints'][..., :2], matrix)
-        if reduction > 1:
-            matrix = matrix @ reduced_to_image(reduction)
+                results[key] = results[key].take(partners, axis=1)
+        to_reduced = matrix @ reduced_to_image(reduction) if reduction > 1 else matrix
         scale = np.array(region, np.float32)
         results.update(
-            img=cv2.warpAffine(image, matrix, self.input_size, flags=cv2.INTER_LINEAR),
+            img=cv2.warpAffine(image, to_reduced, self.input_size, flags=cv2.INTER_LINEAR),
+            flip=flip,
+            flip_direction='horizontal' if flip else None,
             ori_shape=(image.shape[0] * reduction, image.shape[1] * reduction),
             bbox_scale=scale[None],
             input_size=self.input_size,
             input_center=center,
             input_scale=scale,
-            flip=flip,
-            flip_direction='horizontal' if flip else None,
         )
+        if 'keypoints' in results:  # the last key, see PackKeypoints
+            results['transformed_keypoints'] = cv2.transform(results['keypoints'][..., :2], matrix)
         return results
 
     def region(self, width: float, height: float) -> tuple[tuple[float, float], int]:
@@ -164,30 +173,55 @@ def _truncated_normal() -> float:
     return value
 
 
+# keys that transforms add or set anew, which have no effect on a crop any more or a wrong one
+TOO_LATE = ('bbox_center', 'bbox_rotation', 'img_shape', 'flip')
+
+
 @TRANSFORMS.register_module()
 class PackKeypoints(BaseTransform):
     """Pack a training sample as three tensors, which ``default_collate`` stacks to three a batch.
 
     Gives ``inputs`` (3, H, W) uint8, and ``data_samples``: ``keypoints`` (K, 2) in pixels of the input and
-    ``keypoints_visible`` (K,), both float32. :class:`hg_plugin.models.HeatmapDataPreprocessor` draws heatmaps
-    from them. For validation use MMPose's ``PackPoseInputs``, which keeps what metrics read.
+    ``keypoints_visible`` (K,), both float32. Where transforms have given visibility and weight, as
+    ``KeypointConverter`` does, (1, K, 2), it is their product.
+    :class:`hg_plugin.models.HeatmapDataPreprocessor` draws heatmaps from them. For validation use MMPose's
+    ``PackPoseInputs``, which keeps what metrics read.
+
+    Args:
+        pack_transformed: Give what ``PackPoseInputs`` gives with this argument, to look at: MMPose's
+            ``browse_dataset.py`` sets it. Defaults to False.
 
     Raises:
-        InputError: If the person is not cropped.
+        InputError: If the person is not cropped, or was moved or flipped after the crop.
     """
+
+    def __init__(self, pack_transformed: bool = False):
+        self.pack_transformed = pack_transformed
 
     def transform(self, results: dict) -> dict:
         if 'transformed_keypoints' not in results:
             raise InputError(
                 'PackKeypoints needs a cropped person with keypoints; put TopdownCrop before it.'
             )
-        image = results['img']
+        # a dict keeps the order in which transforms have added their keys
+        keys = [*results]
+        late = [key for key in TOO_LATE if key in keys[keys.index('transformed_keypoints') :]]
+        if late:
+            raise InputError(
+                f'A transform after the crop has set {late[0]}, and the keypoints do not follow; put what '
+                'loads, flips or changes boxes before the crop.'
+            )
+        if self.pack_transformed:
+            return PackPoseInputs(pack_transformed=True)(results)
+        image, visible = results['img'], results['keypoints_visible'][0]
         planes = np.empty((3, *image.shape[:2]), np.uint8)
         cv2.split(image, list(planes))  # several times faster than a transposing copy
+        if visible.ndim == 2:
+            visible = visible.prod(axis=1)
         return dict(
             inputs=torch.from_numpy(planes),
             data_samples=dict(
                 keypoints=torch.from_numpy(results['transformed_keypoints'][0].astype(np.float32)),
-                keypoints_visible=torch.from_numpy(results['keypoints_visible'][0].astype(np.float32)),
+                keypoints_visible=torch.from_numpy(visible.astype(np.float32)),
             ),
         )

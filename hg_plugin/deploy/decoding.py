@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import torch
+import torch.nn.functional as F
 from mmengine.config import Config
-from mmpose.codecs import MSRAHeatmap
+from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 from torch import Tensor, nn
 
 from hg_plugin.utils.heatmaps import heatmap_peaks
@@ -83,6 +86,45 @@ class MSRADecoder(nn.Module):
         dx = (right - left).sign() * ((x > 1) & (x < width - 1) & (y > 0))
         dy = (below - above).sign() * ((y > 1) & (y < height - 1) & (x > 0))
         return (peaks + 0.25 * torch.stack([dx, dy], dim=2)) * self.scale_factor, scores
+
+
+class UDPDecoder(nn.Module):
+    """MMPose's ``UDPHeatmap.decode`` of Gaussian heatmaps: peaks, refined by derivatives of the logarithm.
+
+    Source: Huang et al., "The Devil is in the Details" (CVPR 2020), and Zhang et al., "Distribution-Aware
+    Coordinate Representation for Human Pose Estimation" (CVPR 2020).
+    """
+
+    def __init__(self, codec: UDPHeatmap):
+        super().__init__()
+        size = np.array(codec.input_size) / (np.array(codec.heatmap_size) - 1)
+        self.register_buffer('scale_factor', torch.tensor(size, dtype=torch.float32))
+        kernel = cv2.getGaussianKernel(codec.blur_kernel_size, 0, cv2.CV_32F)
+        self.register_buffer('kernel', torch.from_numpy(kernel @ kernel.T)[None, None])
+
+    def forward(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode (N, K, H, W) to keypoints (N, K, 2) and scores (N, K)."""
+        scores, peaks = heatmap_peaks(heatmaps)
+        height, width = heatmaps.shape[2:]
+        blurred = F.conv2d(heatmaps.flatten(0, 1)[:, None], self.kernel, padding='same').view_as(heatmaps)
+        highest = blurred.amax(dim=(2, 3), keepdim=True)
+        blurred = blurred * scores[..., None, None] / torch.where(highest == 0, 1.0, highest)
+        logs = F.pad(blurred.clamp(1e-3, 50.0).log(), (1, 1, 1, 1), mode='replicate').flatten(2)
+        x, y = peaks.clamp(min=0).unbind(dim=2)
+        index = x + 1 + (y + 1) * (width + 2)
+
+        def at(dx: int, dy: int) -> Tensor:
+            return logs.gather(2, (index + dx + dy * (width + 2)).unsqueeze(2)).squeeze(2)
+
+        here, left, right, above, below = at(0, 0), at(-1, 0), at(1, 0), at(0, -1), at(0, 1)
+        dx, dy = (right - left) / 2, (below - above) / 2
+        eps = torch.finfo(torch.float32).eps
+        dxx, dyy = right - 2 * here + left + eps, below - 2 * here + above + eps
+        dxy = (at(1, 1) - right - below + 2 * here - left - above + at(-1, -1)) / 2
+        # the inverse of the Hessian, times the gradient
+        step = torch.stack([dyy * dx - dxy * dy, dxx * dy - dxy * dx], dim=2)
+        step = step / (dxx * dyy - dxy * dxy).unsqueeze(2)
+        return (peaks - step) * self.scale_factor, scores
 
 
 class Redraw(nn.Module):

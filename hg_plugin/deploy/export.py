@@ -1,27 +1,28 @@
 """Export trained networks to files for programs that have neither MMPose nor this package."""
 
-import importlib.util
 import json
 import logging
 import os.path as osp
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmpose.codecs import MSRAHeatmap
+from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 from torch import nn
 
 from hg_plugin import __version__
-from hg_plugin.inference.files import find_inputs
+from hg_plugin.datasets.transforms import TopdownCrop
+from hg_plugin.inference.inputs import find_inputs
 from hg_plugin.inference.pose_estimator import PoseEstimator
 from hg_plugin.models.reparameterize import reparameterize
-from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.errors import InputError, need_packages
 from hg_plugin.utils.files import atomic_write
 
-from .decoding import RTMLIB, ConvertFormat, ImageFormat, LastHeatmaps, MSRADecoder, Redraw
+from .decoding import RTMLIB, ConvertFormat, ImageFormat, LastHeatmaps, MSRADecoder, Redraw, UDPDecoder
 from .int8 import quantize
 from .ncnn import to_ncnn
 from .onnx import ONNX_PACKAGES, to_onnx
@@ -41,13 +42,6 @@ EXPORTERS = dict(
 )
 
 
-def need_packages(what: str, *packages: str) -> None:
-    """Raise an :class:`InputError` that says how to install the packages that are missing."""
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
-    if missing:
-        raise InputError(f'{what} needs missing packages; run: pip install {" ".join(missing)}')
-
-
 @torch.no_grad()
 def export(
     config: str,
@@ -58,14 +52,17 @@ def export(
     decode: bool = False,
     rtmlib: bool = False,
     calibration_images: Sequence[str] | None = None,
+    dynamic: bool = False,
+    cfg_options: dict | None = None,
 ) -> dict[str, float]:
     """Export a trained network, folded for inference, after a comparison of the file's outputs with torch's.
 
     The input ``image`` is float32 (N, 3, H, W) with any N, or (3, H, W) for ncnn. The output ``heatmaps``
     (N, K, H/4, W/4) are the last stack's, without the flip test. The metadata, each as JSON, are
     ``input_size`` [W, H], ``color`` ('RGB' or 'BGR'), ``mean`` and ``std`` (the input is
-    (pixels 0..255 - mean) / std), ``keypoint_names``, ``skeleton`` (pairs of indices), ``codec``, and
-    ``hg_plugin``, the version.
+    (pixels 0..255 - mean) / std), ``crop`` (how the input is cut from an image: ``padding``, ``use_udp``,
+    ``reduce`` and a ``description``), ``keypoint_names``, ``unannotated_keypoints`` (indices), ``skeleton``
+    (pairs of indices), ``codec``, and ``hg_plugin``, the version.
 
     Args:
         config: Config file with a :class:`StackedHourglass`.
@@ -74,13 +71,18 @@ def export(
             ncnn, which adds a .bin and a .json with the metadata.
         format: 'onnx', 'torchscript', 'openvino', 'ncnn', or 'int8' for ONNX in 8 bits. Defaults to 'onnx'.
         decode: Append the decoding: the outputs are ``keypoints`` (N, K, 2) in input pixels and ``scores``
-            (N, K). Not for ncnn and int8, and only for MSRAHeatmap without ``unbiased``. Defaults to False.
+            (N, K). Not for ncnn and int8, and only for MSRAHeatmap without ``unbiased`` and UDPHeatmap
+            without offsets. Defaults to False.
         rtmlib: Fit rtmlib's ViTPose with its default arguments, which passes BGR images normalized as if they
             were RGB and decodes as for UDPHeatmap: the file swaps the channels and redraws its heatmaps, see
-            :class:`Redraw`. Restricted like ``decode``. Defaults to False.
+            :class:`Redraw`. Not for ncnn and int8, and only for MSRAHeatmap without ``unbiased``. Defaults to
+            False.
         calibration_images: For int8: some dozens of images with one person each, or folders of them. They
             go through the pipeline of the config's ``test_dataloader``, with the whole image as the box.
             Defaults to None.
+        dynamic: Take inputs of any height and width that are multiples of 64 for a network of depth 4, of
+            4 * 2^depth in general. Only for heatmaps in ONNX. Defaults to False.
+        cfg_options: Settings to override in the config. Defaults to None.
 
     Returns:
         Largest difference between file and torch by output. For int8, ``peaks``: share of the heatmaps of the
@@ -107,23 +109,31 @@ def export(
         raise InputError(f'{out}: give only one of decode, rtmlib and the formats ncnn and int8.')
     if (format == 'int8') != bool(calibration_images):
         raise InputError(f'{out}: int8, and no other format, needs calibration images; give some dozens.')
-    photographs = find_inputs(calibration_images or ())
-    estimator = PoseEstimator(config, checkpoint, device='cpu')
+    if dynamic and (format != 'onnx' or decode or rtmlib):
+        raise InputError(
+            f'{out}: only heatmaps in ONNX can have a dynamic size; leave out the other options.'
+        )
+    photographs = find_inputs(calibration_images or (), videos=False)
+    estimator = PoseEstimator(config, checkpoint, device='cpu', cfg_options=cfg_options)
     model, cfg, meta = estimator.model, estimator.cfg, estimator.dataset_meta
     codec, decoded = model.head.decoder, decode or rtmlib
-    if decoded and not (isinstance(codec, MSRAHeatmap) and not codec.unbiased):
+    is_msra = isinstance(codec, MSRAHeatmap) and not codec.unbiased
+    is_udp = isinstance(codec, UDPHeatmap) and codec.heatmap_type == 'gaussian'
+    if decoded and not is_msra and not (decode and is_udp):
         raise InputError(
-            f'{config}: decode and rtmlib need the codec MSRAHeatmap without unbiased, and this is '
-            f'{dict(cfg.model.head.decoder)}; export the heatmaps.'
+            f'{config}: decode needs the codec MSRAHeatmap without unbiased or UDPHeatmap, and rtmlib the '
+            f'first, and this is {dict(cfg.model.head.decoder)}; export the heatmaps.'
         )
     need_packages(f'The export to {format}', *packages)
     calibration = [estimator.inputs(image) for image in photographs]
 
+    if dynamic:
+        model.head.decoder = None  # heatmaps of any size
     own = ImageFormat.of_config(cfg)
     images = RTMLIB if rtmlib else own
     layers = [LastHeatmaps(reparameterize(model))]
     if decoded:
-        layers.append(MSRADecoder(codec))
+        layers.append(MSRADecoder(codec) if is_msra else UDPDecoder(codec))
     if rtmlib:
         layers = [ConvertFormat(RTMLIB, own), *layers, Redraw(codec.input_size)]
     network = nn.Sequential(*layers).to(memory_format=torch.contiguous_format).eval()
@@ -132,7 +142,9 @@ def export(
         hg_plugin=__version__,
         input_size=codec.input_size,
         **images._asdict(),
+        crop=_crop(estimator),
         keypoint_names=[meta['keypoint_id2name'][index] for index in range(meta['num_keypoints'])],
+        unannotated_keypoints=np.flatnonzero(~estimator.annotated).tolist(),
         skeleton=meta['skeleton_links'],
         codec=cfg.model.head.decoder,
     )
@@ -140,13 +152,22 @@ def export(
 
     # blurred noise: neighbouring pixels are correlated, as in images
     noise = 255 * torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    sample = F.interpolate(noise, codec.input_size[::-1], mode='bilinear')
-    expected = [model.head.forward(model.backbone(own.normalize(sample)))[-1]]
+
+    def sample_of(size):
+        sample = F.interpolate(noise, size, mode='bilinear')
+        return sample, [model.head.forward(model.backbone(own.normalize(sample)))[-1]]
+
+    sample, expected = sample_of(codec.input_size[::-1])
+    comparisons = [(sample, expected)]
+    if dynamic:
+        multiple = model.backbone.size_divisor
+        to_format = partial(to_onnx, multiple=multiple)
+        comparisons += map(sample_of, [(multiple, 3 * multiple), (2 * multiple, multiple)])
     if decoded:
         arrays = zip(*(codec.decode(heatmaps.numpy()) for heatmaps in expected[0]))
-        expected = [torch.from_numpy(np.concatenate(array)) for array in arrays]
+        expected[:] = [torch.from_numpy(np.concatenate(array)).float() for array in arrays]
     if rtmlib:
-        expected = [layers[-1](expected)]
+        expected[:] = [layers[-1](expected)]
 
     with ExitStack() as stack, warnings.catch_warnings():
         # exporters warn of deprecations in torch and of packages that are not needed
@@ -155,15 +176,20 @@ def export(
         logging.disable(logging.WARNING)
         files = {suffix: stack.enter_context(atomic_write(path)) for suffix, path in paths.items()}
         contents, run = to_format(network, images.normalize(sample[:2]), outputs, metadata)
-        result = {}
-        for name, a, b in zip(outputs, run(images.normalize(sample)), expected):
-            largest, result[name] = b.abs().max().item(), (a - b).abs().max().item()
+        result = dict.fromkeys(outputs, 0.0)
+        for name, a, b in (
+            item
+            for sample, expected in comparisons
+            for item in zip(outputs, run(images.normalize(sample)), expected)
+        ):
+            largest, difference = b.abs().max().item(), (a - b).abs().max().item()
+            result[name] = max(result[name], difference)
             wrong = ~torch.isclose(a, b, rtol=0, atol=1e-3 * largest)
             # keypoints may jump if rounding decides between two equal peaks
             if wrong.float().mean() > (0.05 if decoded else 0):
                 raise InputError(
                     f'{out} was not written, because its {name} differ from torch by up to '
-                    f'{result[name]:.3g}, where they reach {largest:.3g}; install other versions of the '
+                    f'{difference:.3g}, where they reach {largest:.3g}; install other versions of the '
                     'packages that write it.'
                 )
         if format == 'int8':
@@ -172,3 +198,19 @@ def export(
         for suffix, file in files.items():
             file.write(contents[suffix])
     return result
+
+
+def _crop(estimator: PoseEstimator) -> dict:
+    """How the config's pipeline cuts a person from an image, for the metadata."""
+    transforms = estimator.pipeline.transforms
+    return dict(
+        padding=next((transform.padding for transform in transforms if hasattr(transform, 'padding')), 1.0),
+        use_udp=any(getattr(transform, 'use_udp', False) for transform in transforms),
+        reduce=any(isinstance(transform, TopdownCrop) for transform in transforms),
+        description='Multiply the sides of the box by padding, about its center. Lengthen one, so that the '
+        'aspect ratio is that of input_size (W, H). Scale it by W / width, with use_udp by (W - 1) / width, '
+        'with its center at W / 2 of the input, with use_udp at (W - 1) / 2; bilinear, black outside the '
+        'image. With reduce, average squares of 2, 4 or 8 pixels of the image first, if the box is so many '
+        'times as large as the input or more. The keypoint (x, y) of the input is at '
+        '(x / W - 0.5) * width + center of the image, and so for y.',
+    )

@@ -19,10 +19,22 @@ def onnx_runner(content: bytes) -> Callable[[Tensor], list[Tensor]]:
     return lambda image: [torch.from_numpy(array) for array in session.run(None, {'image': image.numpy()})]
 
 
-def to_onnx(network: nn.Module, image: Tensor, outputs: Sequence[str], metadata: dict[str, str]):
-    """Export to ONNX with a dynamic batch and ``metadata`` as metadata_props; see ``EXPORTERS``."""
+def to_onnx(
+    network: nn.Module,
+    image: Tensor,
+    outputs: Sequence[str],
+    metadata: dict[str, str],
+    multiple: int | None = None,
+):
+    """Export to ONNX with a dynamic batch and ``metadata`` as metadata_props; see ``EXPORTERS``.
+
+    With ``multiple``, height and width are dynamic, too, and must be multiples of it.
+    """
     if torch_before('2.7'):
         raise InputError(f'The export to ONNX needs torch 2.7, not {torch.__version__}; use a newer torch.')
+    shape = {0: torch.export.Dim('batch')}
+    if multiple:
+        shape |= {2: multiple * torch.export.Dim('rows'), 3: multiple * torch.export.Dim('columns')}
     program = torch.onnx.export(
         network,
         (image,),
@@ -30,7 +42,7 @@ def to_onnx(network: nn.Module, image: Tensor, outputs: Sequence[str], metadata:
         output_names=outputs,
         opset_version=18,
         dynamo=True,
-        dynamic_shapes=({0: torch.export.Dim('batch')},),
+        dynamic_shapes=(shape,),
         verbose=False,
     )
     model = program.model_proto

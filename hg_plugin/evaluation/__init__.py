@@ -4,7 +4,7 @@ from hg_plugin.mpii_format import load_ground_truth, load_predictions, save_pred
 
 from .mpii_pckh import MPIIPCKh
 from .mpii_submission import MPIISubmission
-from .pckh import METRIC_NAMES, THRESHOLDS, pckh, pckh_curves, pckh_metrics, pckh_table
+from .pckh import METRIC_NAMES, THRESHOLDS, joint_groups, pckh, pckh_curves, pckh_metrics, pckh_table
 from .plot import plot_pckh
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     'MPIIPCKh',
     'MPIISubmission',
     'THRESHOLDS',
+    'joint_groups',
     'load_ground_truth',
     'load_predictions',
     'pckh',

@@ -1,6 +1,6 @@
 """The PCKh metric for MMEngine's runners."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -8,10 +8,11 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger
 from mmengine.registry import METRICS
 
-from hg_plugin.mpii_format import NUM_JOINTS, check_extension, save_predictions
+from hg_plugin.mpii_format import save_predictions
+from hg_plugin.utils.array_files import check_extension
 from hg_plugin.utils.errors import InputError
 
-from .pckh import MEAN_WEIGHTS, pckh_curves, pckh_metrics, pckh_table
+from .pckh import MEAN_WEIGHTS, joint_groups, pckh_curves, pckh_metrics, pckh_table
 
 
 def to_numpy(array) -> np.ndarray:
@@ -23,10 +24,12 @@ def to_numpy(array) -> np.ndarray:
 class MPIIPCKh(BaseMetric):
     """PCKh on MPII: Head, Shoulder, Elbow, Wrist, Hip, Knee, Ankle, Mean, Mean@0.1 and AUC, in percent.
 
-    See :mod:`hg_plugin.evaluation.pckh` for the conventions. Predictions and truth are compared in 0-based
-    pixels of the image. Persons are sorted by ``id`` and the padding of a distributed sampler is dropped, so
-    the number of processes does not change the result. The keys have no prefix: ``save_best='Mean',
-    rule='greater'`` names one.
+    See :mod:`hg_plugin.evaluation.pckh` for the conventions. Datasets of other keypoints have columns by
+    their names, such as 'Knee' for ``left_knee`` and ``right_knee``; see :func:`joint_groups`. Predictions
+    and truth are compared in 0-based pixels of the image. The joints of MMPose's ``MpiiDataset`` are 1-based,
+    so one is subtracted here, with a warning. Persons are sorted by ``id`` and the padding of a distributed
+    sampler is dropped, so the number of processes does not change the result. The keys have no prefix:
+    ``save_best='Mean', rule='greater'`` names one.
 
     Args:
         weights: How 'Mean' averages the joints, 'annotations' or 'equal'; see :func:`pckh_curves`. Defaults
@@ -34,11 +37,14 @@ class MPIIPCKh(BaseMetric):
         pred_file: A ``.npz`` or ``.mat`` to write the predictions to, in the order of the annotation file,
             for ``tools/eval_pckh.py``; see :func:`hg_plugin.mpii_format.save_predictions`. Defaults to None,
             no file.
+        groups: Names or indices of keypoints by column, instead of those of the dataset's names; 'Mean' is of
+            all keypoints. Defaults to None.
         collect_device, prefix, collect_dir: As in MMEngine's ``BaseMetric``.
 
     Raises:
         InputError: ``weights`` or the extension of ``pred_file`` is unknown. Later: a sample has no head size
-            or not 16 joints, two persons share an ``id``, or ``pred_file`` cannot be written.
+            or other joints than the prediction, two persons share an ``id``, or ``pred_file`` cannot be
+            written.
     """
 
     # An empty one, because BaseMetric warns about None.
@@ -48,6 +54,7 @@ class MPIIPCKh(BaseMetric):
         self,
         weights: str = 'annotations',
         pred_file: str | None = None,
+        groups: Mapping[str, Sequence[str | int]] | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
         collect_dir: str | None = None,
@@ -59,6 +66,7 @@ class MPIIPCKh(BaseMetric):
             check_extension(pred_file)
         self.weights = weights
         self.pred_file = pred_file
+        self.groups = groups
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Keep what PCKh needs of a batch.
@@ -66,10 +74,9 @@ class MPIIPCKh(BaseMetric):
         Args:
             data_batch: Not used.
             data_samples: Dictionaries with ``id``, the person's row in the annotation file;
-                ``pred_instances`` with ``keypoints`` (1, 16, 2) and perhaps ``stage_keypoints`` (1, S, 16,
-                2); and ``gt_instances`` with ``keypoints`` (1,
-                16, 2), ``keypoints_visible`` (1, 16) and ``head_size`` (1, 1). Arrays or tensors, in 0-based
-                pixels of the image.
+                ``pred_instances`` with ``keypoints`` (1, K, 2) and perhaps ``stage_keypoints`` (1, S, K, 2);
+                and ``gt_instances`` with ``keypoints`` (1, K, 2), ``keypoints_visible`` (1, K) or with
+                weights (1, K, 2), and ``head_size`` (1, 1). Arrays or tensors, in pixels of the image.
         """
         for sample in data_samples:
             person, truth = sample['id'], sample['gt_instances']
@@ -82,10 +89,10 @@ class MPIIPCKh(BaseMetric):
             if visible.ndim == 3:  # MMPose appends the weights of the joints
                 visible = visible[..., 0]
             pred, gt = to_numpy(sample['pred_instances']['keypoints']), to_numpy(truth['keypoints'])
-            if not pred.shape == gt.shape == (1, NUM_JOINTS, 2):
+            if not pred.shape == gt.shape == (1, *visible.shape[1:], 2):
                 raise InputError(
                     f'MPIIPCKh: the predictions of person {person} have shape {pred.shape} and the '
-                    f'annotations {gt.shape}, but MPII has {NUM_JOINTS} joints, (1, {NUM_JOINTS}, 2).'
+                    f'annotations {gt.shape}; both must be (1, K, 2), of the same keypoints.'
                 )
             head_size = to_numpy(truth['head_size']).item()
             result = dict(id=int(person), pred=pred[0], gt=gt[0], visible=visible[0] > 0, head_size=head_size)
@@ -95,7 +102,7 @@ class MPIIPCKh(BaseMetric):
             self.results.append(result)
 
     def compute_metrics(self, results: Sequence[dict]) -> dict[str, float]:
-        """Log the table, write ``pred_file``, and return the ten metrics of :func:`pckh_metrics`.
+        """Log the table, write ``pred_file``, and return the metrics of :func:`pckh_metrics`.
 
         With ``stage_keypoints`` of several stages, the mean of each is returned too: ``stage0/Mean``, ...
         """
@@ -112,12 +119,26 @@ class MPIIPCKh(BaseMetric):
             for key in ('pred', 'gt', 'visible', 'head_size')
         )
 
+        meta = self.dataset_meta or {}
+        if meta.get('first_pixel') == 1:
+            MMLogger.get_current_instance().warning(
+                "MPIIPCKh: the joints of MMPose's MpiiDataset are 1-based, and were made 0-based. A network "
+                'that was trained on them predicts one pixel too far right and down; train it on '
+                'MPIIPoseDataset.'
+            )
+            gt = gt - 1
+        groups = joint_groups(meta)
+        if self.groups:
+            ids = meta.get('keypoint_name2id', {})
+            groups = {name: [ids.get(each, each) for each in group] for name, group in self.groups.items()}
+
         def score(keypoints):
-            return pckh_metrics(pckh_curves(keypoints, gt, visible, head_size, weights=self.weights))
+            curves = pckh_curves(keypoints, gt, visible, head_size, weights=self.weights, groups=groups)
+            return pckh_metrics(curves)
 
         metrics = score(pred)
         logger = MMLogger.get_current_instance()
-        name = (self.dataset_meta or {}).get('dataset_name', 'predictions')
+        name = meta.get('dataset_name', 'predictions')
         logger.info('\n' + pckh_table({name: metrics}, weights=self.weights))
         if self.pred_file is not None:
             save_predictions(self.pred_file, pred)

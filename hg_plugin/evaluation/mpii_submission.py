@@ -13,12 +13,10 @@ from scipy.io import loadmat
 from hg_plugin.mpii_format import (
     NUM_JOINTS,
     TEST_ANNOLIST,
-    check_extension,
     load_annotations,
-    read_file,
-    save_arrays,
     to_one_based,
 )
+from hg_plugin.utils.array_files import check_extension, read_file, save_arrays
 from hg_plugin.utils.errors import InputError
 
 from .mpii_pckh import to_numpy

@@ -6,8 +6,11 @@ for Human Pose Estimation" (ECCV 2016), table 2, computed on MPII's validation s
 - The head size is 0.6 of the head box's diagonal, and a distance equal to the threshold counts as correct.
 - 'Head' is the head top alone. Every other column is the plain mean of the left and the right joint.
 - Pelvis and thorax are in no column, and the upper neck is in 'Mean' only.
+
+Other keypoints than MPII's have columns by their names, and all of them are in 'Mean'.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,6 +18,8 @@ import numpy as np
 from hg_plugin.mpii_format import JOINT_GROUPS, NUM_JOINTS, SCORED_JOINTS
 
 METRIC_NAMES = (*JOINT_GROUPS, 'Mean', 'Mean@0.1', 'AUC')
+# the partners of MPII's joints in a flipped image
+MPII_FLIP = [5, 4, 3, 2, 1, 0, 6, 7, 8, 9, 15, 14, 13, 12, 11, 10]
 MEAN_WEIGHTS = dict(annotations='Mean weighted by annotations', equal='Mean of the joints with equal weights')
 # Added-up steps of 0.01 would miss 0.1 and 0.5 by a rounding error, which matters to `<=`.
 THRESHOLDS = np.arange(51) / 100
@@ -60,6 +65,26 @@ def pckh(
         return 100 * (correct & annotated).sum(axis=1) / annotated.sum(axis=0)
 
 
+def joint_groups(dataset_meta: Mapping | None) -> dict[str, list[int]] | None:
+    """Group keypoints for the columns of PCKh: 'left_knee' and 'right_knee' are 'Knee'.
+
+    Args:
+        dataset_meta: MMPose's metainfo, with ``keypoint_id2name`` and ``flip_indices``.
+
+    Returns:
+        Keypoints by the name of their group, or None for MPII's joints, and where nothing is known.
+    """
+    partners = list((dataset_meta or {}).get('flip_indices', MPII_FLIP))
+    if partners == MPII_FLIP:
+        return None
+    groups: dict[str, list[int]] = {}
+    for index, name in sorted(dataset_meta['keypoint_id2name'].items()):
+        if partners[index] != index:
+            name = re.sub(r'(^|[_ -])(left|right|l|r)(?=$|[_ -])', '', name, flags=re.IGNORECASE)
+        groups.setdefault(name.strip('_ -').replace('_', ' ').capitalize(), []).append(index)
+    return groups
+
+
 def pckh_curves(
     pred: np.ndarray,
     gt: np.ndarray,
@@ -67,27 +92,30 @@ def pckh_curves(
     head_size: np.ndarray,
     *,
     weights: str = 'annotations',
+    groups: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Compute PCKh over the threshold for the seven joint groups of MPII and their mean.
+    """Compute PCKh over the threshold for groups of keypoints and their mean.
 
     Args:
-        pred, gt, visible, head_size: As in :func:`pckh`, with MPII's 16 joints.
-        weights: How 'Mean' averages the 14 joints that are scored. 'annotations' weights each by its number
-            of annotations (HRNet, MMPose); 'equal' weights all joints with annotations equally. Defaults to
-            'annotations'.
+        pred, gt, visible, head_size: As in :func:`pckh`.
+        weights: How 'Mean' averages the keypoints. 'annotations' weights each by its number of annotations
+            (HRNet, MMPose); 'equal' weights all with annotations equally. Defaults to 'annotations'.
+        groups: Keypoints by the name of their group; 'Mean' is of all keypoints. Defaults to None: the seven
+            groups of MPII, whose mean is of the 14 joints that are scored.
 
     Returns:
-        Eight arrays, (51,), in percent at :data:`THRESHOLDS`: 'Head', 'Shoulder', 'Elbow', 'Wrist', 'Hip',
-        'Knee', 'Ankle' and 'Mean'. Joints without annotations are left out of the averages; an empty average
-        is NaN.
+        An array for each group and for 'Mean', (51,), in percent at :data:`THRESHOLDS`; by default 'Head',
+        'Shoulder', 'Elbow', 'Wrist', 'Hip', 'Knee', 'Ankle' and 'Mean'. Keypoints without annotations are
+        left out of the averages; an empty average is NaN.
 
     Raises:
-        ValueError: The shapes do not match, or there are not 16 joints.
+        ValueError: The shapes do not match, or there are not 16 joints and no ``groups``.
         KeyError: ``weights`` is neither of the two.
     """
     values = pckh(pred, gt, visible, head_size, THRESHOLDS)
     counts = (np.asarray(visible) > 0).sum(axis=0)
-    if len(counts) != NUM_JOINTS:
+    scored = SCORED_JOINTS if groups is None else [*range(len(counts))]
+    if groups is None and len(counts) != NUM_JOINTS:
         raise ValueError(f'The columns of PCKh need the {NUM_JOINTS} joints of MPII, not {len(counts)}.')
     equal = (counts > 0).astype(int)
 
@@ -95,17 +123,17 @@ def pckh_curves(
         with np.errstate(invalid='ignore'):
             return np.nansum(values[:, joints] * weight[joints], axis=1) / weight[joints].sum()
 
-    curves = {column: average(joints, equal) for column, joints in JOINT_GROUPS.items()}
-    curves['Mean'] = average(SCORED_JOINTS, dict(annotations=counts, equal=equal)[weights])
+    groups = JOINT_GROUPS if groups is None else groups
+    curves = {column: average(list(joints), equal) for column, joints in groups.items()}
+    curves['Mean'] = average(scored, dict(annotations=counts, equal=equal)[weights])
     return curves
 
 
 def pckh_metrics(curves: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Reduce the curves of :func:`pckh_curves` to the ten metrics of a table row, :data:`METRIC_NAMES`.
+    """Reduce the curves of :func:`pckh_curves` to the metrics of a table row, in MPII :data:`METRIC_NAMES`.
 
     Returns:
-        Percent as Python floats: the eight curves at threshold 0.5, then 'Mean@0.1', and 'AUC', the average
-            of
+        Percent as Python floats: the curves at threshold 0.5, then 'Mean@0.1', and 'AUC', the average of
         'Mean' over the 51 thresholds.
     """
     metrics = {column: float(curve[-1]) for column, curve in curves.items()}
@@ -123,9 +151,10 @@ def pckh_table(rows: Mapping[str, Mapping[str, float]], *, weights: str) -> str:
     """
     columns = list(next(iter(rows.values())))
     width = max(map(len, rows))
+    widths = {column: max(10, len(column) + 2) for column in columns}
     lines = [f'PCKh@0.5 in percent, {MEAN_WEIGHTS[weights]}', ' ' * width]
-    lines[1] += ''.join(f'{column:>10}' for column in columns)
+    lines[1] += ''.join(f'{column:>{widths[column]}}' for column in columns)
     for name, metrics in rows.items():
-        cells = ('-' if np.isnan(metrics[column]) else f'{metrics[column]:.2f}' for column in columns)
-        lines.append(f'{name:<{width}}' + ''.join(f'{cell:>10}' for cell in cells))
+        cells = {column: '-' if np.isnan(metrics[column]) else f'{metrics[column]:.2f}' for column in columns}
+        lines.append(f'{name:<{width}}' + ''.join(f'{cells[column]:>{widths[column]}}' for column in columns))
     return '\n'.join(lines)

@@ -35,11 +35,13 @@ def plot_pckh(curves: Mapping[str, Mapping[str, np.ndarray]], path, *, weights: 
     from matplotlib.figure import Figure  # not pyplot, which asks for a display
 
     image_format = check_plot_file(path)
-    figure = Figure(figsize=(14, 6), layout='constrained')
+    small = [column for column in next(iter(curves.values())) if column != 'Mean']
+    half = (len(small) + 1) // 2
     mosaic = [
-        ['Mean', 'Mean', 'Head', 'Shoulder', 'Elbow', 'Wrist'],
-        ['Mean', 'Mean', 'Hip', 'Knee', 'Ankle', '.'],
+        ['Mean', 'Mean', *small[:half]],
+        ['Mean', 'Mean', *small[half:], *['.'] * (2 * half - len(small))],
     ]
+    figure = Figure(figsize=(6 + 2 * half, 6), layout='constrained')
     panels = figure.subplot_mosaic(mosaic, sharex=True, sharey=True)
     for column, panel in panels.items():
         for name, own in curves.items():

@@ -2,13 +2,10 @@
 
 import contextlib
 import errno
-import json
-import os
-import shutil
+import sys
 import textwrap
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, count
 from os import PathLike
 from pathlib import Path
 
@@ -19,19 +16,19 @@ from mmengine.structures import InstanceData
 from mmpose.structures import split_instances
 
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.files import atomic_write, writing
+from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.images import ImageError, Video, read_image
 from hg_plugin.utils.progress import Progress
-from hg_plugin.visualization import draw_skeleton, heatmap_sheet
+from hg_plugin.utils.screen import Window
+from hg_plugin.visualization import draw_poses, heatmap_sheet
 
-from .pose_estimator import PoseEstimator, Poses, PosesWithHeatmaps, check_boxes
+from .boxes import Boxes, boxes_and_scores, read_boxes
+from .detectors import Detector, boxes_inside
+from .inputs import Source, find_inputs, is_video, output_names
+from .pose_estimator import PoseEstimator, Poses, PosesWithHeatmaps
+from .smoothing import Smoother
+from .video import ctrl_c_sets_event, open_video, replacing
 
-# looked for in folders; a file that is named itself may be any image that OpenCV can decode
-IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
-# not by way of mimetypes, which differs from one machine to the next
-VIDEO_SUFFIXES = tuple('.3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv'.split())
-# of a detected person that counts
-MIN_SCORE = 0.3
 # why a file of one name cannot be written where another may be
 WRONG_NAME = errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.EINVAL
 
@@ -43,34 +40,42 @@ def infer_files(
     *,
     out_dir: str | PathLike = 'outputs',
     boxes: str | PathLike | Mapping[str, Sequence] | Sequence[Sequence[float]] | None = None,
+    detector: Detector | None = None,
     draw: bool = True,
+    show: bool = False,
     heatmaps: bool = False,
+    smooth: bool = False,
     kpt_thr: float = 0.3,
     flip_test: bool = False,
     scales: Sequence[float] = (1.0,),
     batch_size: int = 16,
     device: str | None = None,
-) -> dict[Path, str]:
+    cfg_options: dict | None = None,
+) -> dict[Source, str]:
     """Find the keypoints of persons in images and videos, and write them to files, each whole or not at all.
 
-    ``predictions/NAME.json`` has the format of MMPose's inferencers, a video's with all its frames. Skeletons
-    are drawn in ``visualizations/NAME.jpg`` or, for a video, ``.mp4``. Heatmap sheets (see
+    ``predictions/NAME.json`` has the format of MMPose's inferencers, a video's with all its frames. Persons
+    also have ``unannotated_keypoints``, indices, where the network was trained on data without some; their
+    scores are 0. Skeletons are drawn in ``visualizations/NAME.jpg`` or, for a video, ``.webm`` or ``.mp4``,
+    see ``FORMATS`` in :mod:`hg_plugin.inference.video`. Heatmap sheets (see
     :func:`hg_plugin.visualization.heatmap_sheet`) are in ``heatmaps/NAME_person0.jpg`` or, for a video,
     ``heatmaps/NAME/frame000000_person0.jpg``. For NAME see :func:`output_names`. Progress goes to stderr. At
-    most a batch of images is in memory.
+    most a batch of images is in memory. Ctrl-C ends a camera or stream; what was found until then is kept.
 
     Args:
-        config, checkpoint, batch_size, device: See :class:`PoseEstimator`.
-        inputs: Images, folders of images and videos.
+        config, checkpoint, batch_size, device, cfg_options: See :class:`PoseEstimator`.
+        inputs: Images, videos, folders of both, cameras such as '0', and addresses of streams, see
+            :func:`find_inputs`.
         out_dir: The folder for the results. Defaults to 'outputs'.
-        boxes: Boxes of persons in pixels: ``[[left, top, right, bottom], ...]`` for every input;
-            ``{'a.jpg': [[left, top, right, bottom], ...]}``, where a key is a path as in ``inputs`` or its
-            last part; or a JSON file of such a dict or of COCO's detections ``[{image_id or file_name, bbox
-            [x, y, width, height], score, category_id}, ...]``, of which persons with a score of 0.3 or more
-            count. The boxes of a video apply to all frames. A file without boxes has one person, as large as
-            the image. Defaults to None.
+        boxes: Boxes of persons in pixels, or a JSON file of them, for all inputs, by input or by frame, see
+            :func:`read_boxes`. Where there are none, the detector finds them; without a detector, there is
+            one person as large as the image. Defaults to None.
+        detector: A function from an image to boxes and scores (N, 5), see
+            :mod:`hg_plugin.inference.detectors`. Defaults to None.
         draw: Draw skeletons. Defaults to True.
+        show: Show what is drawn in a window. Q or Esc ends a video. Defaults to False.
         heatmaps: Draw heatmap sheets, one per person. Defaults to False.
+        smooth: Smooth keypoints over the frames of a video, see :class:`Smoother`. Defaults to False.
         kpt_thr: Lowest score of a keypoint that is drawn. Defaults to 0.3.
         flip_test, scales: See :meth:`PoseEstimator.__call__`.
 
@@ -80,108 +85,155 @@ def infer_files(
 
     Raises:
         InputError: If an input does not exist or could be overwritten, there are no boxes of any input, the
-            results cannot be written, or :class:`PoseEstimator` raises it.
+            results cannot be written, there is no screen to show them, or :class:`PoseEstimator` raises it.
     """
-    inputs = find_inputs(inputs)
+    inputs = find_inputs(inputs, out_dir)
     boxes = read_boxes(boxes, inputs) if boxes else {}
-    out_dir = Path(out_dir)
-    folders = {(out_dir / name).resolve() for name in ('predictions', 'visualizations', 'heatmaps')}
-    for path in inputs:
-        if folders & {*path.resolve().parents}:
-            raise InputError(
-                f'{path} is in a folder of the results, which could overwrite it; '
-                f'choose another output folder than {out_dir}.'
-            )
-    estimator = PoseEstimator(config, checkpoint, device, batch_size)
+    window = Window('hg_plugin') if show else None
+    estimator = PoseEstimator(config, checkpoint, device, batch_size, cfg_options)
     options = dict(flip_test=flip_test, scales=scales, heatmaps=heatmaps)
-    results = _Results(estimator, options, out_dir, draw, kpt_thr)
+    results = _Results(estimator, options, Path(out_dir), draw, kpt_thr, boxes, detector, smooth, window)
     names, left_out = output_names(inputs), {}
-    videos = [path for path in inputs if path.suffix.lower() in VIDEO_SUFFIXES]
-    images = [path for path in inputs if path not in videos]
+    videos = [source for source in inputs if is_video(source)]
+    images = [source for source in inputs if not is_video(source)]
     if images:
-        results.write_images(images, names, boxes, left_out)
-    for path in videos:
-        with _leaving_out(path, left_out):
-            results.write_video(path, names[path], boxes.get(path))
+        results.write_images(images, names, left_out)
+    for source in videos:
+        with _leaving_out(source, left_out):
+            results.write_video(source, names[source])
+    if 2 * results.drawn < results.scored:
+        print(
+            f'Only {results.drawn / results.scored:.0%} of the keypoints are drawn: the scores of the others '
+            f'are below {kpt_thr:g} (--kpt-thr). A box around each person may help, see --boxes and '
+            '--det-onnx; or lower --kpt-thr.',
+            file=sys.stderr,
+        )
     return left_out
 
 
 class _Results:
-    """Estimate poses, and write them as :func:`infer_files` says."""
+    """Estimate poses, and write them as :func:`infer_files` says.
 
-    def __init__(self, estimator: PoseEstimator, options: dict, out_dir: Path, draw: bool, kpt_thr: float):
+    Attributes:
+        scored (int): Keypoints that might have been drawn.
+        drawn (int): Those of them whose scores reach ``kpt_thr``.
+    """
+
+    def __init__(
+        self,
+        estimator: PoseEstimator,
+        options: dict,
+        out_dir: Path,
+        draw: bool,
+        kpt_thr: float,
+        boxes: dict[Source, Boxes],
+        detector: Detector | None,
+        smooth: bool,
+        window: Window | None,
+    ):
         self.estimator, self.options, self.out_dir = estimator, options, out_dir
         self.draw, self.heatmaps, self.kpt_thr = draw, options['heatmaps'], kpt_thr
-        self.dataset_meta = estimator.dataset_meta if draw or self.heatmaps else None
+        self.boxes, self.detector, self.smooth, self.window = boxes, detector, smooth, window
+        self.draws = draw or window is not None
+        self.dataset_meta = estimator.dataset_meta if self.draws or self.heatmaps else None
+        self.drawn = self.scored = 0
 
     def write_images(
-        self,
-        paths: list[Path],
-        names: dict[Path, str],
-        boxes: dict[Path, Sequence],
-        left_out: dict[Path, str],
+        self, paths: list[Source], names: dict[Source, str], left_out: dict[Source, str]
     ) -> None:
         def read():
             for path in paths:
                 with _leaving_out(path, left_out):
                     image = read_image(path)
-                    persons = check_boxes(boxes.get(path), image)
+                    persons = self._persons(path, image)
                 if path in left_out:
                     progress.update()
                 else:
-                    yield path, image, persons
+                    yield path, image, *persons
 
         with Progress(len(paths), 'images') as progress:
-            for path, image, persons, poses in self._estimate(read()):
+            for path, image, boxes, scores, poses in self._estimate(read()):
                 name = names[path]
                 with _leaving_out(path, left_out):
                     if self.heatmaps:
                         self._write_sheets(self.out_dir / 'heatmaps', name, poses)
+                    if self.draws:
+                        drawn = self._draw(image, poses, boxes)
                     if self.draw:
-                        drawn = self._draw(image, poses)
                         _write_jpeg(self.out_dir / 'visualizations' / f'{name}.jpg', drawn)
                     with atomic_write(self.out_dir / 'predictions' / f'{name}.json') as file:
-                        file.write(predictions_json(poses, persons).encode())
+                        file.write(predictions_json(self.estimator, poses, boxes, scores).encode())
+                    if self.window and not self.window.show(drawn):
+                        self.window = None
                 progress.update()
 
-    def write_video(self, path: Path, name: str, boxes: Sequence | None) -> None:
-        video = Video(path)
-        frames = ((index, frame, check_boxes(boxes, frame)) for index, frame in enumerate(video))
+    def write_video(self, source: Source, name: str) -> None:
+        video = Video(source)
+        smoother = Smoother(video.fps) if self.smooth else None
+        frames = ((index, frame, *self._persons(source, frame, index)) for index, frame in enumerate(video))
         with contextlib.ExitStack() as files:
             file = files.enter_context(atomic_write(self.out_dir / 'predictions' / f'{name}.json'))
             if self.draw:
-                drawn = self.out_dir / 'visualizations' / f'{name}.mp4'
-                writer = files.enter_context(_open_video(drawn, video))
+                writer = files.enter_context(open_video(self.out_dir / 'visualizations' / name, video))
             if self.heatmaps:
-                sheets = files.enter_context(_replacing(self.out_dir / 'heatmaps' / name, is_folder=True))
-            progress = files.enter_context(Progress(video.num_frames, f'frames of {path.name}'))
-            for index, frame, persons, poses in self._estimate(frames):
+                sheets = files.enter_context(replacing(self.out_dir / 'heatmaps' / name, is_folder=True))
+            progress = files.enter_context(
+                Progress(video.num_frames, f'frames of {getattr(source, "name", name)}')
+            )
+            stopped = files.enter_context(ctrl_c_sets_event()) if video.is_live else None
+            for index, frame, boxes, scores, poses in self._estimate(frames, one_by_one=video.is_live):
+                persons = None
+                if smoother:
+                    keypoints, persons = smoother(boxes, poses.keypoints)
+                    poses = poses._replace(keypoints=keypoints)
                 if self.heatmaps:
                     self._write_sheets(sheets, f'frame{index:06d}', poses)
+                if self.draws:
+                    drawn = self._draw(frame, poses, boxes, persons)
                 if self.draw:
-                    writer.write(self._draw(frame, poses))
+                    writer.write(drawn)
                 # item by item, in the layout of the whole list
-                item = _json(dict(frame_id=index, instances=_instances(poses, persons)))
+                item = _json(dict(frame_id=index, instances=_instances(self.estimator, poses, boxes, scores)))
                 file.write(f'{"," if index else "["}\n{textwrap.indent(item, "  ")}'.encode())
                 progress.update()
+                if (self.window and not self.window.show(drawn, 1)) or (stopped and stopped.is_set()):
+                    break
             file.write(b'\n]')
 
-    def _estimate(self, items: Iterable[tuple]) -> Iterator[tuple]:
-        """Yield (key, image, boxes, poses) for every (key, image, boxes)."""
+    def _persons(self, source: Source, image: np.ndarray, frame: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (N, 4) and scores (N,) of an image or frame."""
+        boxes = self.boxes.get(source)
+        if boxes is None and self.detector:
+            boxes = boxes_inside(self.detector, image)
+        return boxes_and_scores(boxes, image, frame)
+
+    def _estimate(self, items: Iterable[tuple], one_by_one: bool = False) -> Iterator[tuple]:
+        """Yield (key, image, boxes, scores, poses) for every (key, image, boxes, scores).
+
+        Args:
+            items: Images, see above.
+            one_by_one: Do not wait for a batch. Defaults to False.
+        """
         waiting = deque()
 
         def images():
             for item in items:
                 waiting.append(item)
-                yield item[1:]
+                yield item[1:3]
 
-        for poses in self.estimator.stream(images(), **self.options):
+        if one_by_one:
+            found = (self.estimator(*item, **self.options) for item in images())
+        else:
+            found = self.estimator.stream(images(), **self.options)
+        for poses in found:
             yield *waiting.popleft(), poses
 
-    def _draw(self, image: np.ndarray, poses: Poses) -> np.ndarray:
-        for keypoints, scores in zip(poses.keypoints, poses.scores):
-            draw_skeleton(image, keypoints, scores >= self.kpt_thr, self.dataset_meta)
-        return image
+    def _draw(self, image: np.ndarray, poses: Poses, boxes: np.ndarray, persons=None) -> np.ndarray:
+        annotated = self.estimator.annotated
+        visible = (poses.scores >= self.kpt_thr) & annotated
+        self.scored += len(poses.scores) * int(annotated.sum())
+        self.drawn += int(visible.sum())
+        return draw_poses(image, poses.keypoints, visible, self.dataset_meta, boxes, persons)
 
     def _write_sheets(self, folder: Path, name: str, poses: PosesWithHeatmaps) -> None:
         names = [
@@ -191,85 +243,8 @@ class _Results:
             _write_jpeg(folder / f'{name}_person{index}.jpg', heatmap_sheet(crop, heatmaps, names))
 
 
-def find_inputs(inputs: str | PathLike | Sequence[str | PathLike]) -> list[Path]:
-    """Return the files that ``inputs`` name: themselves, or the images of a folder, sorted; none comes twice.
-
-    Raises:
-        InputError: If one does not exist, or is a folder without images.
-    """
-    found = {}
-    for path in map(Path, [inputs] if isinstance(inputs, (str, PathLike)) else inputs):
-        if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-        else:
-            files = [path] if path.exists() else []
-        if not files:
-            problem = 'is a folder without images' if path.is_dir() else 'does not exist'
-            raise InputError(f'{path} {problem}; give images, folders of images or videos.')
-        for file in files:
-            found.setdefault(file.resolve(), file)
-    return list(found.values())
-
-
-def read_boxes(
-    boxes: str | PathLike | Mapping[str, Sequence] | Sequence[Sequence[float]], inputs: Sequence[Path]
-) -> dict[Path, Sequence]:
-    """Find the boxes of the inputs, see :func:`infer_files`; :func:`check_boxes` checks them.
-
-    Raises:
-        InputError: If the file cannot be read, or names none of the inputs.
-    """
-    source, example = 'The boxes', '{"a.jpg": [[left, top, right, bottom]]}'
-    if isinstance(boxes, Sequence) and not isinstance(boxes, str):
-        return dict.fromkeys(inputs, boxes)
-    if not isinstance(boxes, Mapping):
-        source = f'The boxes {boxes}'
-        try:
-            boxes = json.loads(Path(boxes).read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f'{source} cannot be read: {error}; give JSON, such as {example}.') from error
-    found, by_name = {}, _boxes_of_detections(boxes, inputs) if isinstance(boxes, list) else boxes
-    if isinstance(by_name, Mapping):
-        found = {path: by_name[name] for path in inputs for name in (path.name, str(path)) if name in by_name}
-    if not found:
-        start = textwrap.shorten(str(boxes), 60)
-        raise InputError(f'{source} are of none of the inputs: {start}; give boxes such as {example}.')
-    return found
-
-
-def _boxes_of_detections(detections: list, inputs: Sequence[Path]) -> dict[str, list]:
-    """COCO's detections of persons, by the input's path. An ``image_id`` is a number in its name."""
-    names: dict[str | int, Path] = {}
-    for path in inputs:
-        names |= {path.name: path, path.stem: path, str(path): path}
-        if path.stem.isdecimal():
-            names[int(path.stem)] = path
-    boxes = {}
-    for detection in detections:
-        if isinstance(detection, dict) and len(detection.get('bbox', ())) == 4:
-            path = names.get(detection.get('file_name', detection.get('image_id')))
-            if path and detection.get('score', 1) >= MIN_SCORE and detection.get('category_id', 1) == 1:
-                x, y, width, height = detection['bbox']
-                boxes.setdefault(str(path), []).append([x, y, x + width, y + height])
-    return boxes
-
-
-def output_names(inputs: Sequence[Path]) -> dict[Path, str]:
-    """Name the results of each input: its name without extension, as in MMPose.
-
-    Where that is taken, the folder's name goes before it; where that is taken too, a number behind it.
-    """
-    names, taken = {}, set()
-    for path in inputs:
-        first = path.stem, f'{path.absolute().parent.name}_{path.stem}'
-        candidates = chain(first, (f'{path.stem}_{number}' for number in count(2)))
-        names[path] = next(name for name in candidates if name not in taken)
-        taken.add(names[path])
-    return names
-
-
 @contextlib.contextmanager
-def _leaving_out(path: Path, left_out: dict[Path, str]) -> Iterator[None]:
+def _leaving_out(path: Source, left_out: dict[Source, str]) -> Iterator[None]:
     """Record an input that is at fault itself; an error that concerns all, such as a full disk, goes on."""
     try:
         yield
@@ -279,15 +254,19 @@ def _leaving_out(path: Path, left_out: dict[Path, str]) -> Iterator[None]:
         left_out[path] = str(error) if str(path) in str(error) else f'{path}: {error}'
 
 
-def predictions_json(poses: Poses, boxes: np.ndarray) -> str:
-    """The persons of an image in the format of MMPose's inferencers."""
-    return _json(_instances(poses, boxes))
+def predictions_json(estimator: PoseEstimator, poses: Poses, boxes: np.ndarray, scores: np.ndarray) -> str:
+    """An image's persons in the format of MMPose's inferencers, for boxes (N, 4) and their scores (N,)."""
+    return _json(_instances(estimator, poses, boxes, scores))
 
 
-def _instances(poses: Poses, boxes: np.ndarray) -> list:
+def _instances(estimator: PoseEstimator, poses: Poses, boxes: np.ndarray, scores: np.ndarray) -> list:
     """MMPose's dicts of keypoints, keypoint_scores, bbox and bbox_score, one per person."""
-    fields = dict(bboxes=boxes, bbox_scores=np.ones(len(boxes), np.float32))
-    return split_instances(InstanceData(keypoints=poses.keypoints, keypoint_scores=poses.scores, **fields))
+    fields = dict(keypoints=poses.keypoints, keypoint_scores=poses.scores)
+    persons = split_instances(InstanceData(**fields, bboxes=boxes, bbox_scores=scores))
+    if not estimator.annotated.all():
+        unannotated = np.flatnonzero(~estimator.annotated).tolist()
+        persons = [person | dict(unannotated_keypoints=unannotated) for person in persons]
+    return persons
 
 
 def _json(content) -> str:
@@ -297,37 +276,3 @@ def _json(content) -> str:
 def _write_jpeg(path: Path, image: np.ndarray) -> None:
     with atomic_write(path) as file:
         file.write(cv2.imencode('.jpg', image)[1])
-
-
-@contextlib.contextmanager
-def _open_video(path: Path, like: Video) -> Iterator[cv2.VideoWriter]:
-    """Open a video of the same size and rate that replaces ``path`` when the block ends without an error."""
-    with _replacing(path) as partial:
-        fourcc = cv2.VideoWriter.fourcc(*'mp4v')
-        writer = cv2.VideoWriter(str(partial), fourcc, like.fps, like.size)
-        if not writer.isOpened():
-            raise ImageError(f'{path} cannot be written: OpenCV cannot make this video; draw no skeletons.')
-        try:
-            yield writer
-        finally:
-            writer.release()
-        if not cv2.VideoCapture(str(partial)).read()[0]:  # OpenCV reports no error
-            raise InputError(f'{path} cannot be written completely; make room on the disk.')
-
-
-@contextlib.contextmanager
-def _replacing(path: Path, is_folder: bool = False) -> Iterator[Path]:
-    """Give a path for a file or folder that replaces ``path`` when the block ends without an error."""
-    partial = path.with_name(f'{path.stem}.partial{path.suffix}')  # OpenCV needs the suffix
-    try:
-        with writing(path):
-            (partial if is_folder else path.parent).mkdir(parents=True, exist_ok=True)
-        yield partial
-        with writing(path):
-            if is_folder:
-                shutil.rmtree(path, ignore_errors=True)
-            os.replace(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        with contextlib.suppress(OSError):  # it is gone after success
-            partial.unlink()

@@ -9,6 +9,7 @@ from os import PathLike
 from typing import NamedTuple
 
 import numpy as np
+import PIL.Image
 import torch
 import torch.nn.functional as F
 from mmengine.dataset import Compose, pseudo_collate
@@ -22,10 +23,12 @@ from hg_plugin.models import StackedHourglass, average_flipped, reparameterize
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.config import building, read_config
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.images import MAX_SIDE, ImageError, as_bgr, read_image
+from hg_plugin.utils.images import as_bgr, read_image
 from hg_plugin.utils.weights import config_and_checkpoint
 
-Image = str | PathLike | np.ndarray
+from .boxes import check_boxes
+
+Image = str | PathLike | np.ndarray | PIL.Image.Image
 
 
 class Poses(NamedTuple):
@@ -63,11 +66,15 @@ class PoseEstimator:
         checkpoint: The weights. Defaults to None.
         device: 'cpu', 'cuda', 'cuda:1', ... Defaults to None: a GPU if torch can use one.
         batch_size: Persons per batch, twice as many in the flip test. Defaults to 16.
+        cfg_options: Settings to override in the config, such as ``{'model.test_cfg.shift_heatmap': False}``.
+            Defaults to None.
 
     Attributes:
         cfg: The config.
         model: The trained network, in evaluation mode. Inference runs a reparameterized copy.
         num_keypoints: K.
+        annotated: (K,) bool: which keypoints the training data had, as far as the checkpoint's metainfo or
+            ``test_cfg.unannotated_keypoints`` of the config says. The scores of the others are 0.
 
     Raises:
         InputError: If the config, the checkpoint or the device cannot be used, or they do not fit together.
@@ -79,13 +86,14 @@ class PoseEstimator:
         checkpoint: str | PathLike | None = None,
         device: str | torch.device | None = None,
         batch_size: int = 16,
+        cfg_options: dict | None = None,
     ):
         if batch_size < 1:
             raise InputError(f'batch_size is {batch_size}; give at least 1.')
         config, checkpoint = config_and_checkpoint(config, checkpoint)
         self.config = str(config)
         self.batch_size = batch_size
-        self.cfg = read_config(self.config)
+        self.cfg = read_config(self.config, cfg_options=cfg_options)
         init_default_scope(self.cfg.get('default_scope', 'mmpose'))
         with building(self.config, 'model'):
             self.model = revert_sync_batchnorm(MODELS.build(self.cfg.model))
@@ -99,7 +107,10 @@ class PoseEstimator:
         self._channels = 3 if getattr(decoder, 'heatmap_type', None) == 'combined' else 1
         self.num_keypoints = self.model.head.out_channels // self._channels
         with building(self.config, 'test pipeline'):
-            self.pipeline = Compose(self.cfg.test_dataloader.dataset.pipeline)
+            dataset = self.cfg.test_dataloader.dataset
+            while not dataset.get('pipeline'):  # of RepeatDataset, ConcatDataset, CombinedDataset
+                dataset = dataset.dataset if 'dataset' in dataset else dataset.datasets[0]
+            self.pipeline = Compose(dataset.pipeline)
         self._use_udp = any(getattr(transform, 'use_udp', False) for transform in self.pipeline.transforms)
         content = read_checkpoint(str(checkpoint))
         state = weights_of(content, checkpoint)
@@ -117,20 +128,22 @@ class PoseEstimator:
 
     def __call__(
         self,
-        image: Image,
+        image: Image | list[Image] | tuple[Image, ...],
         boxes: Sequence | None = None,
         *,
         flip_test: bool = False,
         scales: Sequence[float] = (1.0,),
         heatmaps: bool = False,
-    ) -> Poses | PosesWithHeatmaps:
-        """Find the keypoints of the persons in an image.
+    ) -> Poses | PosesWithHeatmaps | list:
+        """Find the keypoints of the persons in an image, or in several.
 
         Args:
-            image: A path, or an array: gray, BGR or BGRA, of 8 or 16 bits.
+            image: A path; an array: gray, BGR or BGRA, of 8 or 16 bits; a PIL image, which is taken as it is,
+                without its EXIF orientation; or a list or tuple of them.
             boxes: (N, 4), one per person: left, top, right and bottom in pixels; they may reach over the edge
-                of the image. The config's ``GetBBoxCenterScale`` enlarges them, by default by a quarter.
-                Defaults to None: one box, the whole image.
+                of the image. The config's ``GetBBoxCenterScale`` enlarges them, by default by a quarter. For
+                a list of images, a list with the boxes, or None, of each. Defaults to None: one box, the
+                whole image.
             flip_test: Average with the heatmaps of the flipped crop, as in the paper; ``flip_mode`` and
                 ``shift_heatmap`` are those of the config's ``test_cfg``. Defaults to False.
             scales: Relative sizes of the crop, from 0.1 to 10: the multi-scale test. Heatmaps are resampled
@@ -140,13 +153,19 @@ class PoseEstimator:
             heatmaps: Also return the heatmaps of every stack. Defaults to False.
 
         Returns:
-            :class:`Poses`, or with ``heatmaps`` :class:`PosesWithHeatmaps`.
+            :class:`Poses`, or with ``heatmaps`` :class:`PosesWithHeatmaps`. For a list, a list of them.
 
         Raises:
-            ImageError: If the file or array is no image, or a box is wrong or outside the image.
+            ImageError: If one is no image, or a box is wrong or outside the image.
             InputError: If the scales are wrong, or the config's dataset or codec does not allow the options.
         """
-        return next(self.stream([(image, boxes)], flip_test=flip_test, scales=scales, heatmaps=heatmaps))
+        options = dict(flip_test=flip_test, scales=scales, heatmaps=heatmaps)
+        if not isinstance(image, (list, tuple)):
+            return next(self.stream([(image, boxes)], **options))
+        boxes = [None] * len(image) if boxes is None else boxes
+        if len(boxes) != len(image):
+            raise InputError(f'There are {len(image)} images and boxes of {len(boxes)}; give boxes of each.')
+        return list(self.stream(zip(image, boxes), **options))
 
     def stream(
         self,
@@ -217,6 +236,16 @@ class PoseEstimator:
         return meta
 
     @cached_property
+    def annotated(self) -> np.ndarray:
+        names = (self.model.test_cfg or {}).get('unannotated_keypoints', ())
+        names = (self._trained_meta or {}).get('unannotated_keypoints', names)
+        annotated = np.ones(self.num_keypoints, bool)
+        if names:
+            indices = self.dataset_meta['keypoint_name2id']
+            annotated[[indices[name] for name in names if name in indices]] = False
+        return annotated
+
+    @cached_property
     def _network(self) -> TopdownPoseEstimator:
         # all stacks, even if nobody asks for them: they cost a hundredth, and results do not depend on it
         is_hourglass = isinstance(self.model.backbone, StackedHourglass)
@@ -236,7 +265,9 @@ class PoseEstimator:
         samples = [crop['data_samples'] for crop in crops]
         samples = self.model.add_pred_to_datasample(self.model.head.decode(stacks[-1]), None, samples)
         instances = [sample.pred_instances for sample in samples]
-        poses = [(instance.keypoints[0], instance.keypoint_scores[0]) for instance in instances]
+        poses = [
+            (instance.keypoints[0], instance.keypoint_scores[0] * self.annotated) for instance in instances
+        ]
         if not heatmaps:
             return poses
         return [
@@ -298,35 +329,6 @@ class PoseEstimator:
         heatmap = getattr(self.model.head, 'num_stages', 1), num_keypoints, *decoder.heatmap_size[::-1]
         shapes = (num_keypoints, 2), (num_keypoints,), heatmap, (*decoder.input_size[::-1], 3)
         return kind(*(np.zeros((0, *shape), dtype) for shape, dtype, _ in zip(shapes, dtypes, kind._fields)))
-
-
-def check_boxes(boxes: Sequence | None, image: np.ndarray) -> np.ndarray:
-    """Return boxes as (N, 4) float32; one box, the whole image, for None.
-
-    Raises:
-        ImageError: If the shape is wrong, or a box is empty, inverted, too large, outside the image or in
-            shares of it.
-    """
-    height, width = image.shape[:2]
-    boxes = [[0, 0, width, height]] if boxes is None else boxes
-    try:
-        boxes = np.asarray(boxes, np.float32).reshape(len(boxes), 4)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ImageError('The boxes are not numbers of shape (N, 4): left, top, right, bottom.') from error
-    for index, (left, top, right, bottom) in enumerate(boxes.tolist()):
-        if not (left < right and top < bottom and np.isfinite(boxes[index]).all()):
-            problem = 'is empty or inverted; give left, top, right and bottom in this order'
-        elif max(right, bottom) <= 1 < min(width, height):
-            problem = 'is in shares of the image; give pixels'
-        elif max(width, height, right - left, bottom - top) > MAX_SIDE:
-            problem = f'is too large, or the image is: OpenCV crops at most {MAX_SIDE:,} pixels a side'
-        elif right <= 0 or bottom <= 0 or left >= width or top >= height:
-            problem = 'lies outside; give pixels of this image'
-        else:
-            continue
-        box = f'Box {index}, [{left:g}, {top:g}, {right:g}, {bottom:g}]'
-        raise ImageError(f'{box} in an image of {width}x{height} pixels, {problem}.')
-    return boxes
 
 
 def _persons(image: Image, boxes: Sequence | None) -> list[tuple[np.ndarray, np.ndarray]]:

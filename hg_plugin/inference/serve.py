@@ -13,18 +13,18 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.errors import InputError, need_packages
 from hg_plugin.utils.images import ImageError, read_image
-from hg_plugin.utils.weights import untrained_keypoints
-from hg_plugin.visualization import blend_by_color, color_legend, draw_skeleton, heatmap_sheet
+from hg_plugin.visualization import blend_by_color, color_legend, draw_poses, heatmap_sheet, person_color
 
+from .boxes import boxes_and_scores
 from .files import predictions_json
-from .pose_estimator import PoseEstimator, check_boxes
+from .pose_estimator import PoseEstimator
 
 HOST = '127.0.0.1'
 # a keypoint below is doubtful
 LOW_SCORE = 0.3
-WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+BLACK = (0, 0, 0)
 HINT = 'Drop a photo, or use the camera, and drag a box around each person.'
 CSS = """
 .gradio-container { width: 100% !important; max-width: 1240px !important; margin: 0 auto !important; }
@@ -75,37 +75,34 @@ def answer(
     try:
         _check_size(path, max_megabytes, max_megapixels)
         image = np.ascontiguousarray(np.rot90(read_image(path), -quarter_turns))
-        persons = check_boxes(boxes or None, image)
+        persons, box_scores = boxes_and_scores(boxes or None, image)
     except ImageError as error:
         # the page's own copy has a folder that means nothing to the user
         return Answer(str(error).replace(str(path), Path(path).name))
     poses = estimator(image, persons, flip_test=flip_test, heatmaps=True)
-    meta = estimator.dataset_meta
+    meta, annotated = estimator.dataset_meta, estimator.annotated
     names = [meta['keypoint_id2name'][index] for index in range(estimator.num_keypoints)]
-    untrained = untrained_keypoints(estimator.config)
-    learned = np.array([name not in untrained for name in names])
     drawn, stacks, sheets = image.copy(), [], []
-    for index, (keypoints, scores, heatmaps, crop) in enumerate(zip(*poses), 1):
-        draw_skeleton(drawn, keypoints, learned & (scores >= kpt_thr), meta)
-        for stack, maps in enumerate(heatmaps * learned[:, None, None], 1):
-            enlarged = cv2.resize(crop, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+    for index, (crop, heatmaps) in enumerate(zip(poses.crops, poses.heatmaps), 1):
+        enlarged = cv2.resize(crop, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+        for stack, maps in enumerate(heatmaps * annotated[:, None, None], 1):
             caption = f'{index}: stack {stack}' if len(persons) > 1 else f'stack {stack}'
             stacks.append((_rgb(blend_by_color(enlarged, maps, meta)), caption))
         sheets.append((_rgb(heatmap_sheet(crop, heatmaps, names)), f'person {index}'))
+    draw_poses(drawn, poses.keypoints, annotated & (poses.scores >= kpt_thr), meta, persons)
     thickness = max(1, max(image.shape) // 400)
-    for index, (left, top, right, bottom) in enumerate(np.rint(persons).astype(int).tolist(), 1):
-        cv2.rectangle(drawn, (left, top), (right, bottom), WHITE, thickness)
-        place, font = (
-            (left + 4 * thickness, top + 14 * thickness),
-            (cv2.FONT_HERSHEY_SIMPLEX, 0.4 * thickness),
-        )
-        cv2.putText(drawn, str(index), place, *font, BLACK, 3 * thickness, cv2.LINE_AA)
-        cv2.putText(drawn, str(index), place, *font, WHITE, thickness, cv2.LINE_AA)
-    text = _summary(poses.scores[:, learned], bool(boxes), untrained)
-    return Answer(text, _rgb(drawn), stacks, sheets, predictions_json(poses, persons))
+    font = cv2.FONT_HERSHEY_SIMPLEX, 0.5 * thickness
+    for index, (left, top) in enumerate(np.rint(persons[:, :2]).astype(int).tolist()):
+        place = max(left, 0) + 4 * thickness, max(top, 0) + 18 * thickness
+        cv2.putText(drawn, str(index + 1), place, *font, BLACK, 3 * thickness, cv2.LINE_AA)
+        cv2.putText(drawn, str(index + 1), place, *font, person_color(index), thickness, cv2.LINE_AA)
+    untrained = [name for name, known in zip(names, annotated) if not known]
+    text = _summary(poses.scores[:, annotated], bool(boxes), untrained)
+    json = predictions_json(estimator, poses, persons, box_scores)
+    return Answer(text, _rgb(drawn), stacks, sheets, json)
 
 
-def _summary(scores: np.ndarray, boxed: bool, untrained: tuple[str, ...]) -> str:
+def _summary(scores: np.ndarray, boxed: bool, untrained: list[str]) -> str:
     """Say what was found in (N, K) scores, and whether to trust it."""
     sure = int((scores >= LOW_SCORE).sum())
     persons = f'{len(scores)} persons' if len(scores) > 1 else '1 person'
@@ -168,6 +165,7 @@ def serve(
     Raises:
         InputError: Gradio is not installed, or the port is in use.
     """
+    need_packages('hg_plugin serve', 'gradio', 'gradio_image_annotation')
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -220,13 +218,8 @@ def _page(
     estimator: PoseEstimator, folder: str, max_megabytes: float, max_megapixels: float
 ) -> tuple[Any, Any]:
     """Build the page. Returns Gradio's Blocks, and Gradio."""
-    try:
-        import gradio
-        from gradio_image_annotation import image_annotator
-    except ImportError as error:
-        raise InputError(
-            f'hg_plugin serve needs Gradio ({error}); run: pip install gradio gradio_image_annotation'
-        ) from error
+    import gradio
+    from gradio_image_annotation import image_annotator
 
     def find(photo, kpt_thr: float, flip_test: bool):
         if photo is None:

@@ -27,7 +27,7 @@ def draw_heatmaps(keypoints: Tensor, visible: Tensor, codec) -> tuple[Tensor, Te
 
     Args:
         keypoints: (N, K, 2) float32 in pixels of the network's input.
-        visible: (N, K) float32; keypoints below 0.5 get an empty heatmap.
+        visible: (N, K) float32, the weights; keypoints of weight 0 get an empty heatmap.
         codec: MMPose's ``MSRAHeatmap``, biased or not, or ``UDPHeatmap`` with Gaussians.
 
     Returns:
@@ -38,7 +38,7 @@ def draw_heatmaps(keypoints: Tensor, visible: Tensor, codec) -> tuple[Tensor, Te
         _gaussians(axis, keypoints[..., axis], codec) for axis in (0, 1)
     )
     inside = inside_x & inside_y
-    annotated = visible >= 0.5
+    annotated = visible > 0
     along_y = along_y * (annotated & inside).unsqueeze(2)
     return along_y.unsqueeze(3) * along_x.unsqueeze(2), visible.masked_fill(annotated & ~inside, 0)
 

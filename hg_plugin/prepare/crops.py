@@ -19,6 +19,8 @@ from hg_plugin.datasets import MPIIPoseDataset, TopdownCrop
 from hg_plugin.datasets.transforms import reduced_to_image
 from hg_plugin.mpii_format import (
     CENTER_SHIFT,
+    JOINTS,
+    NUM_JOINTS,
     load_annotations,
     load_ground_truth,
     load_head_boxes,
@@ -247,7 +249,9 @@ def _write_annotations(
     dataset: MPIIPoseDataset, crops: list[Crop], ann_file: str, images: str, headbox_file: str | None
 ) -> None:
     """Write the dataset's annotation file, and its head-box file if it has one, in pixels of the crops."""
-    annotations = load_annotations(dataset.ann_file)
+    count = dataset.metainfo['num_keypoints']
+    names = JOINTS if count == NUM_JOINTS else [*dataset.metainfo['keypoint_id2name'].values()]
+    annotations = load_annotations(dataset.ann_file, count)
     transforms = [crop.transform for crop in crops]
     shift = np.array([0, CENTER_SHIFT])
     scale = annotations['scale'] * [crop.scale for crop in crops]
@@ -261,7 +265,7 @@ def _write_annotations(
     if headbox_file:
         truth = load_ground_truth(dataset.headbox_file)
         boxes = _apply(transforms, load_head_boxes(dataset.headbox_file))
-        save_ground_truth(headbox_file, _apply(transforms, truth['gt']), truth['visible'], boxes)
+        save_ground_truth(headbox_file, _apply(transforms, truth['gt']), truth['visible'], boxes, names)
     save_annotations(ann_file, annotations)
 
 

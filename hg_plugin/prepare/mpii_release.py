@@ -25,12 +25,11 @@ from scipy.io import loadmat
 from hg_plugin.mpii_format import (
     NUM_JOINTS,
     TEST_ANNOLIST,
-    read_file,
     save_annotations,
-    save_arrays,
     save_ground_truth,
     to_zero_based,
 )
+from hg_plugin.utils.array_files import read_file, save_arrays
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import ImageError, read_image
 from hg_plugin.utils.parallel import imap_with_progress

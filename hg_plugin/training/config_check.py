@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mmengine import registry
 from mmengine.config import Config
-from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import KEYPOINT_CODECS
 
 from hg_plugin.compat.torch import torch_before
@@ -42,14 +41,12 @@ def check_config(cfg: Config) -> None:
     """Check a config with all options merged, before anything is built from it.
 
     Raises:
-        InputError: A class is not registered; sizes, codecs, keypoints or stages disagree; nothing draws the
-            targets; a variable was changed that nothing reads; MPIIPCKh has no head boxes; ``save_best``
-            names a metric that does not exist; there is no epoch; or the installed torch cannot combine two
-            options.
+        InputError: A class is not registered; a variable was changed that nothing reads; ``save_best`` names
+            a metric that does not exist; there is no epoch; or the installed torch cannot combine two
+            options. :class:`hg_plugin.engine.PipelineCheckHook` finds transforms that do not fit together.
     """
     for problem in chain(
         _unknown_names(cfg),
-        _disagreements(cfg),
         _unread_variables(cfg),
         _unknown_metrics(cfg),
         _others(cfg),
@@ -74,41 +71,6 @@ def _unknown_names(cfg: Config) -> Iterator[str]:
                     near = difflib.get_close_matches(name, names, n=1)
                     advice = f"did you mean '{near[0]}'?" if near else 'do custom_imports name its module?'
                     yield f"{place}.type is '{name}', which is not registered; {advice}"
-
-
-def _disagreements(cfg: Config) -> Iterator[str]:
-    for place, value, other, wanted in _pairs(cfg):
-        value, wanted = (tuple(v) if isinstance(v, list) else v for v in (value, wanted))
-        if value != wanted and None not in (value, wanted):
-            yield f'{place} is {value}, but {other} {wanted}; make them agree.'
-
-
-def _pairs(cfg: Config) -> Iterator[tuple]:
-    """Settings that must be equal: a place, its value, another place with a verb, and its value."""
-    parts = parts_of(cfg, r'model\..*')
-    backbone, head, decoder = (parts.get(f'model.{key}', {}) for key in ('backbone', 'head', 'head.decoder'))
-    channels = head.get('out_channels')
-    if backbone.get('type') in ('StackedHourglass', 'HourglassNet'):
-        stacks = backbone.get('num_stacks', 2)
-        yield 'model.backbone.num_stacks', stacks, 'model.head.num_stages is', head.get('num_stages')
-    if backbone.get('type') == 'StackedHourglass' and not head.get('in_channels'):
-        keypoints = backbone.get('num_keypoints', 16)
-        yield 'model.backbone.num_keypoints', keypoints, 'model.head.out_channels is', channels
-    for place, dataset in parts_of(cfg, LOADER + DATASET).items():
-        kind, _ = _find(cfg, registry.DATASETS, dataset.get('type'))
-        metainfo = dataset.get('metainfo') or getattr(kind, 'METAINFO', None)
-        if metainfo and 'KeypointConverter' not in _types(dataset, r'pipeline\.\d+'):
-            number = parse_pose_metainfo(dict(metainfo))['num_keypoints']
-            number *= 3 if decoder.get('heatmap_type') == 'combined' else 1  # heatmaps of offsets, too
-            yield f'The number of heatmaps for {place}', number, 'model.head.out_channels is', channels
-    transforms = parts_of(cfg, LOADER + TRANSFORM)
-    codecs = parts_of(cfg, rf'{CODEC}|{LOADER}{TRANSFORM}\.encoder')
-    for place, part in {**transforms, **codecs}.items():
-        for key in ('type', 'input_size', 'heatmap_size') if place in codecs else ('input_size',):
-            yield f'{place}.{key}', part.get(key), f'model.head.decoder.{key} is', decoder.get(key)
-        if part.get('type') in ('TopdownAffine', 'TopdownCrop'):
-            needed = dict(MSRAHeatmap=False, UDPHeatmap=True).get(decoder.get('type'))
-            yield f'{place}.use_udp', bool(part.get('use_udp')), "model.head.decoder's codec needs", needed
 
 
 def _unread_variables(cfg: Config) -> Iterator[str]:
@@ -142,8 +104,9 @@ def _unknown_metrics(cfg: Config) -> Iterator[str]:
     computed = set()
     for metric in parts_of(cfg, 'val' + METRIC).values():
         kind = getattr(metric.get('type'), '__name__', metric.get('type'))
-        if kind not in COMPUTED:
-            return  # may compute anything
+        named = any(part.get('metainfo') for part in parts_of(cfg, 'val_dataloader' + DATASET).values())
+        if kind not in COMPUTED or kind == 'MPIIPCKh' and (named or metric.get('groups')):
+            return  # may compute anything, or has columns of other joints
         items = metric.get('norm_item') or ['bbox']
         items = {items} if isinstance(items, str) else {*items}
         computed |= {NORM_ITEMS[item] for item in items} if kind == 'PCKAccuracy' else {*COMPUTED[kind]}
@@ -158,20 +121,7 @@ def _unknown_metrics(cfg: Config) -> Iterator[str]:
             yield f'{place} is {names!r}, but val_evaluator computes {known}; give one of them.'
 
 
-def _types(cfg: Config | dict, pattern: str) -> list:
-    return [part.get('type') for part in parts_of(cfg, pattern).values()]
-
-
 def _others(cfg: Config) -> Iterator[str]:
-    for phase in ('val', 'test'):
-        for place, dataset in parts_of(cfg, f'{phase}_dataloader{DATASET}').items():
-            mpii = dataset.get('type') in ('MPIIPoseDataset', 'MpiiDataset')
-            if mpii and not dataset.get('headbox_file') and 'MPIIPCKh' in _types(cfg, phase + METRIC):
-                yield f'{place} has no headbox_file, which MPIIPCKh needs; set it to its mpii_gt_*.mat.'
-    draws = parts_of(cfg, r'model\.data_preprocessor\.encoder')
-    draws = draws and 'HeatmapDataPreprocessor' in _types(cfg, r'model\.data_preprocessor')
-    if not draws and 'PackKeypoints' in _types(cfg, 'train_dataloader' + TRANSFORM):
-        yield "PackKeypoints needs model.data_preprocessor=dict(type='HeatmapDataPreprocessor', encoder=...)."
     for key in ('max_epochs', 'val_interval') if cfg.get('val_dataloader') else ('max_epochs',):
         if (cfg.get('train_cfg') or {}).get(key) == 0:
             yield f'train_cfg.{key} is 0; give at least 1.'

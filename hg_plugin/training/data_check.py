@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
+from hg_plugin.datasets import MPIIPoseDataset
 from hg_plugin.mpii_format import find_problems
 from hg_plugin.utils.config import DATASET, LOADER, building, parts_of
 from hg_plugin.utils.errors import InputError
@@ -81,7 +82,8 @@ def _read(part: dict, cfg: Config, persons: dict[str, list[dict]], findings: lis
     if name in persons:  # validation and test are often the same
         return
     if kind == 'MPIIPoseDataset':
-        for index, problem, bad in find_problems(name):
+        metainfo = MPIIPoseDataset._load_metainfo(part.get('metainfo'))
+        for index, problem, bad in find_problems(name, metainfo['num_keypoints']):
             findings.append(Finding(name, index, None, 'annotation', problem, bad))
         if any(finding.bad for finding in findings if finding.dataset == name):
             return  # no dataset can be made of it

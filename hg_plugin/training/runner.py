@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 
 from hg_plugin.compat.distributed import start_processes
 from hg_plugin.compat.torch import fit_optimizer_to_torch
+from hg_plugin.engine import PipelineCheckHook
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.config import LOADER, building, parts_of, read_config
 from hg_plugin.utils.errors import InputError
@@ -165,6 +166,8 @@ def _build_runner(cfg: Config, checkpoint: str | None, resume=False, partly=Fals
         if error.errno not in FULL:
             raise
         raise InputError(f'The work directory {cfg.work_dir} cannot be written: {error.strerror}.') from error
+    if not any(isinstance(hook, PipelineCheckHook) for hook in runner.hooks):
+        runner.register_hook(PipelineCheckHook())
     runner.logger.info(f'Environment, config and hooks are written to {runner.log_dir}.')
     if state:  # MMEngine leaves weights random that it does not find
         check_weights(runner.model, weights_of(state, checkpoint), checkpoint, partly)

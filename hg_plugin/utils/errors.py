@@ -1,6 +1,7 @@
 """Report a user's mistake: one sentence in an exception, and no traceback at a command line."""
 
 import functools
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -8,6 +9,13 @@ from pathlib import Path
 
 class InputError(ValueError):
     """The user's input is wrong. The message is one sentence: what is wrong, where, and what to do."""
+
+
+def need_packages(what: str, *packages: str) -> None:
+    """Raise an :class:`InputError` that says how to install the packages that are missing."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise InputError(f'{what} needs missing packages; run: pip install {" ".join(missing)}')
 
 
 class TrainingDiverged(SystemExit):

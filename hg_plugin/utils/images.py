@@ -97,7 +97,7 @@ def decode_strictly(data: bytes, path: str | PathLike, reduction: int = 1) -> np
     """
     if not data.startswith(JPEG):
         return decode(data, path, reduction)
-    with _captured_stderr() as captured:
+    with captured_stderr() as captured:
         image = decode(data, path, reduction)
     damage = next((line for line in captured().splitlines() if line.startswith(DAMAGE)), None)
     if damage:
@@ -111,7 +111,7 @@ def decode_strictly(data: bytes, path: str | PathLike, reduction: int = 1) -> np
 
 
 @contextlib.contextmanager
-def _captured_stderr() -> Iterator[Callable[[], bytes]]:
+def captured_stderr() -> Iterator[Callable[[], bytes]]:
     """Gives a function that returns what C code printed to stderr in the ``with`` block."""
     printed = b''
     with _stderr_lock:
@@ -190,14 +190,17 @@ def reduce_image(image: np.ndarray, reduction: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def as_bgr(image: np.ndarray) -> np.ndarray:
+def as_bgr(image: np.ndarray | Image.Image) -> np.ndarray:
     """Convert gray (H, W) or (H, W, 1), BGR or BGRA images of 8 or 16 bits to (H, W, 3) uint8 BGR.
 
-    Transparency is dropped, and 16 bits become 8: 65535 becomes 255.
+    Transparency is dropped, and 16 bits become 8: 65535 becomes 255. A PIL image of any mode may be given.
 
     Raises:
         ImageError: If the image is something else.
     """
+    if isinstance(image, Image.Image):
+        in_16_bits = image.mode.startswith('I;16')
+        image = np.asarray(image) if in_16_bits else np.asarray(image.convert('RGB'))[..., ::-1]
     if (
         not isinstance(image, np.ndarray)
         or image.dtype not in (np.uint8, np.uint16)
@@ -208,7 +211,8 @@ def as_bgr(image: np.ndarray) -> np.ndarray:
         shape = f' of {image.dtype} and shape {image.shape}' if isinstance(image, np.ndarray) else ''
         raise ImageError(
             f'The image is a {type(image).__name__}{shape}; give a path, or a uint8 or uint16 array of shape '
-            '(height, width) or (height, width, channels) with 1, 3 (BGR) or 4 (BGRA) channels.'
+            '(height, width) or (height, width, channels) with 1, 3 (BGR) or 4 (BGRA) channels, or a PIL '
+            'image.'
         )
     if image.dtype == np.uint16:
         image = np.rint(image / 257).astype(np.uint8)
@@ -218,41 +222,54 @@ def as_bgr(image: np.ndarray) -> np.ndarray:
 
 
 class Video:
-    """The frames of a video, one at a time: ``for frame in video``, once.
+    """The frames of a video file, a camera or a stream, one at a time: ``for frame in video``, once.
 
     Args:
-        path: The file.
+        source: The file, the number of a camera as a text, such as '0', or the address of a stream.
 
     Attributes:
-        fps (float): Frames per second; 30 if the file does not say.
-        num_frames (int): As the file says; 0 if it does not.
+        fps (float): Frames per second; 30 if the source does not say.
+        num_frames (int): As the source says; 0 if it does not.
         size (tuple): Width and height in pixels, rotated as the file says.
+        is_live (bool): Whether it may go on without end, as a camera does.
 
     Raises:
-        ImageError: If the file is no video or, from the loop, has fewer than nine tenths of ``num_frames``.
+        ImageError: If there is no video or, from the loop, it has fewer than nine tenths of ``num_frames``.
     """
 
-    def __init__(self, path: str | PathLike):
-        self.path = path
-        self._capture = cv2.VideoCapture(os.fspath(path))
+    def __init__(self, source: str | PathLike):
+        self.source = source
+        is_camera = isinstance(source, str) and source.isdecimal() and not os.path.exists(source)
+        self._capture = cv2.VideoCapture(int(source) if is_camera else os.fspath(source))
         readable, self._first = self._capture.read()
         if not readable:
-            raise ImageError(f'{path} is not a video or is truncated; get it again, or leave it out.')
+            problem = (
+                'cannot be read as a camera; is it connected, and does no other program use it?'
+                if is_camera
+                else 'is not a video or is truncated; get it again, or leave it out.'
+            )
+            raise ImageError(f'{source} {problem}')
         self.size = self._first.shape[1::-1]
         self.fps = self._capture.get(cv2.CAP_PROP_FPS) or 30.0
         self.num_frames = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        is_stream = isinstance(source, str) and '://' in source
+        self.is_live = is_camera or (is_stream and not self.num_frames)
+        if is_camera:
+            self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not those that were missed
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield (H, W, 3) uint8 BGR."""
         readable, frame, count = True, self._first, 0
-        while readable:
-            yield frame
-            count += 1
-            readable, frame = self._capture.read()
-        self._capture.release()
+        try:
+            while readable:
+                yield frame
+                count += 1
+                readable, frame = self._capture.read()
+        finally:
+            self._capture.release()
         # some formats know their number of frames only roughly
         if count < 0.9 * self.num_frames:
             raise ImageError(
-                f'{self.path} breaks off after {count} of its {self.num_frames} frames; '
+                f'{self.source} breaks off after {count} of its {self.num_frames} frames; '
                 'get it again, or leave it out.'
             )

@@ -47,3 +47,18 @@ def lock_folder(folder: str, logger: logging.Logger) -> str | None:
         file.truncate(0)
         file.write(f'process {os.getpid()} on {platform.node()}\n'.encode())
     return None
+
+
+def is_locked(folder: str | os.PathLike) -> bool:
+    """Whether a process has locked a folder; False also where nobody can tell."""
+    path = osp.join(osp.realpath(folder), '.lock')
+    if fcntl is None or path in _held:  # closing the file would end the own lock
+        return path in _held
+    try:
+        with open(path, 'rb+') as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

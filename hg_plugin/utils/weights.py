@@ -1,6 +1,5 @@
 """The trained networks that the package carries."""
 
-from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +10,6 @@ from .errors import InputError
 FOLDER = Path(__file__).parents[1] / 'weights'
 # what PoseEstimator() loads
 DEFAULT = 'hg_2stack_lspet_128'
-# keypoints that a network's training set does not annotate: what it predicts for them means nothing
-UNTRAINED = {'hg_2stack_lspet_128': ('pelvis', 'thorax')}
 
 
 class ShippedNetwork(NamedTuple):
@@ -48,9 +45,3 @@ def config_and_checkpoint(config, checkpoint) -> tuple:
     if config is None or checkpoint is None:
         raise InputError('Give a config and a checkpoint, or neither for the network of the package.')
     return config, checkpoint
-
-
-def untrained_keypoints(config: str | PathLike) -> tuple[str, ...]:
-    """Names of the keypoints that the shipped network of this config has not learned; none for others."""
-    path = Path(config)
-    return UNTRAINED.get(path.stem, ()) if path.resolve().parent == (MIM / 'configs').resolve() else ()

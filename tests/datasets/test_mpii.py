@@ -110,6 +110,17 @@ def test_a_transform_that_writes_into_its_flip_indices_harms_no_other_person(sam
     assert sorted(dataset.metainfo['flip_indices']) == list(range(16))
 
 
+def test_keypoints_that_no_person_has_are_known(sample_set):
+    assert load(sample_set).metainfo['unannotated_keypoints'] == []
+
+    def without_pelvis(annotations):
+        for annotation in annotations:
+            annotation['joints_vis'][6] = 0
+
+    edit(sample_set, without_pelvis)
+    assert load(sample_set).metainfo['unannotated_keypoints'] == ['pelvis']
+
+
 def test_flipping_swaps_left_and_right(sample_set):
     pipeline = [PIPELINE[0], PIPELINE[1], dict(type='RandomFlip', prob=1.0), *PIPELINE[2:]]
     plain, flipped = (load(sample_set, pipeline=p)[0] for p in (PIPELINE, pipeline))
@@ -233,3 +244,76 @@ def test_head_box_file_with_a_value_that_is_not_finite(sample_set, array, index)
     savemat(path, truth)
     with pytest.raises(InputError, match='mpii_gt_val.mat'):
         load(sample_set)
+
+
+def keep(root, joints):
+    """Leaves only these joints in the copy's files."""
+    edit(
+        root, lambda persons: [p.update({k: [p[k][j] for j in joints] for k in JOINT_KEYS}) for p in persons]
+    )
+    path = root / 'annotations/mpii_gt_val.mat'
+    truth = loadmat(path)
+    truth.update(pos_gt_src=truth['pos_gt_src'][joints], jnt_missing=truth['jnt_missing'][joints])
+    savemat(path, {key: value for key, value in truth.items() if not key.startswith('__')})
+
+
+def metainfo(names, swaps=()):
+    """MMPose's metainfo of these keypoints."""
+    swaps = {**dict(swaps), **{b: a for a, b in swaps}}
+    points = {i: dict(name=name, id=i, swap=swaps.get(name, '')) for i, name in enumerate(names)}
+    return dict(
+        dataset_name='own',
+        keypoint_info=points,
+        skeleton_info={0: dict(link=(names[0], names[-1]), id=0)},
+        joint_weights=[1.0] * len(names),
+        sigmas=[],
+    )
+
+
+JOINT_KEYS = ('joints', 'joints_vis')
+
+
+@pytest.mark.parametrize('joints', [[9], [0, 5, 10, 15], [0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 8, 9]])
+def test_the_joints_are_those_of_the_metainfo(sample_set, joints):
+    expected = [load(sample_set).get_data_info(index) for index in range(5)]
+    keep(sample_set, joints)
+    meta = metainfo([f'joint_{j}' for j in joints], [('joint_0', 'joint_5')] if 0 in joints else ())
+    data = load(sample_set, metainfo=meta)
+    for a, b in zip(expected, [data.get_data_info(index) for index in range(5)]):
+        assert np.array_equal(a['keypoints'][:, joints], b['keypoints'])
+        assert np.array_equal(a['keypoints_visible'][:, joints], b['keypoints_visible'])
+        assert a['head_size'] == b['head_size'] and np.array_equal(a['bbox'], b['bbox'])
+    assert data.metainfo['num_keypoints'] == len(joints) and data[0]['inputs'].shape == (3, 256, 256)
+    with pytest.raises(InputError, match=r'annotation 0: joints should have shape \(16, 2\), but is'):
+        load(sample_set)
+    with pytest.raises(InputError, match=r'joints should have shape'):
+        load(sample_set, metainfo=metainfo(['a', 'b']))
+
+
+def test_head_boxes_of_other_joints_are_refused(sample_set):
+    edit(sample_set, lambda persons: [p.update({k: p[k][:4] for k in JOINT_KEYS}) for p in persons])
+    with pytest.raises(InputError, match='holds 16 joints, but .* has 4 joints; use two files'):
+        load(sample_set, metainfo=metainfo('abcd'))
+
+
+def test_a_detectors_boxes_take_the_place_of_the_annotated_ones(sample_set, tmp_path):
+    expected = [load(sample_set).get_data_info(index) for index in range(5)]
+    detections = []
+    for item in expected:
+        left, top, right, bottom = item['bbox'][0].tolist()
+        box, image = [left + 9, top + 5, right - left, bottom - top], item['img_path'].rpartition('/')[2]
+        detections.append(dict(image_id=image, bbox=box, score=0.5, category_id=1))
+    (tmp_path / 'boxes.json').write_text(json.dumps(detections))
+    data = load(sample_set, bbox_file=str(tmp_path / 'boxes.json'))
+    for a, b in zip(expected, [data.get_data_info(index) for index in range(5)]):
+        assert np.allclose(b['bbox'] - a['bbox'], [[9, 5, 9, 5]], atol=1e-3) and b['bbox_score'] == 0.5
+        assert np.array_equal(a['keypoints'], b['keypoints']) and a['head_size'] == b['head_size']
+    with pytest.raises(ValueError, match='bbox_file.*only'):
+        load(sample_set, bbox_file=str(tmp_path / 'boxes.json'), test_mode=False)
+
+
+@pytest.mark.parametrize('setting', [dict(data_mode='bottomup'), dict(sample_interval=2)])
+def test_settings_of_mmposes_datasets_that_have_no_meaning_here_are_refused(sample_set, setting):
+    with pytest.raises(InputError, match="only 'topdown' and 1; set indices"):
+        load(sample_set, **setting)
+    load(sample_set, data_mode='topdown', sample_interval=1)

@@ -1,13 +1,18 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmpose.datasets.transforms import RandomBBoxTransform
+from mmpose.registry import DATASETS, KEYPOINT_CODECS
+from torch.utils.data import default_collate
 
 from hg_plugin.datasets import MPIIPoseDataset, PackKeypoints, TopdownCrop
 from hg_plugin.datasets.transforms import reduced_to_image
+from hg_plugin.models import HeatmapDataPreprocessor
 from hg_plugin.utils.errors import InputError
 
 SIZE = (256, 256)
+MPII = MPIIPoseDataset.METAINFO
 BOX = dict(type='GetBBoxCenterScale')
 CROP = dict(type='TopdownCrop', input_size=SIZE)
 KEYPOINTS = dict(type='PackKeypoints')
@@ -17,6 +22,11 @@ FLIP = dict(type='RandomFlip', prob=1.0, direction='horizontal')
 AFFINE = dict(type='TopdownAffine', input_size=SIZE)
 HALF_BODY = dict(type='RandomHalfBody', prob=1.0)
 RANDOM_BOX = dict(type='RandomBBoxTransform')
+ONE_LESS = dict(
+    type='KeypointConverter',
+    num_keypoints=15,
+    mapping=[((8, 9), 0), *((k if k < 8 else k + 1, k) for k in range(1, 15))],
+)
 TARGET = dict(
     type='GenerateTarget', encoder=dict(type='MSRAHeatmap', input_size=SIZE, heatmap_size=(64, 64), sigma=2)
 )
@@ -41,7 +51,8 @@ class FullSizeCrop(TopdownCrop):
 
 
 def samples(root, *pipeline):
-    dataset = MPIIPoseDataset('annotations/mpii_val.json', data_root=str(root), pipeline=list(pipeline))
+    options = dict(data_root=str(root), serialize_data=False)  # serialization collects garbage
+    dataset = MPIIPoseDataset('annotations/mpii_val.json', pipeline=list(pipeline), **options)
     return [dataset[index] for index in range(len(dataset))]
 
 
@@ -219,6 +230,13 @@ def test_mmposes_flip_before_the_crop_is_the_crops_flip(real_data):
         ([IMAGE, BOX, AFFINE, CROP, KEYPOINTS], 'leave out TopdownAffine and a second TopdownCrop'),
         ([BOX, KEYPOINTS], 'put TopdownCrop before it'),
         ([BOX, KEYPOINTS, CROP], 'put TopdownCrop before it'),
+        ([BOX, TARGET, CROP, SAMPLE], 'GenerateTarget has drawn keypoints of the image'),
+        ([IMAGE, BOX, AFFINE, FLIP, KEYPOINTS], 'A transform after the crop has set flip,'),
+        ([IMAGE, BOX, AFFINE, RANDOM_BOX, KEYPOINTS], 'A transform after the crop has set bbox_rotation'),
+        ([IMAGE, BOX, CROP, BOX, AFFINE, KEYPOINTS], 'A transform after the crop has set bbox_center'),
+        ([BOX, CROP, IMAGE, KEYPOINTS], 'A transform after the crop has set img_shape'),
+        # the mean of two joints moves the others' places, and KeypointConverter pairs them wrongly
+        ([ONE_LESS, BOX, dict(CROP, flip_prob=1.0), KEYPOINTS], 'do not pair 15 keypoints'),
     ],
 )
 def test_an_order_that_would_train_on_wrong_images_is_refused(real_data, pipeline, message):
@@ -244,3 +262,48 @@ def test_mmposes_transforms_that_move_pixels_fail_after_the_crop(real_data, tran
 def test_packing_needs_a_crop():
     with pytest.raises(InputError, match='put TopdownCrop before it'):
         PackKeypoints()(dict(img=np.zeros((4, 4, 3), np.uint8), keypoints=np.zeros((1, 2, 2))))
+
+
+def test_visibility_and_weight_are_packed_as_their_product():
+    results = dict(
+        img=np.zeros((4, 4, 3), np.uint8),
+        transformed_keypoints=np.zeros((1, 3, 2)),
+        keypoints_visible=np.array([[[1, 0.25], [1, 0], [0, 1]]]),
+    )
+    assert PackKeypoints()(results)['data_samples']['keypoints_visible'].tolist() == [0.25, 0, 0]
+
+
+@pytest.mark.parametrize('flip_prob', [0.0, 1.0])
+def test_keypoint_converter_joins_datasets_as_with_mmposes_transforms(real_data, flip_prob):
+    """MPII as it is, and with the wrists only: samples of both collate, and equal those of MMPose."""
+    root = str(real_data('mpii_sample'))
+    one = dict(type='MPIIPoseDataset', data_root=root, ann_file='annotations/mpii_val.json')
+    wrists = dict(type='KeypointConverter', num_keypoints=16, mapping=[(10, 10), (15, 15)])
+    datasets = [dict(one, pipeline=[]), dict(one, pipeline=[wrists])]
+    stock = [IMAGE, BOX, dict(FLIP, prob=flip_prob), AFFINE, TARGET, SAMPLE]
+    ours = [BOX, dict(CROP, flip_prob=flip_prob), KEYPOINTS]
+    stock, ours = (
+        DATASETS.build(dict(type='CombinedDataset', metainfo=MPII, datasets=datasets, pipeline=pipeline))
+        for pipeline in (stock, ours)
+    )
+    batch = default_collate([ours[index] for index in range(len(ours))])
+    codec = KEYPOINT_CODECS.build(TARGET['encoder'])
+    drawn = HeatmapDataPreprocessor(encoder=TARGET['encoder'])(batch)['data_samples']
+    assert codec.heatmap_size == tuple(drawn['heatmaps'].shape[:1:-1])
+    for index in range(len(stock)):
+        sample = stock[index]['data_samples']
+        weights = sample.gt_instance_labels.keypoint_weights[0]
+        assert torch.equal(drawn['keypoint_weights'][index], weights.float())
+        # OpenCV's and MMPose's matrices differ by a rounding error, which may move a peak to the next pixel
+        heatmaps = sample.gt_fields.heatmaps
+        assert (drawn['heatmaps'][index] - heatmaps).abs().flatten(1).max(1).values.gt(1e-2).sum() <= 1
+    assert drawn['keypoint_weights'][len(ours) // 2 :].sum(dim=0).nonzero().flatten().tolist() == [10, 15]
+
+
+def test_a_training_sample_may_be_packed_to_look_at(real_data):
+    root = real_data('mpii_sample')
+    shown = samples(root, BOX, CROP, dict(KEYPOINTS, pack_transformed=True))
+    for a, b in zip(shown, samples(root, BOX, CROP, KEYPOINTS)):
+        person = a['data_samples'].gt_instances
+        assert np.array_equal(a['inputs'], b['inputs']) and a['data_samples'].img_path
+        assert np.allclose(person.transformed_keypoints[0], b['data_samples']['keypoints'], atol=1e-4)

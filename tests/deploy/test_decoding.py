@@ -7,10 +7,10 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS
-from mmpose.codecs import MSRAHeatmap
+from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 from torch import nn
 
-from hg_plugin.deploy.decoding import RTMLIB, ConvertFormat, ImageFormat, MSRADecoder
+from hg_plugin.deploy.decoding import RTMLIB, ConvertFormat, ImageFormat, MSRADecoder, UDPDecoder
 from hg_plugin.deploy.export import export
 from hg_plugin.inference.pose_estimator import PoseEstimator
 
@@ -39,6 +39,23 @@ def test_decoder_on_heatmaps_of_all_kinds(decoded_by_mmpose, size):
     assert (expected_keypoints[:2] == -4).all()
     assert np.abs(keypoints.numpy() - expected_keypoints).max() < 1e-3
     assert np.array_equal(scores.numpy(), expected_scores)
+
+
+@pytest.mark.parametrize('size, kernel', [((64, 64), 11), ((32, 48), 7)])
+def test_udp_decoder(decoded_by_mmpose, size, kernel):
+    width, height = size
+    codec = UDPHeatmap((4 * width, 4 * height), size, sigma=2, blur_kernel_size=kernel)
+    random = np.random.RandomState(0)
+    x, y = random.uniform(0, width - 1, (200, 1)), random.uniform(0, height - 1, (200, 1))
+    x[:20], y[10:30] = x[:20].round(), 0  # on a pixel, and on the border
+    columns, rows = (np.exp(-((np.arange(side) - p) ** 2) / 8) for side, p in ((width, x), (height, y)))
+    heatmaps = (0.8 * rows[:, :, None] * columns[:, None]).reshape(20, 10, height, width)
+    heatmaps += random.normal(0, 0.01, heatmaps.shape)
+    heatmaps = heatmaps.astype(np.float32)
+    keypoints, scores = UDPDecoder(codec)(torch.from_numpy(heatmaps))
+    expected_keypoints, expected_scores = decoded_by_mmpose(heatmaps, codec)
+    assert np.array_equal(scores.numpy(), expected_scores)
+    assert np.abs(keypoints.numpy() - expected_keypoints).max() < 0.02
 
 
 @pytest.mark.parametrize(

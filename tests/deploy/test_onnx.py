@@ -72,3 +72,27 @@ def test_a_torch_that_cannot_write_onnx(trained, tmp_path, monkeypatch, onnx):
     ):
         export(*trained, str(tmp_path / 'small.onnx'))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_any_height_and_width(trained, onnx, tmp_path):
+    import onnxruntime
+
+    out = tmp_path / 'dynamic.onnx'
+    assert export(*trained, str(out), dynamic=True)['heatmaps'] < 1e-4
+    session = onnxruntime.InferenceSession(str(out))
+    estimator = PoseEstimator(*trained, device='cpu')
+    for shape in [(1, 3, 64, 96), (2, 3, 8, 40), (5, 3, 128, 72)]:
+        image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            expected = estimator.model.backbone(image)[-1].numpy()
+        (found,) = session.run(None, {'image': image.numpy()})
+        assert found.shape == (shape[0], 16, shape[2] // 4, shape[3] // 4)
+        assert np.abs(found - expected).max() < 1e-4 * expected.std()
+
+
+def test_only_heatmaps_in_onnx_have_a_dynamic_size(trained, tmp_path):
+    for options in (dict(decode=True), dict(format='torchscript')):
+        out = tmp_path / ('out.pt' if 'format' in options else 'out.onnx')
+        with pytest.raises(InputError, match='only heatmaps in ONNX can have a dynamic size'):
+            export(*trained, str(out), dynamic=True, **options)

@@ -13,7 +13,7 @@ def test_torchscript(
 ):
     out = str(tmp_path / 'small.pt')
     export(*trained, out, format='torchscript', decode=decode)
-    keys = 'input_size', 'color', 'mean', 'std', 'keypoint_names', 'skeleton', 'codec'
+    keys = 'input_size color mean std crop keypoint_names unannotated_keypoints skeleton codec'.split()
     metadata = dict.fromkeys(keys, '')
     network = torch.jit.load(out, _extra_files=metadata)
     check_metadata(metadata)

@@ -1,10 +1,14 @@
 """tools/infer.py on the command line, mostly in this process, which is quick, with a tiny random network."""
 
 import errno
+import functools
+import http.server
 import json
 import re
 import runpy
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -16,9 +20,14 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpose.apis import MMPoseInferencer
 
 from hg_plugin.engine import hooks
-from hg_plugin.inference.files import infer_files, output_names
+from hg_plugin.inference.files import infer_files
+from hg_plugin.inference.inputs import output_names
+from hg_plugin.inference.pose_estimator import PoseEstimator
+from hg_plugin.inference.video import video_format
 
 ROOT = Path(__file__).parents[2]
+# of videos that OpenCV writes on this machine
+VIDEO = video_format((160, 120))[0]
 
 
 @pytest.fixture(scope='module')
@@ -112,7 +121,7 @@ def test_images_folder_and_video_on_the_command_line(run, network, inputs, tmp_p
     names = ['0', '1', '2', '3', '4', 'clip', 'good_0', 'other_0']
     assert written(tmp_path / 'predictions') == [f'{name}.json' for name in names]
     assert written(tmp_path / 'visualizations') == [
-        f'{name}.{"mp4" if name == "clip" else "jpg"}' for name in names
+        f'{name}{VIDEO if name == "clip" else ".jpg"}' for name in names
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == ['predictions', 'visualizations']
     assert re.search('^.*cut.png is not an image.*\n.*text.jpg is not an image', out, re.MULTILINE)
@@ -165,7 +174,7 @@ def test_a_video_of_boxes_is_drawn_frame_by_frame(infer, inputs, tmp_path):
     assert written(tmp_path / 'heatmaps') == [
         f'short/frame{frame:06d}_person{person}.jpg' for frame in range(6) for person in range(2)
     ]
-    drawn = cv2.VideoCapture(str(tmp_path / 'visualizations/short.mp4'))
+    drawn = cv2.VideoCapture(str(tmp_path / f'visualizations/short{VIDEO}'))
     source = cv2.VideoCapture(str(inputs / 'short.avi'))
     assert drawn.get(cv2.CAP_PROP_FPS) == 10
     for _ in range(6):
@@ -255,6 +264,137 @@ def test_skeletons_on_real_images(infer, real_data, tmp_path):
         assert len(points) and np.abs(differences).max(axis=2).min(axis=1).max() < 60
 
 
+def test_boxes_of_every_frame_in_a_video_that_browsers_play(infer, inputs, tmp_path):
+    boxes = {'short.avi': {0: [[0, 0, 80, 120]], 2: [[0, 0, 80, 120], [80, 0, 160, 120]]}}
+    (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
+    end, out = infer(
+        inputs / 'short.avi', '--out-dir', tmp_path, '--boxes', tmp_path / 'boxes.json', '--smooth'
+    )
+    assert end == 0, out
+    frames = json.loads((tmp_path / 'predictions/short.json').read_text())
+    assert [len(frame['instances']) for frame in frames] == [1, 0, 2, 0, 0, 0]
+    drawn = cv2.VideoCapture(str(tmp_path / f'visualizations/short{VIDEO}'))
+    code = int(drawn.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, 'little')
+    assert code in (b'VP80', b'avc1', b'h264') and drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 6
+
+
+def test_unannotated_keypoints_and_low_scores(infer, inputs, tmp_path):
+    options = ['--cfg-options', 'model.test_cfg.unannotated_keypoints=[pelvis,thorax]']
+    image = inputs / 'good/1.png'
+    end, out = infer(image, '--out-dir', tmp_path, '--kpt-thr', '2', *options)
+    assert end == 0 and re.search(r'Only 0% of the keypoints are drawn.* below 2 \(--kpt-thr\)', out)
+    end, out = infer(image, '--out-dir', tmp_path, '--kpt-thr', '-99', *options)
+    assert end == 0 and 'Only' not in out
+    (person,) = json.loads((tmp_path / 'predictions/1.json').read_text())
+    assert (
+        person['unannotated_keypoints'] == [6, 7] and np.array(person['keypoint_scores'])[[6, 7]].max() == 0
+    )
+
+
+@pytest.mark.slow
+def test_unannotated_keypoints_are_not_drawn(network, inputs, tmp_path):
+    image = inputs / 'good/1.png'
+    names = PoseEstimator(*network, device='cpu').dataset_meta['keypoint_name2id']
+    skeletons = []
+    for unannotated in ([], list(names)):
+        infer_files(
+            *network,
+            image,
+            out_dir=tmp_path,
+            kpt_thr=-99,
+            device='cpu',
+            cfg_options={'model.test_cfg.unannotated_keypoints': unannotated},
+        )
+        drawn = cv2.imread(str(tmp_path / 'visualizations/1.jpg')).astype(int)
+        # inside of the box, which is the whole image
+        skeletons.append(np.abs(drawn - cv2.imread(str(image)))[8:-8, 8:-8].max())
+    assert skeletons[0] > 150 > 80 > skeletons[1]
+
+
+@pytest.mark.slow
+def test_a_stream(infer, inputs, tmp_path):
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=inputs)
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f'http://127.0.0.1:{server.server_port}/short.avi'
+    try:
+        end, out = infer(address, '--out-dir', tmp_path)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert end == 0, out
+    assert len(json.loads((tmp_path / 'predictions/short.json').read_text())) == 6
+    end, out = infer('7', '--out-dir', tmp_path)
+    assert '7 cannot be read as a camera; is it connected' in end
+
+
+class Camera:
+    """An endless camera; Ctrl-C is pressed at its fourth frame."""
+
+    opened: list = []
+
+    def __init__(self, source):
+        self.opened.append(source)
+        self.count = 0
+
+    def read(self):
+        self.count += 1
+        if self.count == 4:
+            signal.raise_signal(signal.SIGINT)
+        return True, draw(self.count)
+
+    def get(self, key):
+        return {cv2.CAP_PROP_FPS: 30.0}.get(key, -1.0)
+
+    def set(self, *_):
+        pass
+
+    def release(self):
+        pass
+
+
+@pytest.mark.slow
+def test_a_camera_until_ctrl_c_or_q(infer, tmp_path, monkeypatch):
+    monkeypatch.setattr('hg_plugin.utils.images.cv2.VideoCapture', Camera)
+    before = signal.getsignal(signal.SIGINT)
+    end, out = infer('0', '--out-dir', tmp_path, '--no-draw')
+    assert end == 0, out
+    assert Camera.opened == [0] and signal.getsignal(signal.SIGINT) == before
+    assert len(json.loads((tmp_path / 'predictions/camera0.json').read_text())) == 4
+    shown = []
+    monkeypatch.setenv('DISPLAY', ':0')
+    monkeypatch.setattr(cv2, 'namedWindow', lambda *_: None)
+    monkeypatch.setattr(cv2, 'imshow', lambda _, image: shown.append(image.shape))
+    monkeypatch.setattr(cv2, 'waitKey', lambda milliseconds: ord('q') if len(shown) == 2 else -1)
+    assert infer('0', '--out-dir', tmp_path, '--no-draw', '--show')[0] == 0
+    assert shown == [(120, 160, 3)] * 2
+    assert len(json.loads((tmp_path / 'predictions/camera0.json').read_text())) == 2
+    monkeypatch.delenv('DISPLAY')
+    monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
+    monkeypatch.setattr(sys, 'platform', 'linux')
+    assert '--show needs a screen, which is not here' in infer('0', '--show', '--out-dir', tmp_path)[0]
+
+
+def test_persons_from_a_detector(network, inputs, tmp_path):
+    def detector(image):
+        assert image.shape == (120, 160, 3)
+        return np.array([[0, 0, 80, 120, 0.9], [80, 0, 200, 120, 0.5], [300, 0, 400, 90, 0.9]])
+
+    left_out = infer_files(
+        *network,
+        [inputs / 'good/1.png', inputs / 'good/2.png'],
+        boxes={'2.png': [[1, 2, 31, 42]]},
+        detector=detector,
+        out_dir=tmp_path,
+        device='cpu',
+    )
+    assert left_out == {}
+    one, two = (json.loads((tmp_path / f'predictions/{name}.json').read_text()) for name in (1, 2))
+    assert [person['bbox'][0] for person in one] == [[0, 0, 80, 120], [80, 0, 160, 120]]
+    np.testing.assert_allclose([person['bbox_score'] for person in one], [0.9, 0.5], rtol=1e-6)
+    assert [person['bbox'][0] for person in two] == [[1, 2, 31, 42]]
+
+
 def test_names_never_collide(tmp_path):
     paths = [tmp_path / path for path in ('x/a.jpg', 'y/a.jpg', 'y/a.png', 'z/y_a.jpg', 'z/b.jpg')]
     names = output_names(paths)
@@ -287,7 +427,7 @@ def test_names_never_collide(tmp_path):
             ['{i}/clip.mp4', '--out-dir', '{o}/file'],
             'file/predictions/clip.json cannot be written: Not a directory',
         ),
-        (['{i}/clip.mp4', '--out-dir', '{o}/taken'], 'taken/visualizations/clip.mp4 cannot be written'),
+        (['{i}/clip.mp4', '--out-dir', '{o}/taken'], f'taken/visualizations/clip{VIDEO} cannot be written'),
         (['{i}/good/1.png', '--device', 'abacus'], "The device 'abacus' cannot be used"),
         (['{i}/good/1.png', '--batch-size', '0'], 'batch_size is 0'),
         (['{i}/good/1.png', '--scales', '1', '0'], r'scales are \[1.0, 0.0\]'),
@@ -310,7 +450,7 @@ def test_names_never_collide(tmp_path):
 )
 def test_mistakes_end_with_a_sentence_and_leave_nothing(infer, inputs, tmp_path, arguments, message):
     (tmp_path / 'file').write_text('{"a": ')
-    (tmp_path / 'taken/visualizations/clip.mp4').mkdir(parents=True)
+    (tmp_path / f'taken/visualizations/clip{VIDEO}').mkdir(parents=True)
     (tmp_path / 'list.json').write_text('[[0, 0, 10, 10]]')
     (tmp_path / 'other.json').write_text(
         json.dumps({'0.png': [[0, 0, 10, 10], [200, 0, 300, 50]], '2.png': [['left', 0, 10, 10]]})
@@ -330,14 +470,14 @@ def test_a_file_that_alone_is_at_fault_does_not_end_the_others(infer, inputs, tm
     cv2.imwrite(str(tmp_path / 'in/wide.png'), np.zeros((1, 2**15, 3), np.uint8))
     (tmp_path / 'out/predictions/taken.json').mkdir(parents=True)
     write_video(tmp_path / 'in/wide.avi', 3, 'MJPG')
-    (tmp_path / 'out/visualizations/wide.mp4').mkdir(parents=True)
+    (tmp_path / f'out/visualizations/wide{VIDEO}').mkdir(parents=True)
     end, out = infer(tmp_path / 'in/wide.avi', tmp_path / 'in', '--out-dir', tmp_path / 'out')
     assert end == 'error: 4 of 6 files were left out, for the reasons above.', out
     for sentence in (
         f'{longest}: .* cannot be written: File name too long',
         'taken.json cannot be written: Is a directory',
         'wide.png: Box 0, .* of 32768x1 pixels, is too large, or the image is: .* at most 32,767',
-        'wide.mp4 cannot be written: ',
+        f'wide{VIDEO} cannot be written: ',
     ):
         assert len(re.findall(f'^.*{sentence}.*$', out, re.MULTILINE)) == 1, out
     assert written(tmp_path / 'out/predictions') == ['0.json', 'z.json']
@@ -375,7 +515,9 @@ def test_a_video_that_a_full_disk_cuts_off_is_not_kept(run, network, inputs, tmp
         'sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")'
     )
     code, out = run('-c', limited, 'tools/infer.py', *network, inputs / 'short.avi', '--out-dir', tmp_path)
-    assert code == 1 and re.search('^error: .*short.mp4 cannot be written completely', out, re.MULTILINE), out
+    assert code == 1 and re.search(
+        f'^error: .*short{VIDEO} cannot be written completely', out, re.MULTILINE
+    ), out
     assert written(tmp_path) == []
 
 

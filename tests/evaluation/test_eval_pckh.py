@@ -10,6 +10,7 @@ from matplotlib import image
 from scipy.io import savemat
 
 from hg_plugin.evaluation import pckh_curves, pckh_metrics, pckh_table, plot_pckh, save_predictions
+from hg_plugin.mpii_format import save_ground_truth
 from hg_plugin.utils.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -121,3 +122,23 @@ def test_plot_refuses_what_is_no_image_before_it_draws(people, tmp_path):
     with pytest.raises(InputError, match='curves.txt .* name it .png'):
         plot_pckh({'ours': pckh_curves(**people(3))}, tmp_path / 'curves.txt', weights='equal')
     assert not list(tmp_path.iterdir())
+
+
+def test_other_joints_are_named_by_a_metainfo(tool, folder, people, capsys):
+    people = people(9)
+    names = ['wrist', 'left_finger', 'right_finger']
+    info = {i: dict(name=name, id=i, swap='') for i, name in enumerate(names)}
+    info[1]['swap'], info[2]['swap'] = names[2], names[1]
+    meta = dict(dataset_name='hand', keypoint_info=info, skeleton_info={}, joint_weights=[1] * 3, sigmas=[])
+    (folder / 'hand.py').write_text(f'dataset_info = {meta}')
+    boxes = np.zeros((9, 2, 2))
+    boxes[:, 1, 0] = people['head_size'] / 0.6
+    few = {key: people[key][:, :3] for key in ('gt', 'visible')}
+    save_ground_truth(folder / 'few.mat', **few, head_boxes=boxes, names=names)
+    save_predictions(folder / 'few.npz', people['pred'][:, :3])
+    tool('few.npz', '--gt', 'few.mat', '--metainfo', 'hand.py', '--plot', 'few.png')
+    columns, row = capsys.readouterr().out.splitlines()[1:]
+    assert columns.split() == ['Wrist', 'Finger', 'Mean', 'Mean@0.1', 'AUC'] and len(row.split()) == 6
+    assert image.imread(folder / 'few.png').ndim == 3
+    with pytest.raises(SystemExit, match='few.mat has 3 joints; name them with --metainfo'):
+        tool('few.npz', '--gt', 'few.mat')

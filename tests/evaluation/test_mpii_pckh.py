@@ -11,12 +11,15 @@ from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
+from mmpose.registry import DATASETS
 from mmpose.structures import PoseDataSample
 
 from hg_plugin.evaluation import (
     MPIIPCKh,
+    joint_groups,
     load_ground_truth,
     load_predictions,
+    pckh,
     pckh_curves,
     pckh_metrics,
     pckh_table,
@@ -146,7 +149,9 @@ def test_a_set_without_head_sizes_names_the_option(people):
 def test_another_number_of_joints_is_named(people, field, joints):
     sample = data_samples(**people(1))[0].to_dict()
     sample[field]['keypoints'] = np.zeros((1, joints, 2))
-    with pytest.raises(InputError, match=rf'person 0 have shape .*\(1, {joints}, 2\).* but MPII has 16'):
+    with pytest.raises(
+        InputError, match=rf'person 0 have shape .*\(1, {joints}, 2\).* of the same keypoints'
+    ):
         MPIIPCKh().process(None, [sample])
 
 
@@ -280,3 +285,61 @@ def test_save_best_finds_the_key_mean(people, tmp_path):
         log_level=logging.WARNING,
     ).train()
     assert (tmp_path / 'best_Mean_epoch_1.pth').is_file()
+
+
+HAND = dict(enumerate(['wrist', 'left_finger', 'right_finger', 'L_nail', 'R_nail']))
+
+
+def test_other_keypoints_have_columns_by_their_names(people):
+    people = people(9)
+    few = {key: people[key][:, :5] for key in ('pred', 'gt', 'visible')} | dict(head_size=people['head_size'])
+    evaluator = Evaluator(dict(type='MPIIPCKh'))
+    evaluator.dataset_meta = dict(
+        dataset_name='hand', flip_indices=[0, 2, 1, 4, 3], keypoint_id2name=HAND, num_keypoints=5
+    )
+    assert joint_groups(evaluator.dataset_meta) == dict(Wrist=[0], Finger=[1, 2], Nail=[3, 4])
+    evaluator.process(data_samples(**few))
+    metrics = evaluator.evaluate(9)
+    assert list(metrics) == ['Wrist', 'Finger', 'Nail', 'Mean', 'Mean@0.1', 'AUC']
+    values = pckh(**few)[-1]
+    assert metrics['Finger'] == pytest.approx(values[[1, 2]].mean())
+    assert metrics['Mean'] == pytest.approx(np.average(values, weights=few['visible'].sum(axis=0)))
+
+
+def test_columns_can_be_chosen_by_name_or_index(people):
+    people = people(9)
+    evaluator = Evaluator(dict(type='MPIIPCKh', groups=dict(Arm=['elbow', 10], Neck=[8])))
+    evaluator.dataset_meta = dict(keypoint_name2id=dict(elbow=11))
+    evaluator.process(data_samples(**people))
+    metrics = evaluator.evaluate(9)
+    assert list(metrics) == ['Arm', 'Neck', 'Mean', 'Mean@0.1', 'AUC']
+    assert metrics['Arm'] == pytest.approx(pckh(**people)[-1][[10, 11]].mean())
+
+
+@pytest.mark.parametrize('metric', ['MPIIPCKh', 'MpiiPCKAccuracy'])
+@pytest.mark.parametrize('dataset', ['MPIIPoseDataset', 'MpiiDataset'])
+def test_perfect_predictions_in_pixels_from_0_score_100_with_both_datasets(
+    real_data, tmp_path, dataset, metric, log
+):
+    root = real_data('mpii_sample')
+    truth = str(root / 'annotations/mpii_gt_val.mat')
+    files = dict(ann_file='annotations/mpii_val.json', headbox_file=truth, data_root=str(root))
+    data = DATASETS.build(dict(type=dataset, **files, data_prefix=dict(img='images/'), test_mode=True))
+    items = [data.get_data_info(index) for index in range(len(data))]
+    shift = dict(MPIIPoseDataset=0, MpiiDataset=1)[dataset]
+    keys = ('keypoints', 'keypoints_visible', 'head_size')
+    samples = [
+        dict(
+            id=item['id'],
+            gt_instances={key: item[key] for key in keys},
+            pred_instances=dict(keypoints=item['keypoints'] - shift),
+        )
+        for item in items
+    ]
+    evaluator = Evaluator(dict(type=metric))
+    evaluator.dataset_meta = data.metainfo
+    metrics = evaluator.offline_evaluate(samples)
+    mean = metrics['Mean@0.1'] if metric == 'MPIIPCKh' else metrics['PCK@0.1']
+    assert mean == pytest.approx(100)
+    said = any('were made 0-based' in line for line in log())
+    assert said == ((dataset, metric) == ('MpiiDataset', 'MPIIPCKh'))

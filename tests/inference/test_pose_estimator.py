@@ -3,6 +3,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 import torch.nn.functional as F
@@ -278,6 +279,47 @@ def test_all_kinds_of_images_give_the_same(mpii, image, tmp_path):
         path = tmp_path / f'{number} ä.png'
         cv2.imwrite(str(path), other)
         np.testing.assert_array_equal(mpii(path).keypoints, poses.keypoints)
+
+
+def test_pil_images_and_lists(mpii, image, tmp_path):
+    cv2.imwrite(str(tmp_path / 'image.png'), image)
+    pil = PIL.Image.open(tmp_path / 'image.png')
+    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    for other, same in [
+        (pil, image),
+        (pil.convert('RGBA'), image),
+        (pil.convert('L'), np.asarray(pil.convert('L'))),
+        (PIL.Image.fromarray(gray.astype(np.uint16) * 257), gray),
+    ]:
+        np.testing.assert_array_equal(mpii(other, BOXES[:1]).keypoints, mpii(same, BOXES[:1]).keypoints)
+    results = mpii([pil, str(tmp_path / 'image.png'), image[:100]], [BOXES[:2], [], None])
+    assert [len(poses.keypoints) for poses in results] == [2, 0, 1]
+    assert_agree(results[0], *mpii(image, BOXES[:2]))
+    assert_agree(results[2], *mpii(image[:100]))
+    assert [len(poses.keypoints) for poses in mpii((image, image))] == [1, 1] and mpii([]) == []
+    with pytest.raises(InputError, match='There are 2 images and boxes of 1; give boxes of each'):
+        mpii([image, image], [BOXES])
+
+
+@pytest.mark.slow
+def test_keypoints_that_were_never_annotated_have_no_score(files, image, tmp_path):
+    config, checkpoint = files('mpii')
+    options = {'model.test_cfg.unannotated_keypoints': ['pelvis', 'thorax']}
+    estimator = PoseEstimator(config, checkpoint, device='cpu', cfg_options=options)
+    plain = PoseEstimator(config, checkpoint, device='cpu')
+    assert plain.annotated.all() and np.flatnonzero(~estimator.annotated).tolist() == [6, 7]
+    expected = plain(image).scores
+    expected[:, [6, 7]] = 0
+    np.testing.assert_array_equal(estimator(image).scores, expected)
+    # what the checkpoint says of its training counts more
+    meta = dict(dataset_meta=plain.dataset_meta | dict(unannotated_keypoints=['head_top']))
+    torch.save(torch.load(checkpoint) | dict(meta=meta), tmp_path / 'trained.pth')
+    trained = PoseEstimator(config, tmp_path / 'trained.pth', device='cpu', cfg_options=options)
+    assert np.flatnonzero(~trained.annotated).tolist() == [9]
+
+
+def test_the_network_of_the_package_was_trained_without_pelvis_and_thorax():
+    assert np.flatnonzero(~PoseEstimator(device='cpu').annotated).tolist() == [6, 7]
 
 
 @pytest.mark.parametrize('image', [None, 3, b'x', [[0, 0], [0, 0]], 'a\0b.jpg'])

@@ -3,9 +3,11 @@ from .divergence_hook import DivergenceHook
 from .exact_resume_hook import ExactResumeHook
 from .keep_memory_hook import KeepMemoryHook, keep_freed_memory
 from .lazy_runtime_info_hook import LazyRuntimeInfoHook
+from .pipeline_check_hook import PipelineCheckHook
 from .prediction_grid_hook import PredictionGridHook
 from .preemption_hook import PreemptionHook
 from .reparameterize_hook import ReparameterizeHook
+from .report_hook import ReportHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .stage_heatmap_hook import StageHeatmapHook
 from .tf32_hook import TF32Hook
@@ -17,9 +19,11 @@ __all__ = [
     'ExactResumeHook',
     'KeepMemoryHook',
     'LazyRuntimeInfoHook',
+    'PipelineCheckHook',
     'PredictionGridHook',
     'PreemptionHook',
     'ReparameterizeHook',
+    'ReportHook',
     'SafeCheckpointHook',
     'StageHeatmapHook',
     'TF32Hook',

@@ -65,7 +65,8 @@ class PredictionGridHook(Hook):
         """A cell (person_size, 2 * person_size, 3) in BGR."""
         image = mmcv.imread(sample.img_path)
         crop, matrix = crop_person(image, sample.input_center, sample.input_scale, self.person_size)
-        annotated = np.asarray(sample.gt_instances.keypoints_visible).reshape(-1) > 0
+        visible = np.asarray(sample.gt_instances.keypoints_visible)[0]
+        annotated = visible.reshape(len(visible), -1)[:, 0] > 0  # KeypointConverter appends weights
         halves = []
         for instances in (sample.pred_instances, sample.gt_instances):
             keypoints = cv2.transform(np.asarray(instances.keypoints, dtype=np.float64)[:1, :, :2], matrix)[0]

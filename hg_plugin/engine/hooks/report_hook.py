@@ -1,0 +1,155 @@
+"""What ``hg_plugin report`` shows of a run and nothing else keeps."""
+
+import json
+import os
+import os.path as osp
+import time
+
+import numpy as np
+import torch
+from mmengine import dist
+from mmengine.hooks import Hook, LoggerHook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from hg_plugin import __file__ as package
+from hg_plugin import __version__
+from hg_plugin.utils.environment import describe, device_name, git_state
+from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.files import atomic_write
+
+# in the folder of a start or resume, and in the work directory
+RECORD, PREDICTIONS = 'run.json', 'predictions.npz'
+# of a dataset's metainfo
+META = (
+    'dataset_name',
+    'flip_pairs',
+    'keypoint_id2name',
+    'keypoint_colors',
+    'skeleton_links',
+    'skeleton_link_colors',
+)
+
+
+@HOOKS.register_module()
+class ReportHook(Hook):
+    """Keep what ``hg_plugin report`` shows of a training beside its log.
+
+    - The folder of the log gets ``run.json``: environment, device and the state of git at its start.
+    - In iterations that :class:`mmengine.hooks.LoggerHook` logs, ``forward_time`` and ``backward_time``, with
+      the step of the optimizer, are measured and logged, in seconds; not with ``compile``.
+    - After each validation, the work directory's ``predictions.npz`` is replaced: keypoints of all stages,
+      truth, head sizes, boxes and image paths of all persons. Only for datasets with head sizes.
+    """
+
+    # before LoggerHook, and before IterTimerHook ends an iteration
+    priority = 'VERY_HIGH'
+
+    def before_train(self, runner: Runner) -> None:
+        self.persons: list[dict] = []
+        self.marks: list | None = None
+        self.interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 1)
+        self.device = next(runner.model.parameters()).device
+        self.handles = []
+        if not runner.cfg.get('compile'):
+            model = runner.model
+            self.handles = [
+                f(self._mark) for f in (model.register_forward_pre_hook, model.register_forward_hook)
+            ]
+        if dist.is_main_process():
+            record = dict(
+                environment=dict(hg_plugin=__version__, **describe()),
+                device=device_name(self.device),
+                processes=dist.get_world_size(),
+                folder=os.getcwd(),
+                git=dict(folder=git_state(os.getcwd()), hg_plugin=git_state(osp.dirname(package))),
+            )
+            self._write(runner, osp.join(runner.log_dir, RECORD), json.dumps(record, indent=1).encode())
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
+        last = self.end_of_epoch(runner.train_dataloader, batch_idx)
+        self.marks = [] if last or self.every_n_inner_iters(batch_idx, self.interval) else None
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        self._mark()
+        marks, self.marks = self.marks, None
+        if not marks or len(marks) != 3:  # a model may run its network several times
+            return
+        if self.device.type == 'cuda':
+            marks[-1].synchronize()  # LoggerHook waits for this iteration anyway
+            seconds = [begin.elapsed_time(end) / 1000 for begin, end in zip(marks, marks[1:])]
+        else:
+            seconds = [end - begin for begin, end in zip(marks, marks[1:])]
+        for name, value in zip(('forward_time', 'backward_time'), seconds):
+            runner.message_hub.update_scalar(f'train/{name}', value)
+
+    def _mark(self, *_) -> None:
+        """Note the time between forward and backward pass of an iteration that is logged."""
+        if self.marks is not None and self.device.type == 'cuda':
+            self.marks.append(torch.cuda.Event(enable_timing=True))
+            self.marks[-1].record()
+        elif self.marks is not None:
+            self.marks.append(time.perf_counter())
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        self.persons = []
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        for sample in outputs or ():
+            truth, found = sample.get('gt_instances', {}), sample.get('pred_instances', {})
+            if 'head_size' in truth and 'keypoints' in found:
+                self.persons.append(_person(sample, truth, found))
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        if not hasattr(self, 'device'):  # a validation outside of a training
+            return
+        persons = [person for part in dist.all_gather_object(self.persons) for person in part]
+        self.persons = []
+        if not persons or not dist.is_main_process():
+            return
+        # a distributed sampler may repeat persons
+        persons = [person for _, person in sorted({person['id']: person for person in persons}.items())]
+        columns = {key: np.stack([person[key] for person in persons]) for key in persons[0]}
+        meta = {key: runner.val_dataloader.dataset.metainfo.get(key) for key in META}
+        content = dict(
+            meta=json.dumps(meta, default=lambda array: array.tolist()),
+            run=runner.timestamp,
+            epoch=runner.epoch,
+            iteration=runner.iter,
+        )
+        self._write(runner, osp.join(runner.work_dir, PREDICTIONS), {**content, **columns})
+
+    def after_train(self, runner: Runner) -> None:
+        for handle in self.handles:
+            handle.remove()
+        runner.logger.info(f'Curves, persons and warnings of this run: hg_plugin report {runner.work_dir}')
+
+    @staticmethod
+    def _write(runner: Runner, path: str, content: bytes | dict) -> None:
+        try:
+            with atomic_write(path) as file:
+                if isinstance(content, bytes):
+                    file.write(content)
+                else:
+                    np.savez_compressed(file, **content)
+        except InputError as error:  # no reason to end a training
+            runner.logger.warning(str(error))
+
+
+def _person(sample, truth, found) -> dict[str, np.ndarray]:
+    """What a report needs of a person, in 0-based pixels of the image, for S stages and K keypoints."""
+    last = np.asarray(found.keypoints, np.float32)[:1, :, :2]  # (1, K, 2)
+    visible = np.asarray(truth.keypoints_visible, np.float32)
+    center, scale = (np.asarray(sample.metainfo[f'input_{key}'], np.float32) for key in ('center', 'scale'))
+    return dict(
+        id=np.int64(sample.metainfo['id']),
+        image=np.str_(osp.abspath(sample.metainfo['img_path'])),
+        keypoints=np.asarray(found.get('stage_keypoints', last[None])[0], np.float32),  # (S, K, 2)
+        scores=np.asarray(found.keypoint_scores, np.float32)[0],  # (K,)
+        truth=np.asarray(truth.keypoints, np.float32)[0],  # (K, 2)
+        visible=visible.reshape(*visible.shape[:2], -1)[0, :, 0],  # (K,)
+        head_size=np.float32(np.asarray(truth.head_size).item()),
+        box=np.asarray(truth.bboxes, np.float32)[0],  # (4,): left, top, right, bottom
+        center=center,  # (2,) and (2,): of the network's input
+        scale=scale,
+    )

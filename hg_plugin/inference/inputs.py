@@ -1,0 +1,110 @@
+"""What keypoints are found in: image and video files, folders of them, cameras and streams."""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import chain, count
+from os import PathLike
+from pathlib import Path
+
+from hg_plugin.utils.errors import InputError
+
+# looked for in folders; a file that is named itself may be any image that OpenCV can decode
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+# not by way of mimetypes, which differs from one machine to the next
+VIDEO_SUFFIXES = tuple('.3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv'.split())
+# folders of results
+RESULTS = ('predictions', 'visualizations', 'heatmaps')
+
+# a file, or the number of a camera or the address of a stream
+Source = Path | str
+
+
+def find_inputs(
+    inputs: str | PathLike | Sequence[str | PathLike],
+    out_dir: str | PathLike | None = None,
+    videos: bool = True,
+) -> list[Source]:
+    """Return the files that ``inputs`` name, each once, and cameras and streams as they are.
+
+    A folder stands for its images and videos and those of its sub-folders, sorted, without hidden ones and
+    without earlier results. A number that is no file is a camera; text with ``://`` is a stream.
+
+    Args:
+        inputs: One or several paths, cameras or streams.
+        out_dir: The folder of the results, which may be in a folder of images. Defaults to None.
+        videos: Also find videos in folders. Defaults to True.
+
+    Raises:
+        InputError: If one does not exist, is a folder without images or videos, or is a result.
+    """
+    results = {Path(out_dir, name).resolve() for name in RESULTS} if out_dir is not None else set()
+    suffixes = IMAGE_SUFFIXES + (VIDEO_SUFFIXES if videos else ())
+    found = {}
+    for text in map(str, [inputs] if isinstance(inputs, (str, PathLike)) else inputs):
+        path = Path(text)
+        if is_stream(text) and not path.exists():
+            found.setdefault(text, text)
+            continue
+        if path.is_dir():
+            files = sorted(_files_below(path, suffixes, results))
+        else:
+            files = [path] if path.exists() else []
+        if not files:
+            problem = 'is a folder without images' if path.is_dir() else 'does not exist'
+            raise InputError(
+                f'{path} {problem}; give images, videos, folders of them, a camera such as 0, or a stream.'
+            )
+        for file in files:
+            if results & {*file.resolve().parents}:
+                raise InputError(
+                    f'{file} is in a folder of the results, which could overwrite it; '
+                    f'choose another output folder than {out_dir}.'
+                )
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
+
+
+def _files_below(folder: Path, suffixes: tuple, results: set[Path]) -> Iterator[Path]:
+    """Files of these suffixes that are not hidden, nor below results that are inside the folder."""
+    skipped = {path for path in results if folder.resolve() in path.parents}
+    for path in folder.rglob('*'):
+        suffix = path.suffix.lower()
+        # .ts is also TypeScript's
+        if suffix in suffixes and suffix != '.ts' and path.is_file():
+            hidden = any(part.startswith('.') for part in path.relative_to(folder).parts)
+            if not hidden and not skipped & {*path.resolve().parents}:
+                yield path
+
+
+def is_stream(source: Source) -> bool:
+    """Whether this is the number of a camera or the address of a stream."""
+    return isinstance(source, str) and (source.isdecimal() or '://' in source)
+
+
+def is_video(source: Source) -> bool:
+    """Whether this has frames: a stream, or a video file by its name."""
+    return is_stream(source) or Path(source).suffix.lower() in VIDEO_SUFFIXES
+
+
+def stem_of(source: Source) -> str:
+    """Its name without extension; of a stream, without its host, which may come with a password."""
+    if not is_stream(source):
+        return Path(source).stem
+    if source.isdecimal():
+        return f'camera{source}'
+    return Path(re.sub(r'[^\w.-]+', '_', re.split('[?#]', source)[0].rstrip('/').split('/')[-1])).stem
+
+
+def output_names(inputs: Sequence[Source]) -> dict[Source, str]:
+    """Name the results of each input: its name without extension, as in MMPose.
+
+    Where that is taken, the folder's name goes before it; where that is taken too, a number behind it.
+    """
+    names, taken = {}, set()
+    for source in inputs:
+        stem = stem_of(source)
+        folder = [] if is_stream(source) else [f'{Path(source).absolute().parent.name}_{stem}']
+        candidates = chain([stem], folder, (f'{stem}_{number}' for number in count(2)))
+        names[source] = next(name for name in candidates if name not in taken)
+        taken.add(names[source])
+    return names

@@ -1,0 +1,136 @@
+"""Write videos that browsers play, and end a live one."""
+
+import contextlib
+import functools
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.files import writing
+from hg_plugin.utils.images import ImageError, Video, captured_stderr
+
+# Suffix and codec; the first that OpenCV can write is taken. Browsers play H.264, for which OpenCV may find
+# no encoder on Linux, and VP8, which takes twice as long as the last one, which they do not play. VP9 takes
+# ten times as long.
+FORMATS = (('.mp4', 'avc1'), ('.webm', 'VP80'), ('.mp4', 'mp4v'))
+# libvpx's defaults take three times as long
+WRITER_OPTIONS = dict(VP80='deadline;realtime|cpu-used;8')
+# from which OpenCV reads them
+OPTIONS_VARIABLE = 'OPENCV_FFMPEG_WRITER_OPTIONS'
+
+
+class _CountingWriter:
+    """Count the frames that are written."""
+
+    def __init__(self, writer: cv2.VideoWriter):
+        self.writer, self.count = writer, 0
+
+    def write(self, frame: np.ndarray) -> None:
+        self.writer.write(frame)
+        self.count += 1
+
+
+@contextlib.contextmanager
+def open_video(stem: Path, like: Video) -> Iterator[_CountingWriter]:
+    """Open a video of the size and rate of ``like``, which is there when the block ends without an error.
+
+    Its name is ``stem`` with the suffix of its format.
+
+    Raises:
+        ImageError: OpenCV cannot write a video of this size.
+        InputError: The file cannot be written.
+    """
+    suffix, codec = video_format(like.size)
+    path = stem.with_name(f'{stem.name}{suffix}')
+    with replacing(path) as partial:
+        writer = _writer(partial, codec, like.fps, like.size)
+        if not writer.isOpened():
+            raise ImageError(f'{path} cannot be written: OpenCV cannot make this video; draw no skeletons.')
+        counting = _CountingWriter(writer)
+        try:
+            yield counting
+        finally:
+            writer.release()
+        if _count_frames(partial) < counting.count:
+            raise InputError(f'{path} cannot be written completely; make room on the disk.')
+
+
+def _count_frames(path: Path) -> int:
+    """The frames that can be read back: OpenCV reports no error of a writer, and a part of a WebM is one."""
+    with captured_stderr():
+        capture, count = cv2.VideoCapture(str(path)), 0
+        while capture.grab():
+            count += 1
+    return count
+
+
+@functools.cache
+def video_format(size: tuple[int, int]) -> tuple[str, str]:
+    """The suffix and codec with which OpenCV can write frames of this width and height, see ``FORMATS``."""
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix, codec in FORMATS[:-1]:
+            path = Path(folder, f'{codec}{suffix}')
+            writer = _writer(path, codec, 30, size)
+            if writer.isOpened():
+                writer.write(np.zeros((*size[::-1], 3), np.uint8))
+                writer.release()
+                if _count_frames(path):
+                    return suffix, codec
+    return FORMATS[-1]
+
+
+def _writer(path: Path, codec: str, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
+    options = os.environ.get(OPTIONS_VARIABLE)
+    if options is None and codec in WRITER_OPTIONS:
+        os.environ[OPTIONS_VARIABLE] = WRITER_OPTIONS[codec]
+    try:
+        with captured_stderr():  # of which encoders FFmpeg does not find
+            return cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, size)
+    finally:
+        if options is None:
+            os.environ.pop(OPTIONS_VARIABLE, None)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, is_folder: bool = False) -> Iterator[Path]:
+    """Give a path for a file or folder that replaces ``path`` when the block ends without an error."""
+    partial = path.with_name(f'{path.stem}.partial{path.suffix}')  # OpenCV needs the suffix
+    try:
+        with writing(path):
+            (partial if is_folder else path.parent).mkdir(parents=True, exist_ok=True)
+        yield partial
+        with writing(path):
+            if is_folder:
+                shutil.rmtree(path, ignore_errors=True)
+            os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError):  # it is gone after success
+            partial.unlink()
+
+
+@contextlib.contextmanager
+def ctrl_c_sets_event() -> Iterator[threading.Event]:
+    """In the block, the first Ctrl-C sets the event, and raises no KeyboardInterrupt amid a frame."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # which cannot handle signals
+        yield event
+        return
+
+    def stop(*_):
+        event.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,167 @@
+"""Wrapped datasets, other joints than MPII's and MMPose's browse_dataset.py, on five real persons."""
+
+import json
+import os.path as osp
+import re
+
+import mmpose
+import numpy as np
+import pytest
+from scipy.io import loadmat, savemat
+
+pytestmark = pytest.mark.slow
+
+BASE = """
+_base_ = ['{root}/configs/hg_2stack_mpii.py']
+DATA = '{data}'
+CODEC = dict(type='MSRAHeatmap', input_size=(64, 64), heatmap_size=(16, 16), sigma=2)
+CROP = dict(type='TopdownCrop', input_size=(64, 64), flip_prob=0.5)
+TRAIN = [dict(type='GetBBoxCenterScale'), CROP, dict(type='PackKeypoints')]
+VAL = [TRAIN[0], dict(type='TopdownCrop', input_size=(64, 64)), dict(type='PackPoseInputs')]
+ONE = dict(type='MPIIPoseDataset', data_root=DATA, ann_file='annotations/mpii_val.json')
+SCORED = dict(**ONE, headbox_file='annotations/mpii_gt_val.mat', test_mode=True)
+loader = dict(batch_size=5, num_workers=0, persistent_workers=False)
+own = dict(ann_file='annotations/mpii_val.json', data_root=DATA, pipeline=TRAIN)
+train_dataloader = dict(**loader, dataset=own)
+val_dataloader = dict(**loader, dataset=dict(data_root=DATA, pipeline=VAL))
+test_dataloader = val_dataloader
+model = dict(
+    data_preprocessor=dict(encoder=CODEC), backbone=dict(channels=4, depth=2), head=dict(decoder=CODEC))
+train_cfg = dict(max_epochs=1, val_interval=1)
+param_scheduler = []
+"""
+
+
+@pytest.fixture
+def config(real_data, tmp_path, request):
+    """Writes a config over the five persons."""
+
+    def config(text, data=None):
+        path = tmp_path / 'config.py'
+        base = BASE.format(root=request.config.rootpath, data=data or real_data('mpii_sample'))
+        path.write_text(base + text)
+        return path
+
+    return config
+
+
+@pytest.mark.parametrize(
+    'dataset',
+    [
+        "dict(_delete_=True, type='RepeatDataset', times=2, dataset=dict(**ONE, pipeline=WRONG))",
+        "dict(_delete_=True, type='ConcatDataset', datasets=[dict(**ONE, pipeline=WRONG)])",
+    ],
+)
+def test_a_wrong_order_inside_a_wrapper_ends_a_training_at_its_start(config, run, tmp_path, dataset):
+    steps = 'WRONG = [TRAIN[0], TRAIN[1], dict(type="RandomFlip"), TRAIN[2]]\n'
+    path = config(f"{steps}train_dataloader['dataset'] = {dataset}")
+    code, out = run('tools/train.py', path, '--work-dir', tmp_path / 'work')
+    assert code == 1 and 'Traceback' not in out and 'Epoch(train)' not in out
+    assert 'error: train_dataloader: RandomFlip comes after TopdownCrop, too late' in out
+
+
+COMBINED = """
+WRISTS = dict(type='KeypointConverter', num_keypoints=16, mapping=[(10, 10), (15, 15)])
+MPII = dict(from_file='configs/_base_/datasets/mpii.py')
+train_dataloader['dataset'] = dict(
+    _delete_=True, type='CombinedDataset', metainfo=MPII, pipeline=TRAIN,
+    datasets=[dict(**ONE, pipeline=[]), dict(**ONE, pipeline=[WRISTS])])
+val_dataloader['dataset'] = dict(
+    _delete_=True, type='CombinedDataset', metainfo=MPII, pipeline=VAL,
+    datasets=[dict(**SCORED, pipeline=[WRISTS])])
+custom_hooks = [dict(type='PredictionGridHook')]
+"""
+
+
+def test_datasets_of_different_keypoints_train_and_are_tested_together(config, run, tmp_path):
+    path, work_dir = config(COMBINED), tmp_path / 'work'
+    code, out = run('tools/train.py', path, '--work-dir', work_dir)
+    assert code == 0, out
+    code, out = run('tools/test.py', path, work_dir / 'epoch_1.pth', '--work-dir', work_dir)
+    assert code == 0, out
+    row = re.findall(r'AUC\n\S+ +(.*)', out)[-1].split()
+    assert [value == '-' for value in row] == [True] * 3 + [False] + [True] * 3 + [False] * 3  # wrists alone
+    assert (work_dir / 'predictions.png').exists()
+
+
+def write_few(source, folder, joints, names, swaps):
+    """The five persons with these joints alone, and their metainfo."""
+    (folder / 'annotations').mkdir(parents=True)
+    (folder / 'images').symlink_to(source / 'images')
+    persons = json.loads((source / 'annotations/mpii_val.json').read_text())
+    for person in persons:
+        person.update({key: [person[key][joint] for joint in joints] for key in ('joints', 'joints_vis')})
+    (folder / 'annotations/mpii_val.json').write_text(json.dumps(persons))
+    truth = loadmat(source / 'annotations/mpii_gt_val.mat')
+    arrays = {key: truth[key][joints] for key in ('pos_gt_src', 'jnt_missing')}
+    savemat(folder / 'annotations/mpii_gt_val.mat', dict(arrays, headboxes_src=truth['headboxes_src']))
+    info = {i: dict(name=name, id=i, swap=swaps.get(name, '')) for i, name in enumerate(names)}
+    links = {0: dict(link=(names[0], names[1]), id=0, color=[0, 255, 0])}
+    meta = dict(
+        dataset_name='few',
+        keypoint_info=info,
+        skeleton_info=links,
+        joint_weights=[1.0] * len(names),
+        sigmas=[],
+    )
+    (folder / 'few.py').write_text(f'dataset_info = {meta!r}')
+
+
+FEW = """
+META = dict(from_file=DATA + '/few.py')
+model['backbone']['num_keypoints'] = model['head']['out_channels'] = {count}
+train_dataloader['dataset']['metainfo'] = val_dataloader['dataset']['metainfo'] = META
+val_evaluator = [dict(type='MPIIPCKh', pred_file=DATA + '/pred.mat'), dict(type='AUC', prefix='own'),
+                 dict(type='EPE'), dict(type='PCKAccuracy', thr=0.2)]
+test_evaluator = val_evaluator
+custom_hooks = [dict(type='PredictionGridHook')]
+"""
+
+
+@pytest.mark.parametrize('count', [4, 14, 21])
+def test_any_number_of_joints_from_annotations_to_drawings(real_data, config, run, tmp_path, count):
+    source, data = real_data('mpii_sample'), tmp_path / 'few'
+    # MPII's joints in an order of LSP; more than there are repeat some
+    joints = ([0, 5, 9, 8] if count == 4 else [0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 8, 9, *range(7)])[
+        :count
+    ]
+    names = [f'point{index}' for index in range(count)]
+    names[:2] = ['left_ankle', 'right_ankle']
+    write_few(source, data, joints, names, dict(left_ankle='right_ankle', right_ankle='left_ankle'))
+    path, work_dir = config(FEW.format(count=count), data), tmp_path / 'work'
+    code, out = run('tools/train.py', path, '--work-dir', work_dir)
+    assert code == 0, out
+    code, out = run('tools/test.py', path, work_dir / 'epoch_1.pth', '--work-dir', work_dir)
+    assert code == 0 and all(name in out for name in ('Ankle', 'Point2', 'AUC: ', 'EPE: ', 'PCK: ')), out
+    assert (work_dir / 'predictions.png').exists()
+    row = re.findall(r'AUC\nfew +(.*)', out)[-1]
+    truth = data / 'annotations/mpii_gt_val.mat'
+    scoring = 'tools/eval_pckh.py', data / 'pred.mat', '--gt', truth, '--metainfo', data / 'few.py'
+    code, out = run(*scoring)
+    assert code == 0 and out.splitlines()[-1].split()[1:] == row.split(), out
+    image = sorted((source / 'images').iterdir())[0]
+    out_dir = tmp_path / 'out'
+    code, out = run(
+        'tools/infer.py', path, work_dir / 'epoch_1.pth', image, '--out-dir', out_dir, '--heatmaps'
+    )
+    assert code == 0, out
+    (person,) = json.loads((out_dir / f'predictions/{image.stem}.json').read_text())
+    assert np.shape(person['keypoints']) == (count, 2)
+    assert (out_dir / f'visualizations/{image.stem}.jpg').exists()
+    code, out = run('tools/check.py', path, '--out', tmp_path / 'check.json')
+    assert not [f for f in json.loads((tmp_path / 'check.json').read_text())['findings'] if f['bad']], out
+
+
+@pytest.mark.parametrize('phase', ['train', 'val'])
+def test_mmposes_browse_dataset_shows_the_persons(config, run, tmp_path, phase):
+    tool = osp.join(osp.dirname(mmpose.__file__), '.mim/tools/misc/browse_dataset.py')
+    code = f"""
+import runpy, sys
+import hg_plugin
+sys.argv = ['browse', '{config('')}', '--output-dir', '{tmp_path}/seen', '--not-show', '--phase', '{phase}']
+runpy.run_path({tool!r}, run_name='__main__')
+"""
+    (tmp_path / 'browse.py').write_text(code)
+    code, out = run(tmp_path / 'browse.py')
+    assert code == 0, out
+    assert len(list((tmp_path / 'seen').iterdir())) == 5

@@ -1,0 +1,186 @@
+import itertools
+from types import SimpleNamespace
+
+import pytest
+from mmengine.config import Config
+from mmpose.codecs import MSRAHeatmap, UDPHeatmap
+from mmpose.datasets.transforms import (
+    GenerateTarget,
+    GetBBoxCenterScale,
+    LoadImage,
+    RandomFlip,
+    TopdownAffine,
+)
+from mmpose.registry import DATASETS, KEYPOINT_CODECS
+
+from hg_plugin.datasets import MPIIPoseDataset, PackKeypoints, TopdownCrop
+from hg_plugin.engine import PipelineCheckHook
+from hg_plugin.engine.hooks.pipeline_check_hook import wrong_order
+from hg_plugin.evaluation import MPIIPCKh
+from hg_plugin.utils.errors import InputError
+
+SIZE = (64, 64)
+BOX, KEYPOINTS, SAMPLE = (dict(type=t) for t in ('GetBBoxCenterScale', 'PackKeypoints', 'PackPoseInputs'))
+CROP, AFFINE = (dict(type=t, input_size=SIZE) for t in ('TopdownCrop', 'TopdownAffine'))
+IMAGE, FLIP, COLORS = (dict(type=t) for t in ('LoadImage', 'RandomFlip', 'PhotometricDistortion'))
+CODEC = dict(type='MSRAHeatmap', input_size=SIZE, heatmap_size=(16, 16), sigma=2)
+UDP = {**CODEC, 'type': 'UDPHeatmap'}
+TARGET = dict(type='GenerateTarget', encoder=CODEC)
+# read once
+MPII = Config.fromfile(MPIIPoseDataset.METAINFO['from_file']).to_dict()['dataset_info']
+
+
+def converter(count=16):
+    mapping = [(k % 16, k) for k in range(count)]
+    return dict(type='KeypointConverter', num_keypoints=count, mapping=mapping)
+
+
+WRAPPERS = dict(
+    plain=lambda dataset: dataset,
+    repeat=lambda dataset: dict(type='RepeatDataset', times=2, dataset=dataset),
+    concat=lambda dataset: dict(type='ConcatDataset', datasets=[dataset, dataset]),
+    nested=lambda dataset: dict(type='RepeatDataset', times=1, dataset=WRAPPERS['concat'](dataset)),
+    combined=lambda dataset: dict(
+        type='CombinedDataset',
+        metainfo=MPII,
+        pipeline=dataset['pipeline'],
+        datasets=[{**dataset, 'pipeline': []}],
+    ),
+    split=lambda dataset: dict(
+        type='CombinedDataset',
+        metainfo=MPII,
+        pipeline=dataset['pipeline'][1:],
+        datasets=[{**dataset, 'pipeline': dataset['pipeline'][:1]}],
+    ),
+)
+
+
+@pytest.fixture
+def check(real_data):
+    """Runs the hook over a pipeline in a phase, with the codecs of the head and of the data preprocessor."""
+
+    def check(pipeline, wrap='plain', phase='train', decoder=CODEC, encoder=CODEC, metrics=(), **settings):
+        dataset = dict(
+            type='MPIIPoseDataset',
+            data_root=str(real_data('mpii_sample')),
+            ann_file='annotations/mpii_val.json',
+            metainfo=MPII,
+            serialize_data=False,  # which collects garbage
+            pipeline=pipeline,
+            **settings,
+        )
+        dataset = DATASETS.build(Config(dict(d=WRAPPERS[wrap](dataset))).d)
+        head = SimpleNamespace(decoder=KEYPOINT_CODECS.build(decoder), out_channels=16)
+        encoder = encoder and KEYPOINT_CODECS.build(encoder)
+        loops = dict.fromkeys(('_train_loop', '_val_loop', '_test_loop'))
+        loops[f'_{phase}_loop'] = SimpleNamespace(
+            dataloader=SimpleNamespace(dataset=dataset), evaluator=SimpleNamespace(metrics=metrics)
+        )
+        model = SimpleNamespace(head=head, data_preprocessor=SimpleNamespace(encoder=encoder))
+        PipelineCheckHook().before_run(SimpleNamespace(model=model, **loops))
+        return dataset
+
+    return check
+
+
+WRONG = [
+    ([IMAGE, BOX, AFFINE, FLIP, TARGET, SAMPLE], 'RandomFlip comes after TopdownAffine, too late'),
+    ([IMAGE, BOX, FLIP, TARGET, AFFINE, SAMPLE], 'GenerateTarget comes before TopdownAffine, and would'),
+    ([BOX, CROP, dict(type='RandomHalfBody'), KEYPOINTS], 'RandomHalfBody comes after TopdownCrop'),
+    ([BOX, CROP, BOX, AFFINE, KEYPOINTS], 'GetBBoxCenterScale comes after TopdownCrop, too late'),
+    ([BOX, CROP, CROP, KEYPOINTS], 'TopdownCrop comes after TopdownCrop, and would crop again'),
+    ([BOX, CROP, converter(), KEYPOINTS], 'KeypointConverter comes after TopdownCrop'),
+    ([BOX, KEYPOINTS, CROP], 'TopdownCrop comes after PackKeypoints; put PackKeypoints last'),
+    ([IMAGE, BOX, TARGET, SAMPLE], 'PackPoseInputs packs an image that is not cropped'),
+    ([BOX, COLORS, CROP, KEYPOINTS], 'PhotometricDistortion comes before there is an image'),
+    ([BOX, dict(CROP, use_udp=True), KEYPOINTS], 'TopdownCrop.use_udp is True, but .* needs False'),
+    ([IMAGE, BOX, dict(AFFINE, use_udp=True), TARGET, SAMPLE], 'TopdownAffine.use_udp is True'),
+    ([BOX, dict(CROP, input_size=(96, 64)), KEYPOINTS], r'input_size is \(96, 64\), but .* \(64, 64\)'),
+    (
+        [IMAGE, BOX, AFFINE, dict(TARGET, encoder=UDP), SAMPLE],
+        'GenerateTarget.encoder.type is UDPHeatmap',
+    ),
+    (
+        [BOX, CROP, dict(TARGET, encoder={**CODEC, 'heatmap_size': (32, 32)}), SAMPLE],
+        r'GenerateTarget.encoder.heatmap_size is \(32, 32\)',
+    ),
+    ([converter(17), BOX, CROP, KEYPOINTS], 'the 17 keypoints of the dataset need 17 heatmaps'),
+]
+RIGHT = [
+    [BOX, CROP, KEYPOINTS],
+    [BOX, CROP, COLORS, KEYPOINTS],
+    [IMAGE, BOX, FLIP, dict(type='RandomBBoxTransform'), AFFINE, COLORS, TARGET, SAMPLE],
+    [IMAGE, COLORS, BOX, CROP, TARGET, SAMPLE],
+    [converter(), BOX, CROP, KEYPOINTS],
+    [],
+]
+
+
+def wrapped(cases):
+    """Each case in one wrapper, in turn, and the first in all of them."""
+    first = [(wrap, cases[0]) for wrap in WRAPPERS]
+    return [*first, *zip(itertools.cycle(WRAPPERS), cases[1:])]
+
+
+@pytest.mark.parametrize('wrap, case', wrapped(WRONG))
+def test_a_wrong_pipeline_is_refused_inside_wrappers(check, wrap, case):
+    pipeline, message = case
+    with pytest.raises(InputError, match=f'^train_dataloader: .*{message}'):
+        check(pipeline, wrap)
+
+
+@pytest.mark.parametrize('wrap, pipeline', wrapped(RIGHT))
+def test_a_right_one_passes(check, wrap, pipeline):
+    assert check(pipeline, wrap)
+
+
+@pytest.mark.parametrize('phase', ['train', 'val', 'test'])
+def test_udp_needs_a_crop_of_udp_in_every_phase(check, phase):
+    check([BOX, dict(CROP, use_udp=True), SAMPLE], phase=phase, decoder=UDP, encoder=UDP)
+    with pytest.raises(InputError, match=f'^{phase}_dataloader: TopdownCrop.use_udp is False, .* needs True'):
+        check([BOX, CROP, SAMPLE], phase=phase, decoder=UDP, encoder=UDP)
+    with pytest.raises(InputError, match='data_preprocessor.encoder.type is MSRAHeatmap'):
+        check([BOX, dict(CROP, use_udp=True), SAMPLE], phase=phase, decoder=UDP)
+
+
+def test_types_may_be_classes(check):
+    codec = {**CODEC, 'type': MSRAHeatmap}
+    steps = [dict(type=LoadImage), dict(type=GetBBoxCenterScale), dict(type=RandomFlip)]
+    target = dict(type=GenerateTarget, encoder={**CODEC, 'type': UDPHeatmap})
+    pack = dict(type='PackPoseInputs')
+    with pytest.raises(InputError, match='GenerateTarget.encoder.type is UDPHeatmap'):
+        check([*steps, dict(type=TopdownAffine, input_size=SIZE), target, pack], decoder=codec)
+    with pytest.raises(InputError, match='RandomFlip comes after TopdownCrop'):
+        check([steps[1], dict(type=TopdownCrop, input_size=SIZE), steps[2], dict(type=PackKeypoints)])
+
+
+def test_a_transform_of_ones_own_may_load_crop_and_draw(check):
+    def own(results):
+        return results
+
+    box, crop, colors, pack = check([BOX, CROP, COLORS, KEYPOINTS]).pipeline.transforms
+    assert not [*wrong_order([box, own, crop, pack])] and not [*wrong_order([own, colors, pack])]
+    assert [*wrong_order([box, colors, pack])]
+
+
+def test_something_must_draw_the_targets(check):
+    with pytest.raises(InputError, match='PackKeypoints needs model.data_preprocessor=.*encoder='):
+        check([BOX, CROP, KEYPOINTS], encoder=None)
+    check([IMAGE, BOX, AFFINE, TARGET, SAMPLE], encoder=None)
+
+
+def test_a_codec_of_offsets_has_three_heatmaps_a_keypoint(check):
+    offsets = dict(type='UDPHeatmap', input_size=SIZE, heatmap_size=(16, 16), heatmap_type='combined')
+    with pytest.raises(InputError, match='the 16 keypoints of the dataset need 48 heatmaps'):
+        check([BOX, dict(CROP, use_udp=True), SAMPLE], decoder=offsets, encoder=None)
+
+
+@pytest.mark.parametrize('wrap', ['plain', 'repeat'])
+def test_pckh_needs_head_boxes(check, wrap):
+    steps = [BOX, CROP, SAMPLE]
+    with pytest.raises(
+        InputError, match='^val_dataloader: .*mpii_val.json has no headbox_file, which MPIIPCKh'
+    ):
+        check(steps, wrap, 'val', metrics=[MPIIPCKh()])
+    check(steps, wrap, 'val')
+    check(steps, wrap, 'val', metrics=[MPIIPCKh()], headbox_file='annotations/mpii_gt_val.mat')

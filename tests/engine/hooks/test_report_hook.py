@@ -1,0 +1,61 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+from mmengine.structures import InstanceData
+from mmpose.structures import PoseDataSample
+from toy_training import train
+
+from hg_plugin.engine.hooks.report_hook import PREDICTIONS, ReportHook
+from hg_plugin.report.persons import read_persons
+
+
+def test_record_timings_and_the_command(tmp_path):
+    runner = train(tmp_path, **{'default_hooks.report': dict(type='ReportHook')})
+    (file,) = tmp_path.glob('*/run.json')
+    folder, record = file.parent, json.loads(file.read_text())
+    assert record['environment']['torch'] and record['processes'] == 1 and 'thread' in record['device']
+    rows = [json.loads(line) for line in (folder / 'vis_data/scalars.json').read_text().splitlines()]
+    train_rows = [row for row in rows if 'loss' in row]
+    assert len(train_rows) == 6
+    for row in train_rows:
+        assert 0 < row['forward_time'] and 0 < row['backward_time']
+        assert row['forward_time'] + row['backward_time'] <= row['time'] * 1.5  # means over several
+    assert f'hg_plugin report {tmp_path}' in (folder / f'{folder.name}.log').read_text()
+    assert not (tmp_path / PREDICTIONS).exists()  # its model finds no keypoints
+    assert not runner.model._forward_hooks
+
+
+def sample(index):
+    """A person of 2 stages whose keypoints are its index."""
+    found = InstanceData(keypoints=np.full((1, 16, 2), index, np.float32))
+    found.keypoint_scores = np.ones((1, 16), np.float32)
+    found.stage_keypoints = np.full((1, 2, 16, 2), index, np.float32)
+    truth = InstanceData(keypoints=np.zeros((1, 16, 2)), keypoints_visible=np.ones((1, 16, 2)))
+    truth.head_size, truth.bboxes = np.full((1, 1), 10.0), np.ones((1, 4), np.float32)
+    meta = dict(id=index, img_path=f'{index}.jpg', input_center=np.zeros(2), input_scale=np.ones(2))
+    return PoseDataSample(metainfo=meta, gt_instances=truth, pred_instances=found)
+
+
+def test_predictions_of_a_validation(tmp_path, monkeypatch):
+    """In the order of annotations, each once; and a later validation replaces them."""
+    monkeypatch.chdir(tmp_path)
+    hook, metainfo = ReportHook(), dict(flip_pairs=np.array([[0, 1]]))
+    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=metainfo))
+    runner = SimpleNamespace(
+        work_dir=str(tmp_path), timestamp='20260101_000000', epoch=1, iter=20, val_dataloader=loader
+    )
+    hook.device = None  # a training has begun
+    for order, epoch in (([2, 0, 1, 0], 1), ([1, 0], 2)):
+        runner.epoch = epoch
+        hook.before_val_epoch(runner)
+        for index in order:
+            hook.after_val_iter(runner, 0, outputs=[sample(index)])
+        hook.after_val_epoch(runner, {})
+        persons = read_persons(tmp_path / PREDICTIONS)
+        assert persons.ids.tolist() == sorted(set(order))
+        assert persons.keypoints.shape == (len(persons.ids), 2, 16, 2)
+        assert persons.keypoints[:, 0, 0, 0].tolist() == sorted(set(order))
+        assert persons.images[1] == str(tmp_path / '1.jpg') and persons.head_size[0] == 10
+        assert persons.annotated.all() and persons.meta['flip_pairs'] == [[0, 1]]
+    assert [file.name for file in tmp_path.iterdir()] == [PREDICTIONS]

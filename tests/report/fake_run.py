@@ -1,0 +1,157 @@
+"""A work directory as a training leaves it, in no time.
+
+``python tests/report/fake_run.py FOLDER`` makes one of MPII's size: 200 epochs and 2,958 persons.
+"""
+
+import json
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.config import Config
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
+
+from hg_plugin.compat.mmengine import MIM
+from hg_plugin.datasets import MPIIPoseDataset
+from hg_plugin.engine.hooks.report_hook import META, PREDICTIONS, RECORD
+from hg_plugin.mpii_format import NUM_JOINTS
+
+BEGIN = datetime(2026, 1, 5, 8)
+# right and left of a person that stands, from the middle, and down, in heads
+SHAPE = dict(rank=(-1, 7), rkne=(-1, 5), rhip=(-0.7, 3), lhip=(0.7, 3), lkne=(1, 5), lank=(1, 7))
+SHAPE |= dict(pelv=(0, 3), thor=(0, 1), neck=(0, 0.6), head=(0, -0.4), rwri=(-2, 3), relb=(-1.6, 2))
+SHAPE |= dict(rsho=(-1, 1), lsho=(1, 1), lelb=(1.6, 2), lwri=(2, 3))
+
+
+class FakeRun:
+    """Writes starts of a training one after the other."""
+
+    def __init__(self, folder, config='hg_2stack_synthetic.py', per_epoch=20, **options):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.cfg = Config.fromfile(MIM / 'configs' / config)
+        self.cfg.merge_from_dict(options)
+        self.text = self.cfg.pretty_text
+        (self.folder / config).write_text(self.text)
+        self.per_epoch = per_epoch
+        self.time = BEGIN
+
+    def start(self, first, last, every=10, lines=(), metrics=True, record=True):
+        """Iterations ``first`` + 1 to ``last``, with ``lines`` of (iteration, level, text) in the log."""
+        rng = np.random.default_rng(first)
+        name = f'{self.time:%Y%m%d_%H%M%S}'
+        place = self.folder / name
+        (place / 'vis_data').mkdir(parents=True)
+        (place / 'vis_data/config.py').write_text(self.text)
+        if record:
+            git = dict(commit='0123456789abcdef', branch='main', changed=['configs/mine.py'])
+            content = dict(
+                environment={'torch': '2.13.0'}, device='A fast GPU', processes=2, folder='/home/a'
+            )
+            (place / RECORD).write_text(json.dumps({**content, 'git': dict(folder=git, hg_plugin=None)}))
+        scalars, log = [], []
+        self._log(log, 'INFO', '\n----\nSystem environment:\n    Python: 3.11\n  - long\n----')
+        self._log(log, 'INFO', "Config:\nmodel = dict(type='<script>')")
+        if first:
+            epoch = first // self.per_epoch
+            self._log(log, 'INFO', f'resumed epoch: {epoch}, iter: {first}')
+        for iteration in range(first + every, last + 1, every):
+            epoch, inner = divmod(iteration - 1, self.per_epoch)
+            x = iteration / self.per_epoch
+            noise = 1 + 0.1 * rng.standard_normal()
+            row = dict(lr=1e-3, data_time=0.02, time=0.2, forward_time=0.06, backward_time=0.1)
+            row |= {f'loss_stage{stage}': (0.01 + 0.1 / (stage + 1 + x)) * noise for stage in range(2)}
+            row |= dict(heatmap_peak=1 - 0.8 / (1 + x), acc_pose=1 - 1 / (1 + x), epoch=epoch + 1)
+            scalars.append({**row, 'iter': iteration, 'step': iteration})
+            self.time += timedelta(seconds=0.25 * every)
+            text = f'Epoch(train) [{epoch + 1}][{inner + 1:>3}/{self.per_epoch}]  lr: 1.000000e-03  loss: 0.1'
+            self._log(log, 'INFO', text)
+            for _, level, text in [own for own in lines if iteration - every < own[0] <= iteration]:
+                self._log(log, level, text)
+            if metrics and inner + 1 > self.per_epoch - every:
+                mean = 90 - 60 / (1 + x)
+                row = dict(Head=mean + 5, Mean=mean, AUC=mean / 3, data_time=0.1, time=1.5, step=epoch + 1)
+                row |= {'Mean@0.1': mean / 4, 'stage0/Mean': mean - 4, 'stage1/Mean': mean}
+                scalars.append(row)
+                self.time += timedelta(seconds=6)
+                self._log(log, 'INFO', f'Epoch(val) [{epoch + 1}][4/4]    Head: 9.0  Mean: 9.0')
+        (place / 'vis_data/scalars.json').write_text(''.join(json.dumps(row) + '\n' for row in scalars))
+        (place / f'{name}.log').write_text('\n'.join(log) + '\n')
+        self.time += timedelta(minutes=5)
+        return place
+
+    def _log(self, log, level, text):
+        log.append(f'{self.time:%Y/%m/%d %H:%M:%S} - mmengine - {level} - {text}')
+
+    def predict(self, place, count=40, stages=2, images=None, truth=None, iteration=40):
+        """Write predictions for persons that stand, or for given ``truth``, on ``images``."""
+        rng = np.random.default_rng(0)
+        head = rng.uniform(12, 20, count)
+        points = np.array(list(SHAPE.values()))
+        if truth is None:
+            points = points * head[:, None, None] + rng.uniform(70, 90, (count, 1, 2)) + (0, -10)
+            visible = rng.random((count, NUM_JOINTS)) > 0.1
+        else:
+            points, visible, head = truth['gt'], truth['visible'], truth['head_size']
+            low = points.min(axis=1, keepdims=True)
+            shrink = 100 / (points - low).max(axis=(1, 2))  # into the images
+            points, head = (points - low) * shrink[:, None, None] + 8, head * shrink
+        wrong = rng.standard_normal((count, stages, NUM_JOINTS, 2)) * rng.gamma(1, 0.4, (count, 1, 1, 1))
+        low, high = points.min(axis=1), points.max(axis=1)
+        side = (high - low).max(axis=1, keepdims=True)
+        images = images or [self.folder / 'person.png']
+        if not images[0].exists():
+            cv2.imwrite(str(images[0]), rng.integers(0, 255, (200, 160, 3), np.uint8))
+        meta = parse_pose_metainfo(dict(MPIIPoseDataset.METAINFO))
+        np.savez_compressed(
+            self.folder / PREDICTIONS,
+            meta=json.dumps({key: meta[key] for key in META}, default=lambda array: array.tolist()),
+            run=place.name,
+            epoch=1,
+            iteration=iteration,
+            id=np.arange(count),
+            image=np.array([str(images[index % len(images)]) for index in range(count)]),
+            keypoints=(points[:, None] + wrong * head[:, None, None, None]).astype(np.float32),
+            scores=rng.random((count, NUM_JOINTS)).astype(np.float32),
+            truth=points.astype(np.float32),
+            visible=visible.astype(np.float32),
+            head_size=head.astype(np.float32),
+            box=np.concatenate([low, high], axis=1).astype(np.float32),
+            center=((low + high) / 2).astype(np.float32),
+            scale=np.repeat(side * 1.25, 2, axis=1).astype(np.float32),
+        )
+
+
+def big_run(folder, data, config='hg_2stack_mpii.py'):
+    """200 epochs with a resume and warnings, 2,958 persons of MPII on photographs of another dataset."""
+    import torch
+    from mmengine.registry import MODELS
+
+    from hg_plugin.mpii_format import load_ground_truth
+
+    run = FakeRun(folder, config, per_epoch=695, **{'train_cfg.max_epochs': 200})
+    warning = 'of the last 50 steps had a loss or gradient that is not finite (9 since the start)'
+    lines = [(5000 * number, 'WARNING', f'{number} {warning}') for number in range(1, 9)]
+    run.start(0, 695 * 120 + 300, 50, lines)
+    place = run.start(695 * 120, 695 * 200, 50, lines)
+    truth = load_ground_truth(data / 'mpii_annotations/mpii_gt_val.mat')
+    images = sorted((data / 'lspet_mpii/images').glob('*.jpg'))[:500]
+    stages = run.cfg.model.backbone.num_stacks
+    run.predict(place, len(truth['gt']), stages, images, truth, 695 * 200)
+    model = MODELS.build(run.cfg.model)
+    message_hub = dict(log_scalars={}, runtime_info={}, resumed_keys={})
+    meta = dict(epoch=200, iter=695 * 200)
+    content = dict(state_dict=model.state_dict(), optimizer={}, meta=meta, message_hub=message_hub)
+    torch.save(content, Path(folder) / 'epoch_200.pth')
+    (Path(folder) / 'last_checkpoint').write_text('epoch_200.pth')
+
+
+if __name__ == '__main__':
+    from mmengine.registry import init_default_scope
+
+    import hg_plugin  # noqa: F401
+
+    init_default_scope('mmpose')
+    big_run(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

@@ -1,0 +1,208 @@
+import importlib.util
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from fake_run import FakeRun
+
+from hg_plugin.apis import write_report
+from hg_plugin.report.settings import flatten
+from hg_plugin.utils.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+WARNING = '1 of the last 10 steps had a loss or gradient that is not finite <b>&'
+
+
+@pytest.fixture(scope='module')
+def folders(tmp_path_factory):
+    """Two trainings of 4 epochs: one was resumed and has predictions, the other neither."""
+    folder = tmp_path_factory.mktemp('page')
+    first = FakeRun(folder / 'first', **{'train_cfg.max_epochs': 4})
+    first.start(0, 50, lines=[(15, 'WARNING', WARNING)])
+    first.predict(first.start(40, 80))
+    second = FakeRun(folder / 'second', **{'optim_wrapper.optimizer.lr': 0.5})
+    second.start(0, 60, record=False)
+    return first.folder, second.folder
+
+
+def figures_of(page):
+    content = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page)[1]
+    return json.loads(content)
+
+
+@pytest.fixture(scope='module')
+def single(folders):
+    pytest.importorskip('plotly')
+    path = write_report([folders[0]])
+    assert path == str(folders[0] / 'report.html')
+    return Path(path).read_text()
+
+
+@pytest.fixture(scope='module')
+def several(folders, tmp_path_factory):
+    pytest.importorskip('plotly')
+    out = tmp_path_factory.mktemp('out') / 'compare.html'
+    return Path(write_report(folders, out)).read_text()
+
+
+def text_of(page):
+    """What a person reads, with single spaces."""
+    page = re.sub(r'<(script|style).*?</\1>', ' ', page, flags=re.DOTALL)
+    return re.sub(r'\s+', ' ', re.sub(r'<(?!wbr)[^>]*>', ' ', page).replace('<wbr>', ''))
+
+
+def test_page_of_a_run(single, folders):
+    text = text_of(single)
+    for part in ('PCKh@0.5 78.00 best 78.00 at epoch 4', 'epochs 4 of 4', 'images/s 80.0', 'A fast GPU'):
+        assert part.replace('80.0', '80') in text
+    assert 'complete' in text and '0123456789ab on main' in text and 'configs/mine.py' in text
+    assert 'train_cfg.max_epochs 4 5' in text  # and the shipped value
+    assert 'not finite &lt;b&gt;&amp;' in text  # text of the log is no HTML
+    assert 'There are no heatmaps' in text and 'has no checkpoint' in text
+    assert 'The 12 worst' in text and 'The 12 best' in text and single.count('alt="prediction"') == 24
+    assert len(single) < 10e6
+    titles = re.findall(r'<h3>([^<]*)', single)
+    assert len(figures_of(single)) == 11 and {'Loss per stage', 'Learning rate'} <= set(titles)
+
+
+def test_marks_of_resumes_and_warnings(single):
+    for figure in list(figures_of(single).values())[:4]:
+        marks = {trace['name']: trace['x'] for trace in figure['data'] if trace.get('yaxis') == 'y2'}
+        assert marks == {'resumed': [2], 'skipped steps': [1]}
+        assert [shape['x0'] for shape in figure['layout']['shapes']] == [2, 1]
+
+
+def test_page_of_several_runs(several):
+    text = text_of(several)
+    assert 'optim_wrapper.optimizer.lr 0.012 0.5' in text and 'train_cfg.max_epochs 4 5' in text
+    assert 'Mean 78.00 75.00 -3.00' in text
+    assert 'second: There are no predictions' in text
+    names = [trace['name'] for trace in figures_of(several)['figure0']['data']]
+    assert names == ['first', 'second']
+    assert 'alt="prediction"' not in several
+
+
+def test_it_needs_no_network(single, several):
+    for page in (single, several):
+        own = re.sub(r'<script>.*?</script>', '', page, flags=re.DOTALL)  # Plotly names addresses
+        assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', own) and '@import' not in own
+
+
+def test_without_plotly(folders, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == 'plotly' else find(name))
+    with pytest.raises(InputError, match='pip install plotly'):
+        write_report([folders[0]])
+
+
+@pytest.mark.slow
+def test_plotly_knows_all_that_figures_say(single, several):
+    graph_objects = pytest.importorskip('plotly.graph_objects')
+    for page in (single, several):
+        for figure in figures_of(page).values():
+            graph_objects.Figure(figure)  # raises for a name or value that does not exist
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """A headless Chromium that remembers what its console said."""
+    webdriver = pytest.importorskip('selenium.webdriver')
+    chromium, driver = (shutil.which(name) for name in ('chromium', 'chromedriver'))
+    if not (chromium and driver):
+        pytest.skip('chromium and chromedriver are not installed')
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    flags = 'headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking '
+    flags += 'disable-component-update disable-sync disable-dev-shm-usage'
+    profile = tempfile.mkdtemp(dir=tmp_path)
+    for flag in (*flags.split(), f'user-data-dir={profile}'):
+        options.add_argument(f'--{flag}')
+    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
+    service = webdriver.ChromeService(executable_path=driver)
+    browser = webdriver.Chrome(options=options, service=service)
+    browser.command_executor.client_config.timeout = 600
+    yield browser
+    browser.quit()
+
+
+DRAWN = """return [...document.querySelectorAll('.plot')].map(plot =>
+    plot.querySelectorAll('.trace, .boxes, .bars .point').length > 0 &&
+    plot.getBoundingClientRect().width > 200)"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('width', [1280, 390])
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_in_a_browser(browser, single, several, tmp_path, width, scheme):
+    """No error in the console, every figure drawn, nothing wider than the screen, colours of the scheme."""
+    media = dict(features=[dict(name='prefers-color-scheme', value=scheme)])
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', media)
+    metrics = dict(width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
+    browser.execute_cdp_cmd('Emulation.setDeviceMetricsOverride', metrics)
+    for number, page in enumerate((single, several)):
+        path = tmp_path / f'{number}.html'
+        path.write_text(page)
+        browser.get(f'file://{path}')
+        assert browser.get_log('browser') == []
+        drawn = browser.execute_script(DRAWN)
+        assert len(drawn) == len(figures_of(page)) and all(drawn)
+        assert browser.execute_script('return document.documentElement.scrollWidth') <= width
+        color = browser.execute_script('return getComputedStyle(document.body).backgroundColor')
+        assert (int(re.findall(r'\d+', color)[0]) < 60) == (scheme == 'dark')
+        label = browser.execute_script(
+            "return getComputedStyle(document.querySelector('.plot .xtick text')).fill"
+        )
+        assert (int(re.findall(r'\d+', label)[0]) > 200) == (scheme == 'dark')
+    button = "document.querySelector('button[data-figure]')"
+    browser.get(f'file://{tmp_path}/0.html')
+    assert browser.execute_script(f'return {button}.textContent') == 'logarithmic axis'
+    assert browser.execute_script(f'{button}.click(); return {button}.textContent') == 'linear axis'
+    assert browser.execute_script("return document.querySelector('.plot')._fullLayout.yaxis.type") == 'log'
+    assert browser.get_log('browser') == []
+
+
+@pytest.mark.slow
+def test_a_real_training(run, tmp_path):
+    """tools/train.py names the command, which draws heatmaps of the run's checkpoint."""
+    pytest.importorskip('plotly')
+    data, work_dir = tmp_path / 'data', tmp_path / 'run'
+    assert run('tools/make_synthetic.py', str(data), '--train', '16', '--val', '8')[0] == 0
+    code, out = run(
+        *('tools/train.py', 'configs/hg_2stack_synthetic.py', '--data-root', str(data)),
+        *('--work-dir', str(work_dir), '--cfg-options', 'train_cfg.max_epochs=2'),
+        *('train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', 'model.backbone.channels=8'),
+    )
+    assert code == 0 and f'hg_plugin report {work_dir}' in out
+    code, out = run('-m', 'hg_plugin', 'report', str(work_dir))
+    assert code == 0 and f'The report: {work_dir}/report.html' in out
+    page = (work_dir / 'report.html').read_text()
+    assert page.count('alt="prediction"') == 8 and page.count('alt="stage ') == 16
+    assert 'There are no' not in text_of(page) and 'complete' in text_of(page)
+    assert 'model.backbone.channels 8 48' in text_of(page)
+
+
+@pytest.mark.slow
+def test_a_long_run_of_mpii(tmp_path, real_data):
+    """200 epochs and 2,958 persons: 30 seconds of this process, 10 MB."""
+    pytest.importorskip('plotly')
+    from fake_run import big_run
+
+    big_run(tmp_path / 'big', real_data('mpii_annotations').parent)
+    begin = time.process_time()
+    path = write_report([tmp_path / 'big'])
+    assert time.process_time() - begin < 30 * (os.cpu_count() or 1)
+    assert os.path.getsize(path) < 10e6
+    assert Path(path).read_text().count('alt="stage ') == 48
+
+
+def test_settings_are_text():
+    assert flatten(dict(a=dict(b=(1, (2,))), c=[dict(d=None)], e={})) == {
+        'a.b': '[1, [2]]',
+        'c.0.d': 'None',
+        'e': '{}',
+    }

@@ -1,0 +1,43 @@
+import subprocess
+
+from hg_plugin.compat.mmpose import stood_in
+from hg_plugin.utils.environment import git_state
+
+
+def test_the_report_for_a_bug(run):
+    code, out = run('-m', 'hg_plugin')  # hg_plugin env
+    assert code == 0
+    for heading in (
+        'hg_plugin',
+        'torch',
+        'mmengine',
+        'mmcv',
+        'mmpose',
+        'numpy',
+        'set-up',
+        'GPU',
+        'CPU threads',
+    ):
+        assert heading in out
+    assert ('slim' if stood_in else 'full') in out
+    assert 'Traceback' not in out and 'Warning' not in out
+
+
+def test_git_state(tmp_path):
+    """Commit, branch and changed files of a repository; None where there is none."""
+
+    def git(*arguments):
+        name = ['-c', 'user.name=a', '-c', 'user.email=a@example.org']
+        return subprocess.run(
+            ['git', *name, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    git('init', '-q', '-b', 'topic')
+    (tmp_path / 'tracked.py').write_text('a = 1\n')
+    git('add', '.')
+    git('commit', '-q', '-m', 'first')
+    clean = git_state(tmp_path)
+    assert clean == dict(commit=git('rev-parse', 'HEAD'), branch='topic', changed=[])
+    (tmp_path / 'tracked.py').write_text('a = 2\n')
+    assert git_state(tmp_path)['changed'] == ['tracked.py']
+    assert git_state(tmp_path / 'absent') is None
