@@ -14,13 +14,14 @@ ifeq ($(origin TORCH),undefined)
 TORCH := $(if $(wildcard $(INSTALLED)),$(shell cat $(INSTALLED)),-r requirements/torch.txt)
 endif
 
-.PHONY: help demo data test lint clean FORCE
+.PHONY: help demo data test docs-test lint clean FORCE
 .NOTPARALLEL:
 
 help:
 	@echo 'make demo    draw synthetic persons, train two small stacks on them, test; leaves a picture and a report.'
 	@echo '             PHOTOS=folder: then draw keypoints of the network of the package on photographs'
 	@echo 'make test    run the tests; PYTEST="..." is passed on to pytest'
+	@echo 'make docs-test run the commands of README and docs, on a few synthetic persons'
 	@echo 'make lint    ruff (lint, import order, format) and mypy'
 	@echo 'make clean   remove $(VENV), build leftovers and what make demo made'
 	@echo
@@ -48,6 +49,9 @@ data: $(VENV)/.plugin
 
 test: $(VENV)/.plugin $(VENV)/.test
 	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(PYTEST)
+
+docs-test: $(VENV)/.plugin $(VENV)/.test
+	$(ONE_THREAD) $(VENV)/bin/python -m pytest -s -m 'slow or not slow' tests/test_docs.py tests/e2e/test_docs_run.py
 
 lint: $(VENV)/.plugin $(VENV)/.lint
 	$(VENV)/bin/ruff check .

@@ -1,0 +1,92 @@
+"""The commands of README and docs run as they are written: on a few synthetic persons, with networks of a few
+channels and trainings of one epoch."""
+
+import os
+import os.path as osp
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from docs_commands import PAGES, ROOT, commands
+
+# run at Python's start: the commands stay as they are written
+SMALLER = """
+from mmengine.config import Config
+stock = Config.fromfile
+def small(*args, **kwargs):
+    cfg = stock(*args, **kwargs)
+    if 'model' in cfg:
+        cfg.model.backbone.update(channels=8, depth=1)
+        length = 'max_iters' if 'max_iters' in cfg.train_cfg else 'max_epochs'
+        cfg.train_cfg.update({length: 1, 'val_interval': 1})
+        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            cfg[name].update(num_workers=0, persistent_workers=False, batch_size=2)
+    return cfg
+Config.fromfile = staticmethod(small)
+"""
+# what this machine has not: other nodes, Slurm, eight GPUs, a camera, downloads; and what other tests run
+ELSEWHERE = (
+    r'make |slurm|dist_run|mpii.py (CHECKPOINT )?8|pytest|benchmarks/|infer (0|rtsp)|prepare'
+    r'|convert_checkpoint|work_dirs/a|make_synthetic|serve|examples|_mpii_test|lspet_crops'
+)
+VALUES = {
+    'CHECKPOINT': 'work_dirs/hg_2stack_mpii/epoch_1.pth',
+    'CONFIG': 'configs/hg_2stack_mpii.py',
+    'CONFIG.py': 'configs/hg_2stack_mpii.py',
+    'IMAGES...': 'data/mpii/images',
+    'INPUT...': 'data/mpii/images',
+}
+
+
+@pytest.fixture(scope='module')
+def project(tmp_path_factory):
+    """A folder as the repository, with data."""
+    folder = tmp_path_factory.mktemp('project')
+    for name in ('hg_plugin', 'configs', 'tools', 'benchmarks', 'examples'):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / 'data').mkdir()
+    (folder / 'start').mkdir()
+    (folder / 'start/sitecustomize.py').write_text(SMALLER)
+    (folder / 'my_config.py').write_text("_base_ = ['hg_plugin::hg_2stack_mpii.py']\n")
+    make = [sys.executable, ROOT / 'tools/make_synthetic.py', 'data/mpii', '--train', '8', '--val', '4']
+    subprocess.run(make, cwd=folder, check=True, capture_output=True)
+    for name in ('my_persons', 'lspet_dataset', 'lspet_mpii', 'synthetic'):
+        (folder / 'data' / name).symlink_to(folder / 'data/mpii')
+    return folder
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_docs_run(project):
+    paths = [str(project / 'start'), str(ROOT)]
+    environment = {
+        **os.environ,
+        'PATH': os.pathsep.join([osp.dirname(sys.executable), os.environ['PATH']]),
+        'PYTHONPATH': os.pathsep.join(paths),
+        'OMP_NUM_THREADS': '1',
+    }
+    lines = [['python', 'tools/train.py', 'configs/hg_2stack_mpii.py']]
+    for page in PAGES:
+        lines += [line for line in commands(page) if line not in lines]
+    failed = {}
+    for line in lines:
+        text = ' '.join(line)
+        if re.search(ELSEWHERE, text):
+            continue
+        if 'eval_pckh' in text:
+            test = [sys.executable, 'tools/test.py', VALUES['CONFIG'], VALUES['CHECKPOINT']]
+            test += ['--cfg-options', 'test_evaluator.pred_file=pred.mat']
+            subprocess.run(test, cwd=project, env=environment, check=True, capture_output=True)
+        words = [VALUES.get(word, word) for word in line]
+        words[:1] = dict(python=[sys.executable], hg_plugin=[sys.executable, '-m', 'hg_plugin']).get(
+            words[0], words[:1]
+        )
+        done = subprocess.run(
+            words, cwd=project, env=environment, capture_output=True, text=True, timeout=600
+        )
+        print(done.returncode, text, flush=True)
+        if done.returncode:
+            failed[text] = (done.stdout + done.stderr)[-600:]
+    assert not failed, '\n\n'.join(f'{line}\n{out}' for line, out in failed.items())
+    assert Path(project, 'pckh.png').stat().st_size > 1000
