@@ -38,6 +38,7 @@ auto_scale_lr = dict(base_batch_size=8)
 custom_hooks = [
     dict(type='SyncBuffersHook'),
     dict(type='CollapseWarningHook'),
+    dict(type='StageHeatmapHook'),
     dict(type='PredictionGridHook'),
 ]
 randomness = dict(seed=0)

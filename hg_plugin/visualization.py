@@ -106,6 +106,44 @@ def draw_poses(
     return image
 
 
+def color_legend(dataset_meta: dict) -> dict[str, tuple[int, int, int]]:
+    """Name the colors of the keypoints by side.
+
+    Returns:
+        RGB of 'left', 'right' and 'middle', as far as there are such keypoints: the first one's color.
+    """
+    legend: dict[str, tuple[int, int, int]] = {}
+    colors = np.reshape(dataset_meta['keypoint_colors'], (-1, 3)).tolist()
+    for index, color in enumerate(colors):
+        name = dataset_meta['keypoint_id2name'][index]
+        side = next((side for side in ('left', 'right') if name.startswith(side)), 'middle')
+        legend.setdefault(side, tuple(color))
+    return legend
+
+
+def blend_by_color(image: np.ndarray, heatmaps: np.ndarray, dataset_meta: dict) -> np.ndarray:
+    """Draw the heatmaps of all keypoints over the gray image, each in the color of its keypoint.
+
+    Where heatmaps of keypoints with different colors lie on each other, such as left and right, colors mix.
+
+    Args:
+        image: (H, W, 3) BGR.
+        heatmaps: (K, h, w) of the same area, 0 to 1; values outside are clipped.
+        dataset_meta: MMPose's metainfo with ``keypoint_colors`` (RGB).
+
+    Returns:
+        (H, W, 3) uint8, BGR.
+    """
+    colors = np.reshape(dataset_meta['keypoint_colors'], (-1, 3))[:, ::-1].astype(np.float32)
+    heatmaps = np.clip(heatmaps, 0, 1)
+    size = image.shape[1::-1]
+    color = np.tensordot(heatmaps, colors, axes=(0, 0)) / np.maximum(heatmaps.sum(axis=0), 1e-6)[..., None]
+    opacity = 0.9 * cv2.resize(heatmaps.max(axis=0), size, interpolation=cv2.INTER_LINEAR)[..., None]
+    gray = np.repeat(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2) * 0.6
+    color = cv2.resize(color, size, interpolation=cv2.INTER_LINEAR)
+    return (gray * (1 - opacity) + color * opacity).astype(np.uint8)
+
+
 def heatmap_sheet(
     crop: np.ndarray, heatmaps: np.ndarray, names: Sequence[str], cell_height: int = 128
 ) -> np.ndarray:
@@ -136,10 +174,10 @@ def heatmap_sheet(
         """The center of a pixel of the heatmap, in the cell."""
         return tuple(int(value) for value in (peak + 0.5) * size / (width, height))
 
-    stacks = [_label(f'stack {stack + 1}', (64, cell_height + 20)) for stack in range(num_stacks)]
-    columns = [np.vstack([_label('', (64, 20)), *stacks])]
+    stacks = [label(f'stack {stack + 1}', (64, cell_height + 20)) for stack in range(num_stacks)]
+    columns = [np.vstack([label('', (64, 20)), *stacks])]
     for keypoint, name in enumerate(names):
-        cells = [_label(name.replace('_', ' '), (size[0], 20))]
+        cells = [label(name.replace('_', ' '), (size[0], 20))]
         for stack in range(num_stacks):
             cell = blend_heatmap(background, heatmaps[stack, keypoint])
             peak, text = peaks[stack, keypoint], f'{heatmaps[stack, keypoint].max():.2f}'
@@ -151,11 +189,11 @@ def heatmap_sheet(
                 cv2.line(cell, position(before), position(peak), (255, 255, 255), 1, cv2.LINE_AA)
                 cv2.rectangle(cell, (0, 0), (size[0] - 1, cell_height - 1), (0, 220, 255), 2)
             cv2.drawMarker(cell, position(peak), (255, 255, 255), cv2.MARKER_CROSS, 9, 1, cv2.LINE_AA)
-            cells += [cell, _label(text, (size[0], 20))]
+            cells += [cell, label(text, (size[0], 20))]
         columns.append(np.vstack(cells))
     sheet = np.hstack([np.pad(column, ((2, 2), (2, 2), (0, 0)), constant_values=255) for column in columns])
     legend = 'cross: peak, its height below; line: from the peak of the stack before, in pixels of the crop'
-    return np.vstack([sheet, _label(legend, (sheet.shape[1], 22))])
+    return np.vstack([sheet, label(legend, (sheet.shape[1], 22))])
 
 
 def blend_heatmap(background: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
@@ -175,11 +213,53 @@ def blend_heatmap(background: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
     return (background * (1 - opacity) + color * opacity).astype(np.uint8)
 
 
-def _label(text: str, size: tuple[int, int]) -> np.ndarray:
+def stage_sheet(
+    crop: np.ndarray,
+    truth: np.ndarray,
+    annotated: np.ndarray,
+    heatmaps: np.ndarray,
+    keypoints: np.ndarray,
+    dataset_meta: dict,
+    cell_height: int = 256,
+) -> np.ndarray:
+    """Draw what every stack makes of one person.
+
+    On the left is the input, and below it the ground truth. For every stack follow its skeleton, and below it
+    its heatmaps in the colors of the keypoints. Keypoints that are not annotated are left out.
+
+    Args:
+        crop: (H, W, 3) BGR, the network's input.
+        truth: (K, 2) in pixels of the input.
+        annotated: (K,) bool.
+        heatmaps: (S, K, h, w) of S stacks, of the same area.
+        keypoints: (S, K, 2) that were decoded from them, in pixels of the input.
+        dataset_meta: As for :func:`draw_skeleton`.
+        cell_height: Height of a cell, in pixels. Defaults to 256.
+
+    Returns:
+        The sheet (height, width, 3), BGR.
+    """
+    factor = cell_height / crop.shape[0]
+    size = max(round(crop.shape[1] * factor), 1), cell_height
+    image = cv2.resize(crop, size, interpolation=cv2.INTER_LINEAR)
+
+    def skeleton(points: np.ndarray) -> np.ndarray:
+        return draw_skeleton(image.copy(), (points + 0.5) * factor - 0.5, annotated, dataset_meta)
+
+    columns = [[image, label('input, and ground truth', (size[0], 20)), skeleton(truth)]]
+    for stack, (maps, points) in enumerate(zip(heatmaps * annotated[:, None, None], keypoints), 1):
+        peak = maps[annotated].max(axis=(1, 2)).mean() if annotated.any() else 0.0
+        text = label(f'stack {stack}, mean peak {peak:.2f}', (size[0], 20))
+        columns.append([skeleton(points), text, blend_by_color(image, maps, dataset_meta)])
+    edges = ((2, 2), (2, 2), (0, 0))
+    return np.hstack([np.pad(np.vstack(column), edges, constant_values=255) for column in columns])
+
+
+def label(text: str, size: tuple[int, int]) -> np.ndarray:
     """Write black text on white, (height, width, 3), smaller where it does not fit."""
-    label = np.full((size[1], size[0], 3), 255, np.uint8)
+    image = np.full((size[1], size[0], 3), 255, np.uint8)
     font = 0.42
     (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, font, 1)
     font *= min(1, (size[0] - 4) / max(width, 1))
-    cv2.putText(label, text, (2, 14), cv2.FONT_HERSHEY_SIMPLEX, font, (0, 0, 0), 1, cv2.LINE_AA)
-    return label
+    cv2.putText(image, text, (2, 14), cv2.FONT_HERSHEY_SIMPLEX, font, (0, 0, 0), 1, cv2.LINE_AA)
+    return image

@@ -1,6 +1,6 @@
 import numpy as np
 
-from hg_plugin.visualization import draw_poses, draw_skeleton, heatmap_sheet, person_color
+from hg_plugin.visualization import draw_poses, draw_skeleton, heatmap_sheet, person_color, stage_sheet
 
 
 def test_a_sheet_shows_where_a_stack_moved_a_peak():
@@ -51,3 +51,26 @@ def test_every_person_has_a_colour_and_a_box():
     colors = np.array([person_color(number) for number in range(8)], int)
     distances = np.abs(colors[:, None] - colors[None]).max(axis=2)
     assert distances[~np.eye(8, dtype=bool)].min() > 40
+
+
+def test_a_stage_sheet_shows_input_truth_and_stacks():
+    meta = dict(
+        skeleton_links=[(0, 1)],
+        skeleton_link_colors=[[255, 128, 0]],
+        keypoint_colors=[[255, 128, 0], [0, 255, 0], [51, 153, 255]],
+    )
+    heatmaps = np.zeros((2, 3, 16, 16), np.float32)
+    heatmaps[0, 0, 4, 4] = heatmaps[1, 1, 8, 12] = heatmaps[:, 2, 14, 2] = 1
+    points = np.array([[16, 16], [50, 32], [10, 58]], float)
+    annotated = np.array([True, True, False])
+    crop = np.full((64, 64, 3), 100, np.uint8)
+    sheet = stage_sheet(crop, points, annotated, heatmaps, np.stack([points] * 2), meta, cell_height=128)
+    assert sheet.shape == (2 + 128 + 20 + 128 + 2, 3 * 132, 3)
+    image, truth = sheet[2:130, 2:130], sheet[150:278, 2:130]
+    assert (image == 100).all() and (truth == (0, 128, 255)).all(axis=2).any()
+    for stack, (x, y, color) in enumerate([(36, 36, (0, 128, 255)), (100, 68, (0, 255, 0))], 1):
+        left = 132 * stack + 2
+        np.testing.assert_allclose(sheet[150 + y, left + x], color, atol=70)
+        assert (sheet[2:130, left : left + 128] == (0, 128, 255)).all(axis=2).any()
+        blue = sheet[150 + 116, left + 20]  # not annotated
+        assert np.ptp(blue.astype(int)) < 5

@@ -28,7 +28,12 @@ default_hooks = dict(
     # tests with the network that inference runs, see hg_plugin.models.reparameterize
     reparameterize=dict(type='ReparameterizeHook', enable=False),
 )
-custom_hooks = [dict(type='SyncBuffersHook'), dict(type='CollapseWarningHook')]
+custom_hooks = [
+    dict(type='SyncBuffersHook'),
+    dict(type='CollapseWarningHook'),
+    # draws four validation persons, stack by stack, for the visualizer's backends
+    dict(type='StageHeatmapHook', interval=5),
+]
 env_cfg = dict(cudnn_benchmark=True)
 # compile = True, or dict(mode=...) of torch.compile's arguments, compiles the training step.
 # It is not set to False here, because a dict could not replace that.

@@ -162,7 +162,7 @@ class _Results:
                     if self.draw:
                         _write_jpeg(self.out_dir / 'visualizations' / f'{name}.jpg', drawn)
                     with atomic_write(self.out_dir / 'predictions' / f'{name}.json') as file:
-                        file.write(_json(self._instances(poses, boxes, scores)).encode())
+                        file.write(predictions_json(self.estimator, poses, boxes, scores).encode())
                     if self.window and not self.window.show(drawn):
                         self.window = None
                 progress.update()
@@ -193,7 +193,7 @@ class _Results:
                 if self.draw:
                     writer.write(drawn)
                 # item by item, in the layout of the whole list
-                item = _json(dict(frame_id=index, instances=self._instances(poses, boxes, scores)))
+                item = _json(dict(frame_id=index, instances=_instances(self.estimator, poses, boxes, scores)))
                 file.write(f'{"," if index else "["}\n{textwrap.indent(item, "  ")}'.encode())
                 progress.update()
                 if (self.window and not self.window.show(drawn, 1)) or (stopped and stopped.is_set()):
@@ -242,15 +242,6 @@ class _Results:
         for index, (crop, heatmaps) in enumerate(zip(poses.crops, poses.heatmaps)):
             _write_jpeg(folder / f'{name}_person{index}.jpg', heatmap_sheet(crop, heatmaps, names))
 
-    def _instances(self, poses: Poses, boxes: np.ndarray, scores: np.ndarray) -> list:
-        """MMPose's dicts of keypoints, keypoint_scores, bbox and bbox_score, one per person."""
-        fields = dict(keypoints=poses.keypoints, keypoint_scores=poses.scores)
-        persons = split_instances(InstanceData(**fields, bboxes=boxes, bbox_scores=scores))
-        if not self.estimator.annotated.all():
-            unannotated = np.flatnonzero(~self.estimator.annotated).tolist()
-            persons = [person | dict(unannotated_keypoints=unannotated) for person in persons]
-        return persons
-
 
 @contextlib.contextmanager
 def _leaving_out(path: Source, left_out: dict[Source, str]) -> Iterator[None]:
@@ -261,6 +252,21 @@ def _leaving_out(path: Source, left_out: dict[Source, str]) -> Iterator[None]:
         if not isinstance(error, ImageError) and getattr(error.__cause__, 'errno', None) not in WRONG_NAME:
             raise
         left_out[path] = str(error) if str(path) in str(error) else f'{path}: {error}'
+
+
+def predictions_json(estimator: PoseEstimator, poses: Poses, boxes: np.ndarray, scores: np.ndarray) -> str:
+    """An image's persons in the format of MMPose's inferencers, for boxes (N, 4) and their scores (N,)."""
+    return _json(_instances(estimator, poses, boxes, scores))
+
+
+def _instances(estimator: PoseEstimator, poses: Poses, boxes: np.ndarray, scores: np.ndarray) -> list:
+    """MMPose's dicts of keypoints, keypoint_scores, bbox and bbox_score, one per person."""
+    fields = dict(keypoints=poses.keypoints, keypoint_scores=poses.scores)
+    persons = split_instances(InstanceData(**fields, bboxes=boxes, bbox_scores=scores))
+    if not estimator.annotated.all():
+        unannotated = np.flatnonzero(~estimator.annotated).tolist()
+        persons = [person | dict(unannotated_keypoints=unannotated) for person in persons]
+    return persons
 
 
 def _json(content) -> str:

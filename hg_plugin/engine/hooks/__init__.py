@@ -9,6 +9,7 @@ from .preemption_hook import PreemptionHook
 from .reparameterize_hook import ReparameterizeHook
 from .report_hook import ReportHook
 from .safe_checkpoint_hook import SafeCheckpointHook
+from .stage_heatmap_hook import StageHeatmapHook
 from .tf32_hook import TF32Hook
 from .unreadable_images_hook import UnreadableImagesHook
 
@@ -24,6 +25,7 @@ __all__ = [
     'ReparameterizeHook',
     'ReportHook',
     'SafeCheckpointHook',
+    'StageHeatmapHook',
     'TF32Hook',
     'UnreadableImagesHook',
     'keep_freed_memory',

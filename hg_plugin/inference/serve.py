@@ -1,0 +1,301 @@
+"""A page on this machine that finds the keypoints of persons in photographs."""
+
+import contextlib
+import os
+import signal
+import socket
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from hg_plugin.utils.errors import InputError, need_packages
+from hg_plugin.utils.images import ImageError, read_image
+from hg_plugin.visualization import blend_by_color, color_legend, draw_poses, heatmap_sheet, person_color
+
+from .boxes import boxes_and_scores
+from .files import predictions_json
+from .pose_estimator import PoseEstimator
+
+HOST = '127.0.0.1'
+# a keypoint below is doubtful
+LOW_SCORE = 0.3
+BLACK = (0, 0, 0)
+HINT = 'Drop a photo, or use the camera, and drag a box around each person.'
+CSS = """
+.gradio-container { width: 100% !important; max-width: 1240px !important; margin: 0 auto !important; }
+#stacks .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; }
+.grid-wrap { height: auto !important; max-height: none !important; min-height: 0 !important;
+  overflow: visible !important; }
+#stacks, #sheets { height: auto !important; min-height: 0 !important; }
+"""
+
+
+class Answer(NamedTuple):
+    """What the page shows: images are (H, W, 3) RGB, those in lists with captions."""
+
+    text: str
+    drawn: np.ndarray | None = None
+    stacks: list[tuple[np.ndarray, str]] = []
+    sheets: list[tuple[np.ndarray, str]] = []
+    json: str | None = None
+
+
+def answer(
+    estimator: PoseEstimator,
+    path: str,
+    boxes: list[list[float]],
+    *,
+    quarter_turns: int = 0,
+    kpt_thr: float = LOW_SCORE,
+    flip_test: bool = False,
+    max_megabytes: float = 20,
+    max_megapixels: float = 50,
+) -> Answer:
+    """Find the keypoints in an image file.
+
+    Args:
+        estimator: The network.
+        path: The file.
+        boxes: Left, top, right and bottom of each person, in pixels of the turned image. An empty list means
+            one person, as large as the image.
+        quarter_turns: How often the image is turned by 90 degrees, clockwise. Defaults to 0.
+        kpt_thr: Lowest score of a keypoint that is drawn. Defaults to 0.3.
+        flip_test: Average with the flipped image. Defaults to False.
+        max_megabytes: Largest file that is read. Defaults to 20.
+        max_megapixels: Largest image that is decoded. Defaults to 50.
+
+    Returns:
+        The answer. For an image that cannot be read or is too large, its text says so.
+    """
+    try:
+        _check_size(path, max_megabytes, max_megapixels)
+        image = np.ascontiguousarray(np.rot90(read_image(path), -quarter_turns))
+        persons, box_scores = boxes_and_scores(boxes or None, image)
+    except ImageError as error:
+        # the page's own copy has a folder that means nothing to the user
+        return Answer(str(error).replace(str(path), Path(path).name))
+    poses = estimator(image, persons, flip_test=flip_test, heatmaps=True)
+    meta, annotated = estimator.dataset_meta, estimator.annotated
+    names = [meta['keypoint_id2name'][index] for index in range(estimator.num_keypoints)]
+    drawn, stacks, sheets = image.copy(), [], []
+    for index, (crop, heatmaps) in enumerate(zip(poses.crops, poses.heatmaps), 1):
+        enlarged = cv2.resize(crop, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+        for stack, maps in enumerate(heatmaps * annotated[:, None, None], 1):
+            caption = f'{index}: stack {stack}' if len(persons) > 1 else f'stack {stack}'
+            stacks.append((_rgb(blend_by_color(enlarged, maps, meta)), caption))
+        sheets.append((_rgb(heatmap_sheet(crop, heatmaps, names)), f'person {index}'))
+    draw_poses(drawn, poses.keypoints, annotated & (poses.scores >= kpt_thr), meta, persons)
+    thickness = max(1, max(image.shape) // 400)
+    font = cv2.FONT_HERSHEY_SIMPLEX, 0.5 * thickness
+    for index, (left, top) in enumerate(np.rint(persons[:, :2]).astype(int).tolist()):
+        place = max(left, 0) + 4 * thickness, max(top, 0) + 18 * thickness
+        cv2.putText(drawn, str(index + 1), place, *font, BLACK, 3 * thickness, cv2.LINE_AA)
+        cv2.putText(drawn, str(index + 1), place, *font, person_color(index), thickness, cv2.LINE_AA)
+    untrained = [name for name, known in zip(names, annotated) if not known]
+    text = _summary(poses.scores[:, annotated], bool(boxes), untrained)
+    json = predictions_json(estimator, poses, persons, box_scores)
+    return Answer(text, _rgb(drawn), stacks, sheets, json)
+
+
+def _summary(scores: np.ndarray, boxed: bool, untrained: list[str]) -> str:
+    """Say what was found in (N, K) scores, and whether to trust it."""
+    sure = int((scores >= LOW_SCORE).sum())
+    persons = f'{len(scores)} persons' if len(scores) > 1 else '1 person'
+    lines = [f'{persons}: {sure} of {scores.size} keypoints have a score of {LOW_SCORE} or more.']
+    if untrained:
+        lines.append(f'This network has not learned {" and ".join(untrained)}, which are not drawn.')
+    if not boxed:
+        lines.append('Without a box, the whole photo was taken as one person.')
+    if sure < scores.size / 2:
+        lines.append(
+            '**Most scores are low: do not trust this result.** Drag a box around each person, from head to '
+            'feet, with the whole body in the photo.'
+        )
+    return ' '.join(lines)
+
+
+def _legend(meta: dict) -> str:
+    """The colors of left and right, in HTML."""
+    dot = '<span style="color: rgb{}">\u25cf</span> {}'
+    return ' &nbsp; '.join(dot.format(color, side) for side, color in color_legend(meta).items())
+
+
+def _check_size(path: str, max_megabytes: float, max_megapixels: float) -> None:
+    """Refuse a large file, and a large image by its header. The decoder refuses what Pillow does not know."""
+    megabytes = os.path.getsize(path) / 2**20
+    if megabytes > max_megabytes:
+        raise ImageError(
+            f'The file has {megabytes:.1f} MB, more than the limit of {max_megabytes:g}; '
+            'save it smaller, or raise --max-mb.'
+        )
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except Exception:  # damaged headers raise anything
+        return
+    if width * height > max_megapixels * 1e6:
+        raise ImageError(
+            f'The image has {width}x{height} pixels, more than the limit of {max_megapixels:g} megapixels; '
+            'scale it down, or raise --max-megapixels.'
+        )
+
+
+def _rgb(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def serve(
+    estimator: PoseEstimator, *, port: int = 7860, max_megabytes: float = 20, max_megapixels: float = 50
+) -> None:
+    """Serve the page on 127.0.0.1 until Ctrl-C or SIGTERM.
+
+    Nothing leaves this machine. Uploads and results lie in a temporary folder, which is removed at the end.
+
+    Args:
+        estimator: The network.
+        port: Defaults to 7860.
+        max_megabytes: Largest file that is taken. Defaults to 20.
+        max_megapixels: Largest image that is decoded. Defaults to 50.
+
+    Raises:
+        InputError: Gradio is not installed, or the port is in use.
+    """
+    need_packages('hg_plugin serve', 'gradio', 'gradio_image_annotation')
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+        except OSError as error:
+            raise InputError(
+                f'Port {port} cannot be used ({error.strerror}); give another with --port.'
+            ) from error
+    with tempfile.TemporaryDirectory(prefix='hg_plugin_serve_') as folder:
+        os.environ.update(
+            GRADIO_ANALYTICS_ENABLED='False',
+            HF_HUB_DISABLE_TELEMETRY='1',
+            GRADIO_TEMP_DIR=folder,
+            # Gradio asks its own server whether it runs, which a proxy could not
+            no_proxy=','.join(filter(None, (os.environ.get('no_proxy'), HOST))),
+        )
+        page, gradio = _page(estimator, folder, max_megabytes, max_megapixels)
+        for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs ignore SIGINT
+            signal.signal(number, signal.default_int_handler)
+        try:
+            page.launch(
+                server_name=HOST,
+                server_port=port,
+                share=False,
+                quiet=True,
+                inbrowser=False,
+                prevent_thread_lock=True,
+                # beyond this an upload ends without a word; up to this, answer() says why
+                max_file_size=int(max_megabytes * 10 * 2**20),
+                enable_monitoring=False,
+                run_history=False,
+                footer_links=[],
+                ssr_mode=False,
+                pwa=False,
+                mcp_server=False,
+                # fonts of the system: the default ones would come from elsewhere
+                theme=gradio.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']),
+                css=CSS,
+            )
+            print(f'Open http://{HOST}:{port} in a browser of this machine. Ctrl-C ends it.', flush=True)
+            with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
+                threading.Event().wait()  # Gradio prints a line for every file of the page
+        except KeyboardInterrupt:
+            pass
+        finally:
+            page.close(verbose=False)
+
+
+def _page(
+    estimator: PoseEstimator, folder: str, max_megabytes: float, max_megapixels: float
+) -> tuple[Any, Any]:
+    """Build the page. Returns Gradio's Blocks, and Gradio."""
+    import gradio
+    from gradio_image_annotation import image_annotator
+
+    def find(photo, kpt_thr: float, flip_test: bool):
+        if photo is None:
+            return _show(Answer(HINT))
+        path, boxes, quarter_turns = photo
+        found = answer(
+            estimator,
+            path,
+            boxes,
+            quarter_turns=quarter_turns,
+            kpt_thr=kpt_thr,
+            flip_test=flip_test,
+            max_megabytes=max_megabytes,
+            max_megapixels=max_megapixels,
+        )
+        return _show(found, Path(path).stem)
+
+    def _show(found: Answer, name: str = ''):
+        file = None
+        if found.json:
+            file = Path(tempfile.mkdtemp(dir=folder)) / f'{name}.json'
+            file.write_text(found.json)
+        button = gradio.DownloadButton(value=file and str(file), interactive=file is not None)
+        details = gradio.Column(visible=file is not None)
+        return found.text, found.drawn, found.stacks, found.sheets, button, details
+
+    def preprocess(payload):
+        """The file as it was uploaded, which the component would decode with other rules than ours."""
+        if payload is None or payload.image is None:
+            return None
+        boxes = photo.preprocess_boxes(payload.boxes)[::-1]  # the newest one comes first
+        sides = 'xmin', 'ymin', 'xmax', 'ymax'
+        return payload.image.path, [[box[side] for side in sides] for box in boxes], payload.orientation or 0
+
+    with gradio.Blocks(title='hg_plugin', analytics_enabled=False) as page:
+        limits = f'Up to {max_megabytes:g} MB and {max_megapixels:g} megapixels.'
+        gradio.Markdown(f'## Keypoints of persons\n{HINT} {limits} Nothing leaves this machine.')
+        with gradio.Row():
+            with gradio.Column():
+                photo = image_annotator(
+                    label='Photo',
+                    sources=['upload', 'webcam', 'clipboard'],
+                    disable_edit_boxes=True,
+                    boxes_alpha=0.15,
+                    show_share_button=False,
+                    show_download_button=False,
+                    show_remove_button=True,
+                    enable_keyboard_shortcuts=True,
+                    elem_id='photo',
+                )
+                photo.preprocess = preprocess
+                button = gradio.Button('Find keypoints', variant='primary', elem_id='find')
+                with gradio.Accordion('Options', open=False):
+                    kpt_thr = gradio.Slider(0, 1, LOW_SCORE, step=0.05, label='Lowest score that is drawn')
+                    flip_test = gradio.Checkbox(label='Average with the flipped photo: slower, more accurate')
+            with gradio.Column():
+                text = gradio.Markdown(elem_id='status')
+                drawn = gradio.Image(
+                    label='Skeletons',
+                    format='jpeg',
+                    interactive=False,
+                    buttons=['fullscreen'],
+                    elem_id='drawn',
+                )
+                download = gradio.DownloadButton('Download JSON', interactive=False, elem_id='json')
+        with gradio.Column(visible=False) as details:
+            gradio.Markdown(f'### Heatmaps after each stack\n{_legend(estimator.dataset_meta)}')
+            look = dict(format='jpeg', object_fit='contain', buttons=[], show_label=False)
+            stacks = gradio.Gallery(columns=4, elem_id='stacks', **look)
+            with gradio.Accordion('The heatmap of every keypoint', open=False):
+                sheets = gradio.Gallery(columns=1, elem_id='sheets', **look)
+        gradio.on(
+            [button.click],
+            find,
+            [photo, kpt_thr, flip_test],
+            [text, drawn, stacks, sheets, download, details],
+            api_visibility='private',
+        )
+    return page, gradio

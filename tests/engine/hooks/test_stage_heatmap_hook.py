@@ -1,0 +1,172 @@
+"""Persons are drawn during training, and the training is the same."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DATASETS, MODELS
+from mmpose.visualization import PoseLocalVisualizer
+from torch import nn
+from torch.nn import functional
+
+from hg_plugin import apis
+from hg_plugin.engine.hooks import StageHeatmapHook
+from hg_plugin.prepare.synthetic import make_synthetic
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope='module')
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('stages')
+    make_synthetic(folder, num_train=4, num_val=3, seed=0, num_workers=1)
+    cfg = Config.fromfile(ROOT / 'configs/hg_2stack_synthetic.py')
+    loader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(data_root=str(folder)))
+    cfg.merge_from_dict(
+        dict(
+            train_cfg=dict(max_epochs=2, val_interval=2),
+            model=dict(backbone=dict(channels=4, depth=1, stem_channels=(4, 4, 4, 4))),
+            default_hooks=dict(logger=dict(interval=1), checkpoint=dict(max_keep_ckpts=1)),
+            train_dataloader=loader,
+            val_dataloader=loader,
+        )
+    )
+    cfg.custom_hooks = [dict(type='EMAHook', ema_type='ForeachEMA', momentum=0.1)]
+    cfg.test_dataloader = cfg.test_evaluator = cfg.test_cfg = None
+    return cfg
+
+
+class Images(list):
+    """A visualizer that keeps its images."""
+
+    def add_image(self, name, image, step):
+        self.append((name, image, step))
+
+
+@pytest.fixture
+def runner(config):
+    """What the hook needs of a runner, in its third epoch and tenth iteration."""
+    dataset = DATASETS.build({**config.val_dataloader.dataset, 'lazy_init': False})
+    loader = SimpleNamespace(dataset=dataset)
+    logger = SimpleNamespace(warnings=[])
+    logger.warning = logger.warnings.append
+    return SimpleNamespace(
+        model=MODELS.build(config.model).train(),
+        val_loop=object(),
+        val_dataloader=loader,
+        visualizer=Images(),
+        logger=logger,
+        epoch=2,
+        iter=9,
+    )
+
+
+def states(model):
+    return [
+        torch.get_rng_state().tolist(),
+        np.random.get_state()[1].tolist(),
+        [module.training for module in model.modules()],
+        [tensor.tolist() for tensor in model.state_dict().values()],
+    ]
+
+
+def test_every_person_is_an_image_and_the_training_does_not_notice(runner):
+    # random numbers, running statistics and a frozen norm are there to be changed
+    runner.model.backbone.register_forward_hook(
+        lambda module, _, outputs: [functional.dropout2d(x, 0.2, module.training) for x in outputs]
+    )
+    next(m for m in runner.model.modules() if isinstance(m, nn.BatchNorm2d)).eval()
+    before = states(runner.model)
+    hook = StageHeatmapHook(interval=3, persons=2)
+    hook.after_train_iter(runner, 0)
+    hook.after_train_epoch(runner)
+    assert states(runner.model) == before
+    assert [(name, step) for name, _, step in runner.visualizer] == [('val_person0', 3), ('val_person2', 3)]
+    for _, image, _ in runner.visualizer:
+        assert image.dtype == np.uint8 and image.shape == (2 * 256 + 20 + 4, 3 * (256 + 4), 3)
+    runner.epoch = 3
+    hook.after_train_epoch(runner)
+    assert len(runner.visualizer) == 2
+
+
+def test_iterations_and_chosen_persons(runner):
+    hook = StageHeatmapHook(interval=5, persons=[1], by_epoch=False)
+    hook.after_train_epoch(runner)
+    hook.after_train_iter(runner, 0)
+    assert [(name, step) for name, _, step in runner.visualizer] == [('val_person1', 10)]
+
+
+def test_a_network_without_heatmaps_is_left_alone(runner):
+    runner.model.head.decoder = None
+    hook = StageHeatmapHook()
+    hook.after_train_epoch(runner)
+    hook.after_train_epoch(runner)
+    assert len(runner.logger.warnings) == 1 and not runner.visualizer
+    runner.val_loop = None
+    StageHeatmapHook().after_train_epoch(runner)
+    assert len(runner.logger.warnings) == 1
+
+
+def train(config, work_dir, hooks, **options):
+    for instances in (MessageHub, MMLogger, PoseLocalVisualizer):
+        instances._instance_dict.clear()
+    cfg = Config(config.to_dict())
+    cfg.custom_hooks = [*cfg.custom_hooks, *hooks]
+    cfg.merge_from_dict(options)
+    apis.train(cfg, work_dir=str(work_dir))
+    return torch.load(work_dir / (work_dir / 'last_checkpoint').read_text())
+
+
+def flat(value):
+    if isinstance(value, dict):
+        return {key: flat(item) for key, item in value.items()}
+    return value.tolist() if isinstance(value, torch.Tensor) else value
+
+
+@pytest.mark.slow
+def test_a_training_is_the_same_bit_by_bit(config, tmp_path):
+    weights = [
+        flat({key: checkpoint[key] for key in ('state_dict', 'ema_state_dict')})
+        for checkpoint in (
+            train(config, tmp_path / 'without', []),
+            train(config, tmp_path / 'with', [dict(type='StageHeatmapHook', persons=2)]),
+        )
+    ]
+    assert weights[0] == weights[1]
+    images = sorted(tmp_path.glob('with/*/vis_data/vis_image/*.png'))
+    assert [path.name for path in images] == [
+        'val_person0_1.png',
+        'val_person0_2.png',
+        'val_person2_1.png',
+        'val_person2_2.png',
+    ]
+    assert all(cv2.imread(str(path)).shape == (536, 780, 3) for path in images)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('package', ['tensorboard', 'wandb'])
+def test_backends(config, tmp_path, monkeypatch, package):
+    pytest.importorskip(package)
+    monkeypatch.setenv('WANDB_MODE', 'offline')
+    monkeypatch.setenv('WANDB_SILENT', 'true')
+    kind = dict(tensorboard='TensorboardVisBackend', wandb='WandbVisBackend')[package]
+    backends = [dict(type='LocalVisBackend'), dict(type=kind)]
+    visualizer = {**config.visualizer, 'vis_backends': backends}
+    train(config, tmp_path, [dict(type='StageHeatmapHook', persons=2)], visualizer=visualizer)
+    PoseLocalVisualizer.get_current_instance().close()
+    if package == 'wandb':
+        images = [path for path in tmp_path.rglob('*.png') if 'wandb' in path.parts]
+        assert len(images) == 4 and list(tmp_path.rglob('*.wandb'))
+        return
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (events,) = tmp_path.rglob('events.out.tfevents*')
+    reader = EventAccumulator(str(events))
+    reader.Reload()
+    assert sorted(reader.Tags()['images']) == ['val_person0', 'val_person2']
+    assert [image.step for image in reader.Images('val_person0')] == [1, 2]

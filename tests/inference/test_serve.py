@@ -1,0 +1,267 @@
+"""The page of hg_plugin serve; the slow tests open it in a headless Chromium."""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hg_plugin.inference.files import infer_files
+from hg_plugin.inference.pose_estimator import PoseEstimator
+from hg_plugin.inference.serve import answer, serve
+from hg_plugin.utils.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+BOXES = [[20, 10, 150, 180], [60, 20, 220, 190]]
+
+
+@pytest.fixture(scope='module')
+def estimator():
+    return PoseEstimator(device='cpu')
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    """A folder of a photo and of files that are none or too large."""
+    folder = tmp_path_factory.mktemp('photos')
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 12, 3), np.uint8)
+    cv2.imwrite(str(folder / 'photo.png'), cv2.resize(pixels, (800, 400)))
+    (folder / 'text.jpg').write_text('no image')
+    cv2.imwrite(str(folder / 'wide.png'), np.zeros((2100, 2100), np.uint8))
+    (folder / 'heavy.png').write_bytes((folder / 'photo.png').read_bytes() + bytes(2**21))
+    return folder
+
+
+def test_an_answer_has_the_json_of_infer(estimator, files, tmp_path):
+    found = answer(estimator, str(files / 'photo.png'), BOXES)
+    infer_files(None, None, files / 'photo.png', out_dir=tmp_path, boxes=BOXES, draw=False, device='cpu')
+    assert found.json == (tmp_path / 'predictions/photo.json').read_text()
+    assert found.drawn.shape == (400, 800, 3)
+    assert [caption for _, caption in found.stacks] == [
+        '1: stack 1',
+        '1: stack 2',
+        '2: stack 1',
+        '2: stack 2',
+    ]
+    assert len(found.sheets) == 2
+    assert 'of 28 keypoints' in found.text and 'pelvis and thorax' in found.text
+
+
+@pytest.mark.slow
+def test_a_turned_photo_is_turned_before_its_boxes_count(estimator, files, tmp_path):
+    turned = cv2.rotate(cv2.imread(str(files / 'photo.png')), cv2.ROTATE_90_CLOCKWISE)
+    cv2.imwrite(str(tmp_path / 'turned.png'), turned)
+    box = [[10, 30, 180, 230]]
+    expected = answer(estimator, str(tmp_path / 'turned.png'), box)
+    assert answer(estimator, str(files / 'photo.png'), box, quarter_turns=1).json == expected.json
+
+
+@pytest.mark.parametrize(
+    'name, sentence',
+    [
+        ('text.jpg', 'text.jpg is not an image or is truncated; get it again, or leave it out.'),
+        ('wide.png', 'The image has 2100x2100 pixels, more than the limit of 4 megapixels'),
+        ('heavy.png', 'more than the limit of 1; save it smaller, or raise --max-mb.'),
+    ],
+)
+def test_a_bad_file_is_one_sentence(estimator, files, name, sentence):
+    found = answer(estimator, str(files / name), [], max_megabytes=1, max_megapixels=4)
+    assert sentence in found.text and found.json is None and found.drawn is None
+
+
+def test_low_scores_are_said(estimator, tmp_path):
+    cv2.imwrite(str(tmp_path / 'gray.png'), np.full((100, 80, 3), 120, np.uint8))
+    text = answer(estimator, str(tmp_path / 'gray.png'), []).text
+    assert 'Most scores are low' in text and 'the whole photo was taken as one person' in text
+
+
+def test_a_port_in_use(estimator, monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name)
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(InputError, match=f'^Port {port} cannot be used .*; give another with --port.$'):
+            serve(estimator, port=port)
+
+
+def test_without_gradio(estimator, monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(InputError, match='; run: pip install gradio gradio_image_annotation$'):
+        serve(estimator)
+
+
+class Page:
+    """The page in a browser."""
+
+    def __init__(self, driver, url):
+        self.driver, self.url = driver, url
+
+    def open(self, width, height, photo):
+        self.driver.execute_cdp_cmd(
+            'Emulation.setDeviceMetricsOverride',
+            dict(width=width, height=height, deviceScaleFactor=1, mobile=width < 500),
+        )
+        self.driver.get(self.url)
+        self.wait('#photo input[type=file]').send_keys(str(photo))
+        self.wait('#photo canvas')
+        time.sleep(2)  # until it is drawn
+
+    def wait(self, place, by='css selector', seconds=90):
+        """The first element at a place, when it is there."""
+        deadline = time.time() + seconds
+        while time.time() < deadline:
+            found = self.driver.find_elements(by, place)
+            if found:
+                return found[0]
+            time.sleep(0.3)
+        raise AssertionError(f'{place} did not appear')
+
+    def drag(self, *boxes):
+        """Drag boxes, in shares of the photo."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        canvas = self.driver.find_element('css selector', '#photo canvas')
+        width, height = canvas.size['width'], canvas.size['height']
+        for left, top, right, bottom in boxes:
+            start = round((left - 0.5) * width), round((top - 0.5) * height)
+            half = round((right - left) * width / 2), round((bottom - top) * height / 2)
+            chain = ActionChains(self.driver).move_to_element_with_offset(canvas, *start).click_and_hold()
+            chain.move_by_offset(*half).move_by_offset(*half).release().perform()
+            time.sleep(0.5)
+
+    def find(self, text):
+        """Click, and wait for a text."""
+        self.driver.find_element('id', 'find').click()
+        deadline = time.time() + 90
+        while text not in self.driver.find_element('id', 'status').text:
+            assert time.time() < deadline, self.driver.find_element('id', 'status').text
+            time.sleep(0.3)
+
+    def requests(self):
+        """The addresses of all that was asked of a network."""
+        messages = [json.loads(entry['message'])['message'] for entry in self.driver.get_log('performance')]
+        urls = [
+            message['params']['request']['url']
+            for message in messages
+            if message['method'] == 'Network.requestWillBeSent'
+        ]
+        return [url for url in urls if not url.startswith(('data:', 'blob:', 'chrome:'))]
+
+
+@pytest.fixture(scope='module')
+def server(tmp_path_factory):
+    for package in ('gradio', 'gradio_image_annotation'):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f'{package} is not installed')
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        port = listener.getsockname()[1]
+    folder = tmp_path_factory.mktemp('server')
+    with (folder / 'log').open('w') as log:
+        process = subprocess.Popen(
+            [sys.executable, 'tools/serve.py', '--port', str(port), '--max-mb', '1', '--max-megapixels', '4'],
+            cwd=ROOT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, 'TMPDIR': str(folder), 'PYTHONPATH': str(ROOT)},
+        )
+    deadline = time.time() + 200
+    while 'Open http' not in (folder / 'log').read_text():
+        assert process.poll() is None and time.time() < deadline, (folder / 'log').read_text()
+        time.sleep(0.3)
+    yield process, f'http://127.0.0.1:{port}', folder
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope='module')
+def page(server, tmp_path_factory):
+    webdriver = pytest.importorskip('selenium.webdriver')
+    chromium, chromedriver = shutil.which('chromium'), shutil.which('chromedriver')
+    if not (chromium and chromedriver):
+        pytest.skip('chromium and chromedriver are not installed')
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        'headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking '
+        'disable-component-update disable-sync use-fake-ui-for-media-stream '
+        'use-fake-device-for-media-stream'
+    ).split():
+        options.add_argument(f'--{flag}')
+    options.add_argument(f'--user-data-dir={tmp_path_factory.mktemp("profile")}')
+    options.set_capability('goog:loggingPrefs', dict(performance='ALL', browser='ALL'))
+    driver = webdriver.Chrome(options, webdriver.ChromeService(chromedriver))
+    yield Page(driver, server[1])
+    driver.quit()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('width, height', [(1280, 900), (390, 844)])
+def test_boxes_are_dragged_and_results_shown(page, files, tmp_path, width, height):
+    page.open(width, height, files / 'photo.png')
+    page.drag((0.1, 0.1, 0.5, 0.9), (0.4, 0.05, 0.9, 0.95))
+    page.find('2 persons')
+    images = page.wait('#drawn img'), page.wait('#stacks img')
+    time.sleep(3)  # until they are loaded
+    assert images[0].size['width'] > 150
+    assert len(page.driver.find_elements('css selector', '#stacks img')) == 4
+    loaded = 'return [...document.images].every(image => image.naturalWidth > 0)'
+    assert page.driver.execute_script(loaded)
+    assert page.driver.execute_script('return document.documentElement.scrollWidth') <= width
+    page.driver.execute_cdp_cmd(
+        'Browser.setDownloadBehavior', dict(behavior='allow', downloadPath=str(tmp_path))
+    )
+    page.driver.find_element('id', 'json').click()
+    deadline = time.time() + 30
+    while not (tmp_path / 'photo.json').exists():
+        assert time.time() < deadline
+        time.sleep(0.3)
+    persons = json.loads((tmp_path / 'photo.json').read_text())
+    assert [len(person['keypoints']) for person in persons] == [16, 16]
+    boxes = np.array([person['bbox'][0] for person in persons]) / [800, 400, 800, 400]
+    np.testing.assert_allclose(boxes, [(0.1, 0.1, 0.5, 0.9), (0.4, 0.05, 0.9, 0.95)], atol=0.03)
+    assert not [entry for entry in page.driver.get_log('browser') if entry['level'] == 'SEVERE']
+    requests = page.requests()
+    assert requests and all(url.startswith(page.url) for url in requests)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'name, sentence',
+    [
+        ('text.jpg', 'text.jpg is not an image or is truncated'),
+        ('wide.png', 'more than the limit of 4 megapixels'),
+        ('heavy.png', 'The file has 2.'),
+    ],
+)
+def test_the_page_says_what_is_wrong_with_a_file(page, files, name, sentence):
+    page.open(1280, 900, files / name)
+    page.find(sentence)
+    assert not page.driver.find_elements('css selector', '#stacks img')
+
+
+@pytest.mark.slow
+def test_the_camera_takes_a_photo(page):
+    page.driver.get(page.url)
+    page.wait('#photo button[aria-label="Capture from camera"]').click()
+    page.wait('//*[@id="photo"]//button[contains(., "Webcam")]', 'xpath').click()
+    page.wait('#photo button[aria-label="capture photo"]').click()
+    page.wait('#photo canvas')
+    page.find('1 person')
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_quietly_and_leaves_nothing(server):
+    process, url, folder = server
+    assert len(list(folder.glob('hg_plugin_serve_*'))) == 1
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    assert (folder / 'log').read_text() == f'Open {url} in a browser of this machine. Ctrl-C ends it.\n'
+    assert not list(folder.glob('hg_plugin_serve_*'))

@@ -1,0 +1,104 @@
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.runner import Runner
+
+from hg_plugin.prepare.synthetic import make_synthetic
+from hg_plugin.training.browse import Samples, browse
+from hg_plugin.utils.config import read_config
+
+CONFIG = Path(__file__).parents[2] / 'configs/hg_2stack_synthetic.py'
+CODEC = dict(type='MSRAHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=2)
+STOCK = [
+    dict(type='LoadImage'),
+    dict(type='GetBBoxCenterScale'),
+    dict(type='RandomFlip', direction='horizontal', prob=1.0),
+    dict(type='TopdownAffine', input_size=(128, 128)),
+    dict(type='GenerateTarget', encoder=CODEC),
+    dict(type='PackPoseInputs'),
+]
+LEFT_WRIST = 15
+
+
+@pytest.fixture(scope='module')
+def persons(tmp_path_factory):
+    """Six training persons; the left wrist of the third is annotated far away."""
+    folder = tmp_path_factory.mktemp('synthetic')
+    make_synthetic(folder, num_train=6, num_val=3, seed=0, num_workers=1)
+    file = folder / 'annotations/mpii_train.json'
+    people = json.loads(file.read_text())
+    people[2]['joints'][LEFT_WRIST] = [5000, 5000]
+    people[2]['joints_vis'][LEFT_WRIST] = 1
+    file.write_text(json.dumps(people))
+    return folder
+
+
+@pytest.fixture
+def config(persons):
+    return read_config(CONFIG, data_root=str(persons))
+
+
+def test_samples_are_those_of_the_training(config):
+    loader = {**config.train_dataloader, 'num_workers': 0, 'persistent_workers': False, 'batch_size': 6}
+    (batch,) = Runner.build_dataloader(loader, seed=7)
+    samples = list(Samples(config, seed=7))
+    assert sorted(sample.index for sample in samples) == list(range(6))
+    images = np.stack([sample.image for sample in samples])
+    assert torch.equal(torch.from_numpy(images).permute(0, 3, 1, 2), batch['inputs'])
+    np.testing.assert_allclose(
+        np.stack([sample.keypoints for sample in samples]), batch['data_samples']['keypoints'], rtol=1e-6
+    )
+
+
+def test_a_wrong_annotation_is_counted_and_named(config, tmp_path):
+    state = np.random.get_state()[1].tolist()
+    joints, num = browse(config, tmp_path / 'train', num=100)
+    assert num == 6 and np.random.get_state()[1].tolist() == state
+    assert [(joint.name, joint.outside, joint.untrained) for joint in joints if joint.outside] == [
+        ('left wrist', 1, 1)
+    ]
+    page = (tmp_path / 'train.html').read_text()
+    assert page.count('<figure>') == 6 and '1 outside' in page
+    assert re.search(r'<th>left wrist</th><td>6</td>\s*<td class=bad>1</td>\s*<td class=bad>1</td>', page)
+    assert 'left wrist: ' in page and 'http' not in page
+    sheet = cv2.imread(str(tmp_path / 'train.png'))
+    assert sheet.shape[:2] == (56 + 2 * (224 + 20 + 6), 4 * (2 * 224 + 6))
+    assert (sheet == (50, 50, 230)).all(axis=2)[56:].sum() > 20  # the cross
+
+
+def test_stock_transforms_in_wrapped_datasets(config, persons):
+    one = {**config.train_dataloader.dataset, 'data_root': str(persons), 'pipeline': STOCK}
+    config.train_dataloader.dataset = dict(
+        type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[one, one])
+    )
+    config.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=False)
+    samples = list(Samples(config))
+    assert len(samples) == 24
+    for sample in samples[:2]:
+        assert sample.targets.shape == (16, 32, 32) and Path(sample.path).exists()
+        peaks = sample.targets.reshape(16, -1).argmax(axis=1)
+        drawn = np.stack([peaks % 32, peaks // 32], axis=1) * 4
+        seen = sample.annotated & (sample.weights > 0)
+        assert np.abs(drawn - sample.keypoints)[seen].max() <= 2.5
+
+
+@pytest.mark.slow
+def test_validation_has_the_targets_of_the_codec(config):
+    samples = list(Samples(config, 'val'))
+    assert len(samples) == 3
+    for sample in samples:
+        assert (sample.targets.max(axis=(1, 2)) > 0.9).tolist() == (sample.weights > 0).tolist()
+        assert not sample.outside.any()
+
+
+@pytest.mark.slow
+def test_on_the_command_line(run, persons, tmp_path):
+    code, out = run('tools/browse.py', CONFIG, '--data-root', persons, '--num', 6, '--out-dir', tmp_path)
+    assert code == 0, out
+    assert '1 of 96 annotated joints in 6 samples fall outside of the input (left wrist 1); 1 have no' in out
+    assert (tmp_path / 'train.png').exists() and (tmp_path / 'train.html').exists()
