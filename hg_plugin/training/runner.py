@@ -25,19 +25,18 @@ from .config_check import check_config
 class QuietRunner(Runner):
     """MMEngine's runner, whose environment, config and hooks go to the log file and not to the screen."""
 
-    # longer than any table of metrics
-    most_lines = 15
-
     def build_logger(self, *args, **kwargs):
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:
-                handler.addFilter(
-                    lambda record: (
-                        record.levelno > logging.INFO or record.getMessage().count('\n') < self.most_lines
-                    )
-                )
+                # no method of the runner, which holds a process group: loggers live as long as Python
+                handler.addFilter(_is_short)
         return logger
+
+
+def _is_short(record: logging.LogRecord) -> bool:
+    """Whether a message is a warning, or not longer than any table of metrics."""
+    return record.levelno > logging.INFO or record.getMessage().count('\n') < 15
 
 
 def train(
