@@ -6,6 +6,7 @@ import os.path as osp
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from mmengine.config import Config
 stock = Config.fromfile
 def small(*args, **kwargs):
     cfg = stock(*args, **kwargs)
-    if 'model' in cfg:
+    if 'model' in cfg and 'lspet_128' not in str(args):  # of which the package has weights
         cfg.model.backbone.update(channels=8, depth=1)
         length = 'max_iters' if 'max_iters' in cfg.train_cfg else 'max_epochs'
         cfg.train_cfg.update({length: 1, 'val_interval': 1})
@@ -72,12 +73,14 @@ def test_the_commands_of_the_docs_run(project):
     failed = {}
     for line in lines:
         text = ' '.join(line)
-        if re.search(ELSEWHERE, text):
+        if re.search(ELSEWHERE, text) or ('hg_plugin report' in text and not find_spec('plotly')):
             continue
         if 'eval_pckh' in text:
             test = [sys.executable, 'tools/test.py', VALUES['CONFIG'], VALUES['CHECKPOINT']]
             test += ['--cfg-options', 'test_evaluator.pred_file=pred.mat']
             subprocess.run(test, cwd=project, env=environment, check=True, capture_output=True)
+        for out in project.glob('OUT.*'):  # OUT.bin of one format is not to be replaced by that of another
+            out.unlink()
         words = [VALUES.get(word, word) for word in line]
         words[:1] = dict(python=[sys.executable], hg_plugin=[sys.executable, '-m', 'hg_plugin']).get(
             words[0], words[:1]
