@@ -1,15 +1,16 @@
 """Two stacks of 144 channels at 128x128 on LSP extended: the network that the package carries."""
 
-_base_ = ['hg_2stack_lspet.py']
+_base_ = ['hg_2stack_mpii_cross_entropy.py']
 
-codec = dict(type='UDPHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=1.5)
+codec = dict(type='UDPHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=2)
 model = dict(
     data_preprocessor=dict(encoder=codec),
     backbone=dict(channels=144),
     head=dict(decoder=codec),
-    test_cfg=dict(shift_heatmap=False),
+    test_cfg=dict(shift_heatmap=False, unannotated_keypoints=['pelvis', 'thorax']),
 )
 
+data_root = 'data/lspet_mpii/'
 train_pipeline = [
     dict(type='GetBBoxCenterScale'),
     dict(
@@ -27,6 +28,6 @@ val_pipeline = [
     dict(type='TopdownCrop', input_size=codec['input_size'], use_udp=True),
     dict(type='PackPoseInputs'),
 ]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(batch_size=50, dataset=dict(pipeline=val_pipeline))
+train_dataloader = dict(dataset=dict(data_root=data_root, pipeline=train_pipeline))
+val_dataloader = dict(batch_size=50, dataset=dict(data_root=data_root, pipeline=val_pipeline))
 test_dataloader = val_dataloader
