@@ -37,6 +37,7 @@ from tables import append_raw, device_name, make_miniature, tables_text, write_t
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hg_plugin.deploy.decoding import LastHeatmaps
 from hg_plugin.deploy.export import export
 from hg_plugin.deploy.ncnn import ncnn_runner
 from hg_plugin.engine.hooks import keep_freed_memory
@@ -105,17 +106,15 @@ class Networks:
 
 
 def eager(networks):
-    return lambda image: networks.model.backbone(image)[-1]
+    return LastHeatmaps(networks.model)
 
 
 def eager_channels_last(networks):
-    network = copy.deepcopy(networks.model.backbone).to(memory_format=torch.channels_last)
-    return lambda image: network(image)[-1]
+    return LastHeatmaps(copy.deepcopy(networks.model)).to(memory_format=torch.channels_last)
 
 
 def reparameterized(networks):
-    network = reparameterize(networks.model.backbone)
-    return lambda image: network(image)[0]
+    return LastHeatmaps(reparameterize(networks.model))
 
 
 def memory_kept(networks):
@@ -149,8 +148,7 @@ def compiled(networks):
     compiler = os.environ.get('CXX', 'g++')
     if not shutil.which(compiler):
         raise InputError(f'torch.compile needs the compiler {compiler}.')
-    network = torch.compile(reparameterize(networks.model.backbone), dynamic=False)
-    return lambda image: network(image)[0]
+    return torch.compile(LastHeatmaps(reparameterize(networks.model)), dynamic=False)
 
 
 def onnx_runtime(networks, kind='float32'):
@@ -179,7 +177,7 @@ def ncnn(networks):
 
 
 def hourglass52(networks):
-    return lambda image: networks.stock.head(networks.stock.backbone(image))[-1]
+    return LastHeatmaps(networks.stock)
 
 
 def on_gpu(networks, network, dtype=torch.float32, tf32=False, compiled=None, graphs=False):
@@ -189,15 +187,9 @@ def on_gpu(networks, network, dtype=torch.float32, tf32=False, compiled=None, gr
     """
     if graphs and networks.device.type != 'cuda':
         raise InputError('CUDA graphs need a GPU.')
-    if network == 'hourglass52':
-        network = nn.Sequential(networks.stock.backbone, networks.stock.head)
-    else:
-        network = (
-            reparameterize(networks.model.backbone)
-            if network == 'reparameterized'
-            else networks.model.backbone
-        )
-    network = copy.deepcopy(network).to(networks.device, dtype)
+    model = networks.stock if network == 'hourglass52' else networks.model
+    model = reparameterize(model) if network == 'reparameterized' else copy.deepcopy(model)
+    network = LastHeatmaps(model).to(networks.device, dtype)
     network.to(memory_format=torch.channels_last if dtype == torch.bfloat16 else torch.contiguous_format)
     if compiled and networks.device.type == 'cuda':
         network = torch.compile(network, mode=compiled, dynamic=False)
@@ -208,7 +200,7 @@ def on_gpu(networks, network, dtype=torch.float32, tf32=False, compiled=None, gr
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         if compiled == 'reduce-overhead':
             torch.compiler.cudagraph_mark_step_begin()
-        return network(image.to(dtype))[-1]
+        return network(image.to(dtype))
 
     return recorded(run) if graphs else run
 
@@ -334,6 +326,7 @@ def pckh(model, run, cfg):
     """PCKh@0.5, Mean in percent, of the config's test as tools/test.py makes it, with heatmaps by ``run``."""
     model = reparameterize(model)
     model.backbone = Served(run)
+    model.head.loss_module = nn.ModuleList([nn.Identity()])  # these are heatmaps, not logits
     loader = Runner.build_dataloader(cfg.test_dataloader)
     metric = METRICS.build(cfg.test_evaluator)
     metric.dataset_meta = loader.dataset.metainfo

@@ -41,8 +41,9 @@ def test_convolutions_compute_in_8_bits(int8, onnx, check_metadata):
     model = onnx.load(str(int8[0]))
     weights = {initializer.name: initializer for initializer in model.graph.initializer}
     made_by = {node.output[0]: node for node in model.graph.node}
-    convolutions = [node for node in model.graph.node if node.op_type == 'Conv']
+    *convolutions, scores = [node for node in model.graph.node if node.op_type == 'Conv']
     assert len(convolutions) > 20
+    assert weights[scores.input[1]].data_type == onnx.TensorProto.FLOAT  # heatmaps, or their logits
     for node in convolutions:
         image, weight = (made_by[name] for name in node.input[:2])
         assert image.op_type == weight.op_type == 'DequantizeLinear'
