@@ -36,7 +36,7 @@ class OneCycleByClock(Hook):
 
     The rate rises in a straight line to ``peak`` in the first part, ``warmup``, of the time, and falls to
     zero along a cosine. It follows the clock, not a number of iterations, so that it ends in time and at
-    zero whatever else the machine does.
+    zero whatever else the machine does. Groups of parameters keep the ratios of their rates.
 
     Attributes:
         taken: Seconds of the iterations, with those that the device was still busy with at the end.
@@ -54,12 +54,16 @@ class OneCycleByClock(Hook):
             return share / self.warmup
         return (1 + math.cos(math.pi * min(1.0, (share - self.warmup) / (1 - self.warmup)))) / 2
 
+    def before_train(self, runner) -> None:
+        usual = runner.optim_wrapper.optimizer.defaults['lr']
+        self.peaks = [self.peak * group['lr'] / usual for group in runner.optim_wrapper.param_groups]
+
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         if batch_idx == 0:
             self.begin = time.perf_counter()
         share = (time.perf_counter() - self.begin) / self.seconds
-        for group in runner.optim_wrapper.param_groups:
-            group['lr'] = self.peak * self.factor(share)
+        for group, peak in zip(runner.optim_wrapper.param_groups, self.peaks):
+            group['lr'] = peak * self.factor(share)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         self.iterations = batch_idx + 1

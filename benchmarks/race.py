@@ -133,7 +133,7 @@ class FeaturesOnly(Hook):
 # optimizer, loss and images a step; MMPose's is that of its hourglass and ResNet configs
 RECIPES = dict(
     stock=(dict(type='Adam', lr=5e-4), SQUARES, 64),
-    ours=(dict(type='Adam', lr=2e-3, betas=(0.9, 0.99)), CROSS_ENTROPY, 16),
+    ours=(dict(type='MuonWithAuxAdam', lr=2e-3, muon_lr=0.04), CROSS_ENTROPY, 16),
 )
 
 

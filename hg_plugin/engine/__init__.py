@@ -1,6 +1,7 @@
 from . import hooks
 from .ema import ForeachEMA
 from .hooks import *  # noqa: F403
+from .muon import MuonWithAuxAdam
 from .optim_wrapper import AutocastOptimWrapper, cpu_has_bfloat16
 
-__all__ = ['AutocastOptimWrapper', 'ForeachEMA', 'cpu_has_bfloat16', *hooks.__all__]
+__all__ = ['AutocastOptimWrapper', 'ForeachEMA', 'MuonWithAuxAdam', 'cpu_has_bfloat16', *hooks.__all__]

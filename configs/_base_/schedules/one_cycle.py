@@ -1,13 +1,12 @@
-"""Adam in one cycle: a warm-up and a cosine. What docs/recipe.md found to learn most in a short time."""
+"""Muon in one cycle: a warm-up and a cosine. What docs/recipe.md found to learn most in a short time."""
 
 _base_ = ['../runtime.py']
 
 train_cfg = dict(max_epochs=100, val_interval=5)
-# A second moment of 0.99 forgets the large gradients of the first steps in hundreds of steps, not thousands.
 optim_wrapper = dict(
     type='AutocastOptimWrapper',
     dtype='bfloat16',
-    optimizer=dict(type='Adam', lr=2e-3, betas=(0.9, 0.99), fused=True),
+    optimizer=dict(type='MuonWithAuxAdam', lr=2e-3, muon_lr=0.04, fused=True),
 )
 param_scheduler = [
     dict(type='LinearLR', begin=0, end=200, start_factor=0.01, by_epoch=False),

@@ -1,0 +1,115 @@
+"""An optimizer that takes steps of equal size in all directions of a convolution's weights."""
+
+from collections import defaultdict
+
+import torch
+from mmengine.registry import OPTIMIZERS
+from torch import Tensor
+
+
+@OPTIMIZERS.register_module()
+class MuonWithAuxAdam(torch.optim.AdamW):
+    """Muon for convolutions between features, and Adam for all other parameters: biases, normalization, and
+    convolutions from images and to and from heatmaps.
+
+    Muon (Jordan et al., 2024, kellerjordan.github.io/posts/muon) steps along the momentum of the gradient
+    with all its singular values made equal. Directions that a large gradient hides then count as much as the
+    rest: in the same number of steps, an hourglass learns more than with Adam, see docs/recipe.md.
+    ``torch.optim.Muon`` does the same for matrices alone.
+
+    Args:
+        params: Parameters, or groups of them. Every group is split into its convolutions and the rest.
+        lr: Learning rate of Adam. Defaults to 2e-3.
+        muon_lr: Learning rate of Muon. In groups that set ``lr``, it is changed alike. Defaults to 0.04.
+        momentum: Of Muon. Defaults to 0.95.
+        betas: Of Adam. Defaults to (0.9, 0.99).
+        weight_decay: Decoupled from the gradients, in both. Defaults to 0.
+        min_channels: A convolution with fewer channels, in or out, is Adam's. Defaults to 32, which leaves
+            images and the heatmaps of up to 31 keypoints to it.
+        **kwargs: ``eps``, ``fused`` and the like, of ``torch.optim.AdamW``.
+    """
+
+    def __init__(
+        self,
+        params,
+        lr: float = 2e-3,
+        muon_lr: float = 0.04,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        min_channels: int = 32,
+        **kwargs,
+    ):
+        params = list(params)
+        groups = []
+        for group in params if isinstance(params[0], dict) else [dict(params=params)]:
+            halves: dict[bool, list[Tensor]] = defaultdict(list)
+            members = group['params']
+            for parameter in [members] if isinstance(members, Tensor) else members:
+                halves[parameter.ndim == 4 and min(parameter.shape[:2]) >= min_channels].append(parameter)
+            for muon, half in halves.items():
+                rate = group.get('lr', lr) * (muon_lr / lr if muon else 1)
+                groups.append({**group, 'params': half, 'lr': rate, 'muon': muon})
+        self.momentum = momentum
+        super().__init__(groups, lr, betas, weight_decay=weight_decay, **kwargs)
+        # a fused Adam skips steps on the device; Muon needs to be told before
+        self._step_supports_amp_scaling = False
+
+    def __setstate__(self, state):
+        torch.optim.Optimizer.__setstate__(self, state)  # Adam's looks for its own state in every parameter
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """Update the parameters that have gradients.
+
+        Args:
+            closure: As in torch's optimizers: computes the loss and the gradients.
+
+        Returns:
+            What ``closure`` returns, or None.
+        """
+        groups = self.param_groups
+        self.param_groups = [group for group in groups if not group['muon']]
+        try:
+            loss = super().step(closure)
+        finally:
+            self.param_groups = groups
+        alike = defaultdict(list)  # convolutions of one shape are one operation
+        for group in groups:
+            for parameter in group['params'] if group['muon'] else []:
+                if parameter.grad is not None:
+                    alike[parameter.shape, group['lr'], group['weight_decay'], parameter.device].append(
+                        parameter
+                    )
+        for (shape, lr, weight_decay, _), parameters in alike.items():
+            updates = orthogonalize(torch.stack([self.nesterov_momentum(p) for p in parameters]).flatten(2))
+            rows, columns = updates.shape[1:]
+            step = lr * max(1, rows / columns) ** 0.5
+            torch._foreach_mul_(parameters, 1 - lr * weight_decay)
+            torch._foreach_add_(parameters, list(updates.view(-1, *shape)), alpha=-step)
+        return loss
+
+    def nesterov_momentum(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if 'momentum' not in state:
+            state['momentum'] = torch.zeros_like(parameter)
+        state['momentum'].lerp_(parameter.grad, 1 - self.momentum)
+        return parameter.grad.lerp(state['momentum'], self.momentum)
+
+
+def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Make the singular values of matrices about equal: from 0.7 to 1.2, lower for those near 0.
+
+    Args:
+        matrices: (N, rows, columns).
+        steps: Of the Newton-Schulz iteration, whose coefficients are Jordan's. Defaults to 5.
+
+    Returns:
+        (N, rows, columns).
+    """
+    wide = matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices
+    wide = wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = wide @ wide.mT
+        wide = 3.4445 * wide + (2.0315 * gram @ gram - 4.7750 * gram) @ wide
+    return wide.mT if matrices.shape[1] > matrices.shape[2] else wide
