@@ -85,7 +85,8 @@ class MuonWithAuxAdam(torch.optim.AdamW):
             updates = orthogonalize(torch.stack([self.nesterov_momentum(p) for p in parameters]).flatten(2))
             rows, columns = updates.shape[1:]
             step = lr * max(1, rows / columns) ** 0.5
-            torch._foreach_mul_(parameters, 1 - lr * weight_decay)
+            if weight_decay:
+                torch._foreach_mul_(parameters, 1 - lr * weight_decay)
             torch._foreach_add_(parameters, list(updates.view(-1, *shape)), alpha=-step)
         return loss
 
