@@ -11,8 +11,9 @@ model = dict(
 )
 
 data_root = 'data/lspet_mpii/'
+# the boxes of this dataset are a tenth longer than the persons: with 1.1, persons fill 83 % of the input
 train_pipeline = [
-    dict(type='GetBBoxCenterScale'),
+    dict(type='GetBBoxCenterScale', padding=1.1),
     dict(
         type='TopdownCrop',
         input_size=codec['input_size'],
@@ -24,7 +25,7 @@ train_pipeline = [
     dict(type='PackKeypoints'),
 ]
 val_pipeline = [
-    dict(type='GetBBoxCenterScale'),
+    dict(type='GetBBoxCenterScale', padding=1.1),
     dict(type='TopdownCrop', input_size=codec['input_size'], use_udp=True),
     dict(type='PackPoseInputs'),
 ]
