@@ -24,6 +24,7 @@ from tables import append_raw, device_name, make_miniature, write_tables
 from train import measure
 
 from hg_plugin.engine.hooks import LazyRuntimeInfoHook
+from hg_plugin.training.average import halved
 from hg_plugin.training.runner import load_config
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
@@ -96,12 +97,7 @@ def one_cycle(cfg: Config, peak: float, seconds: float) -> None:
 def save_half(model: torch.nn.Module, path: str) -> int:
     """Writes the weights in half precision, and running statistics as they are, for PoseEstimator and
     tools/test.py; returns the file's size."""
-    parameters = dict(model.named_parameters())
-    state = {
-        name: (value.half() if name in parameters else value).cpu()
-        for name, value in model.state_dict().items()
-    }
-    torch.save(dict(state_dict=state), path)
+    torch.save(dict(state_dict=halved(model)), path)
     return osp.getsize(path)
 
 

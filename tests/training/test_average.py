@@ -1,0 +1,53 @@
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from hg_plugin.prepare.synthetic import make_synthetic
+from hg_plugin.training.average import average_checkpoints
+from hg_plugin.utils.config import read_config
+from hg_plugin.utils.errors import InputError
+
+CONFIG = 'configs/hg_2stack_synthetic.py'
+OPTIONS = {'train_dataloader.num_workers': 0, 'train_dataloader.batch_size': 4}
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """The paths of two, and their state dicts."""
+    states = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        states.append(MODELS.build(read_config(CONFIG).model).state_dict())
+        torch.save(dict(state_dict=states[-1]), tmp_path / f'{seed}.pth')
+    return [str(tmp_path / f'{seed}.pth') for seed in (0, 1)], states
+
+
+def test_parameters_are_averaged_and_statistics_measured(run, checkpoints, tmp_path):
+    make_synthetic(tmp_path / 'persons', num_train=12, num_val=2, seed=0, num_workers=1)
+    paths, (first, second) = checkpoints
+    options = [f'{name}={value}' for name, value in OPTIONS.items()]
+    for out, more in (('full', ()), ('half', ['--half'])):
+        out = ['--out', tmp_path / f'{out}.pth', '--shares', 3, 1, '--batches', 2, *more]
+        command = ['tools/average_checkpoints.py', CONFIG, *paths, *out, '--data-root', tmp_path / 'persons']
+        code, printed = run(*command, '--cfg-options', *options)
+        assert code == 0, printed
+    assert '2/2 batches' in printed
+    full, half = (torch.load(tmp_path / f'{name}.pth')['state_dict'] for name in ('full', 'half'))
+
+    parameters = dict(MODELS.build(read_config(CONFIG).model).named_parameters())
+    assert full.keys() == first.keys()
+    for name, value in full.items():
+        if name in parameters:
+            torch.testing.assert_close(value, 0.75 * first[name] + 0.25 * second[name])
+            torch.testing.assert_close(half[name], value.half())
+        elif name.endswith('num_batches_tracked'):
+            assert value == 2
+        else:
+            assert not torch.equal(value, first[name])
+            torch.testing.assert_close(half[name], value)  # the same images again
+
+
+def test_shares_that_do_not_match(checkpoints, tmp_path):
+    with pytest.raises(InputError, match='2 checkpoints need as many shares'):
+        average_checkpoints(CONFIG, checkpoints[0], tmp_path / 'out.pth', shares=[1])
+    assert not (tmp_path / 'out.pth').exists()
