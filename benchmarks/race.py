@@ -13,8 +13,6 @@ import argparse
 import json
 import math
 import os.path as osp
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,7 +22,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from tables import append_raw, device_name, make_miniature, tables_text, write_whole
+from tables import append_raw, device_name, make_miniature, run_each, tables_text, write_whole
 
 from hg_plugin.training.runner import load_config
 
@@ -245,18 +243,8 @@ def main():
     args = parser.parse_args()
     if args.one:
         return race(args.one, args)
-    Path(args.out).mkdir(parents=True, exist_ok=True)
-    for number, name in enumerate(args.contestants, 1):
-        if name not in read_results(args):
-            print(f'{number} of {len(args.contestants)}: {CONTESTANTS[name][0]} ...', flush=True)
-            with open(osp.join(args.out, f'{name}.log'), 'w') as log:
-                command = [sys.executable, *sys.argv, '--one', name]
-                code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
-            if code:
-                print(f'  failed; see {log.name}')
-                continue
-        write_table(args)
-        print(f'  PCKh@0.5 Mean {read_results(args)[name]["metrics"]["Mean"]:.1f}', flush=True)
+    titles = {name: CONTESTANTS[name][0] for name in args.contestants}
+    run_each(titles, args.out, lambda: read_results(args), lambda: write_table(args))
 
 
 if __name__ == '__main__':
