@@ -38,6 +38,8 @@ VALUES = {
     'CONFIG.py': 'configs/hg_2stack_mpii.py',
     'IMAGES...': 'data/mpii/images',
     'INPUT...': 'data/mpii/images',
+    'LAST.pth': 'work_dirs/hg_2stack_mpii/epoch_1.pth',
+    'BEFORE.pth': 'work_dirs/hg_2stack_mpii/epoch_1.pth',
 }
 
 
