@@ -93,11 +93,14 @@ TRIALS = {
 
 def trial_config(name: str, args: argparse.Namespace, work_dir: str) -> Config:
     ours = {
-        **{'model.backbone.depth': 4, 'model.backbone.channels': 64, LOSS_TYPE: 'SpatialCrossEntropyLoss'},
+        'model.backbone.depth': 4,
+        'model.backbone.channels': 64,
+        LOSS_TYPE: 'SpatialCrossEntropyLoss',
+        'custom_hooks': [],
         **muon(0.05),
     }
     cfg = load_config(osp.join(ROOT, 'benchmarks/lspet_cpu.py'), work_dir=work_dir, data_root=args.data_root)
-    for key, value in {**ours, 'custom_hooks': [], **TRIALS[name][1]}.items():
+    for key, value in {**ours, **TRIALS[name][1]}.items():
         *path, last = key.split('.')
         part = cfg
         for step in path:

@@ -25,13 +25,19 @@ def checkpoints(tmp_path):
 def test_parameters_are_averaged_and_statistics_measured(run, checkpoints, tmp_path):
     make_synthetic(tmp_path / 'persons', num_train=12, num_val=2, seed=0, num_workers=1)
     paths, (first, second) = checkpoints
-    options = [f'{name}={value}' for name, value in OPTIONS.items()]
-    for out, more in (('full', ()), ('half', ['--half'])):
-        out = ['--out', tmp_path / f'{out}.pth', '--shares', 3, 1, '--batches', 2, *more]
-        command = ['tools/average_checkpoints.py', CONFIG, *paths, *out, '--data-root', tmp_path / 'persons']
-        code, printed = run(*command, '--cfg-options', *options)
-        assert code == 0, printed
-    assert '2/2 batches' in printed
+    average_checkpoints(
+        CONFIG,
+        paths,
+        tmp_path / 'full.pth',
+        shares=[3, 1],
+        batches=2,
+        data_root=str(tmp_path / 'persons'),
+        cfg_options=OPTIONS,
+    )
+    command = ['tools/average_checkpoints.py', CONFIG, *paths, '--out', tmp_path / 'half.pth', '--half']
+    command += ['--shares', 3, 1, '--batches', 2, '--data-root', tmp_path / 'persons', '--cfg-options']
+    code, printed = run(*command, *(f'{name}={value}' for name, value in OPTIONS.items()))
+    assert code == 0 and '2/2 batches' in printed, printed
     full, half = (torch.load(tmp_path / f'{name}.pth')['state_dict'] for name in ('full', 'half'))
 
     parameters = dict(MODELS.build(read_config(CONFIG).model).named_parameters())
