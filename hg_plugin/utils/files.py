@@ -62,7 +62,8 @@ def atomic_write(path: str | PathLike) -> Iterator[io.BufferedWriter]:
         InputError: The file cannot be written. Other errors of the block pass through.
     """
     path = Path(path)
-    partial = path.with_name(f'{path.name}.partial')
+    # processes of one run may write one file at once, as MMEngine's logger does after a test
+    partial = path.with_name(f'{path.name}.{os.environ.get("RANK", 0)}.partial')
     try:
         with io.BufferedWriter(_File(partial, path)) as file:
             yield file

@@ -119,7 +119,8 @@ def test_testing_draws_dumps_and_saves_what_the_offline_tool_scores_alike(traine
 
 @pytest.fixture
 def of_two_processes(start, free_port, launch):
-    """Runs a command line in two processes, by its script or without; returns exit code and output."""
+    """Runs a command line in two processes, by its script or without; returns exit code and output of the
+    first, or of the one that failed."""
 
     def of_two_processes(script, tool, *arguments):
         if script:
@@ -130,8 +131,8 @@ def of_two_processes(start, free_port, launch):
             start(tool, *arguments, '--launcher', 'pytorch', RANK=rank, LOCAL_RANK=rank, **env)
             for rank in '01'
         )
-        code, out = first.wait()
-        return max(code, second.wait()[0], key=abs), out
+        results = [first.wait(), second.wait()]
+        return next((result for result in results if result[0]), results[0])  # what failed, if one did
 
     return of_two_processes
 

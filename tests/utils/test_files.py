@@ -25,6 +25,16 @@ def test_the_file_takes_its_place_when_it_is_complete(old, tmp_path):
     assert (tmp_path / 'new/folder/file').read_bytes() == b'new'
 
 
+def test_two_processes_of_a_run_write_one_file_at_once(old, tmp_path, monkeypatch):
+    monkeypatch.setenv('RANK', '0')
+    with atomic_write(old) as first:
+        monkeypatch.setenv('RANK', '1')
+        with atomic_write(old) as second:
+            second.write(b'one text')
+        first.write(b'one text')
+    assert old.read_bytes() == b'one text' and list(tmp_path.iterdir()) == [old]
+
+
 @pytest.mark.parametrize(
     'error',
     [FileNotFoundError(errno.ENOENT, 'No such file', 'other.json'), OSError('truncated'), ValueError()],
