@@ -52,9 +52,10 @@ def test_a_working_package_is_not_hidden(tmp_path):
             "raise RuntimeError('operator torchvision::nms does not exist')",
             'RuntimeError: operator torchvision::nms does not exist',
         ),
-        (
+        pytest.param(
             'from torchvision import gone',
             "ImportError: cannot import name 'gone' from partially initialized module 'torchvision'",
+            marks=pytest.mark.slow,
         ),
         (
             None,

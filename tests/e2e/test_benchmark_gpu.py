@@ -106,6 +106,7 @@ def alive(pid):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != 'linux', reason='processes are looked up in /proc')
 def test_a_step_that_fails_or_hangs_is_noted_and_passed_over_in_time(tmp_path, request):
     for name, text in dict(fails=FAILS, hangs=HANGS, works=WORKS).items():

@@ -114,7 +114,7 @@ class Reads(TorchDispatchMode):
     'hook, ema_type, expected',
     [
         ('LazyRuntimeInfoHook', 'ForeachEMA', 0),
-        ('LazyRuntimeInfoHook', 'ExponentialMovingAverage', 2),
+        pytest.param('LazyRuntimeInfoHook', 'ExponentialMovingAverage', 2, marks=pytest.mark.slow),
         ('RuntimeInfoHook', None, 5),
     ],
 )
