@@ -18,7 +18,7 @@ train_pipeline = [
         type='TopdownCrop',
         input_size=codec['input_size'],
         use_udp=True,
-        rotate_factor=30,
+        rotate_factor=60,
         scale_factor=(0.75, 1.25),
         flip_prob=0.5,
     ),
