@@ -9,19 +9,31 @@ Predictions are made with the config's flip test.
 """
 
 import argparse
-import json
 import os.path as osp
 import tempfile
 
 import numpy as np
 import torch
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner
 
+from hg_plugin.mpii_format import load_annotations, save_annotations
 from hg_plugin.training.runner import load_config
+from hg_plugin.utils.progress import Progress
 
 
 def disagrees(labels, visible, predicted, scores, distance: float, score: float) -> np.ndarray:
-    """Which of a person's K visible labels, of shape (K, 2), the network contradicts: shape (K,)."""
+    """Which of a person's visible labels the network contradicts.
+
+    Args:
+        labels: Annotated keypoints in pixels, (K, 2).
+        visible: Which of them are annotated, (K,) bool; one at least.
+        predicted, scores: Of the network, (K, 2) and (K,).
+        distance: In sizes of the person.
+        score: Below it, the network is not sure.
+
+    Returns:
+        (K,) bool.
+    """
     size = np.sqrt(np.prod(np.ptp(labels[visible], axis=0)))
     far = np.linalg.norm(predicted - labels, axis=-1) > distance * size
     return visible & far & (scores > score)
@@ -43,31 +55,31 @@ def main():
         loader, train = cfg.val_dataloader, cfg.train_dataloader.dataset
         loader.update(num_workers=0, persistent_workers=False)
         loader.dataset.update(ann_file=train.ann_file, headbox_file=None)
+        cfg.load_from = args.checkpoint
         runner = Runner.from_cfg(cfg)
+        runner.load_or_resume()
     model = runner.model.eval()
-    load_checkpoint(model, args.checkpoint, map_location='cpu')
-    with open(osp.join(train.data_root, train.ann_file)) as file:
-        people = json.load(file)
-    dropped = seen = 0
-    with torch.inference_mode():
-        for number, batch in enumerate(runner.val_dataloader, 1):
+    people = load_annotations(osp.join(train.data_root, train.ann_file))
+    visible = people['visible']
+    before = visible.sum()
+    with torch.inference_mode(), Progress(len(runner.val_dataloader), 'batches') as progress:
+        for batch in runner.val_dataloader:
             for sample in model.val_step(batch):
-                labels, predictions = sample.gt_instances, sample.pred_instances
-                visible = labels.keypoints_visible[0] > 0
-                bad = disagrees(
-                    labels.keypoints[0],
-                    visible,
-                    predictions.keypoints[0],
-                    predictions.keypoint_scores[0],
+                found = sample.pred_instances
+                visible[sample.id] &= ~disagrees(
+                    sample.gt_instances.keypoints[0],
+                    visible[sample.id],
+                    found.keypoints[0],
+                    found.keypoint_scores[0],
                     args.distance,
                     args.score,
                 )
-                people[sample.id]['joints_vis'] = (visible & ~bad).astype(int).tolist()
-                dropped, seen = dropped + int(bad.sum()), seen + int(visible.sum())
-            print(f'{number} of {len(runner.val_dataloader)} batches', end='\r', flush=True)
-    with open(args.out, 'w') as file:
-        json.dump(people, file)
-    print(f'{dropped:,} of {seen:,} labels of {len(people):,} persons are left out ({dropped / seen:.1%}).')
+            progress.update()
+    save_annotations(args.out, people)
+    dropped = before - visible.sum()
+    print(
+        f'{dropped:,} of {before:,} labels of {len(visible):,} persons are left out ({dropped / before:.1%}).'
+    )
 
 
 if __name__ == '__main__':
