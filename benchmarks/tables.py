@@ -5,10 +5,9 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config
@@ -62,25 +61,6 @@ def append_raw(path: str | None, **figures) -> None:
     if path:
         with open(path, 'a') as file:
             file.write(json.dumps(figures) + '\n')
-
-
-def run_each(
-    titles: dict[str, str], out: str, results: Callable[[], dict[str, dict]], write_table: Callable[[], None]
-) -> None:
-    """Runs this command with ``--one NAME`` for every name that has no result, one after another, and writes
-    the table after each."""
-    os.makedirs(out, exist_ok=True)
-    for number, (name, title) in enumerate(titles.items(), 1):
-        if name not in results():
-            print(f'{number} of {len(titles)}: {title} ...', flush=True)
-            with open(os.path.join(out, f'{name}.log'), 'w') as log:
-                command = [sys.executable, *sys.argv, '--one', name]
-                code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
-            if code:
-                print(f'  failed; see {log.name}')
-                continue
-        write_table()
-        print(f'  PCKh@0.5 Mean {results()[name]["metrics"]["Mean"]:.1f}', flush=True)
 
 
 def make_miniature(cfg: Config) -> None:

@@ -23,7 +23,7 @@ class Parsed(BaseException):
 def test_a_command_of_the_docs_is_one_that_exists(line, monkeypatch):
     monkeypatch.chdir(ROOT)
     for word in line:
-        if re.match(r'(configs|tools|benchmarks|tests|docs|examples)/', word):
+        if re.match(r'(configs|tools|benchmarks|projects|tests|docs|examples)/', word):
             assert (ROOT / word).exists(), word
     program, *arguments = line
     if program == 'make':

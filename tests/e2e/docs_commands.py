@@ -5,7 +5,8 @@ import shlex
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md']
+PAGES += [*sorted(ROOT.glob('docs/*.md')), *sorted(ROOT.glob('projects/*/README.md'))]
 
 
 def blocks(page: Path, *languages: str) -> list[str]:

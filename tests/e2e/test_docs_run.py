@@ -29,7 +29,7 @@ Config.fromfile = staticmethod(small)
 """
 # what this machine has not: other nodes, Slurm, eight GPUs, a camera, downloads; and what other tests run
 ELSEWHERE = (
-    r'make |slurm|dist_run|mpii.py (CHECKPOINT )?8|pytest|benchmarks/|infer (0|rtsp)|prepare'
+    r'make |slurm|dist_run|mpii.py (CHECKPOINT )?8|pytest|benchmarks/|projects/|infer (0|rtsp)|prepare'
     r'|convert_checkpoint|work_dirs/a|make_synthetic|serve|examples|_mpii_test|lspet_crops'
 )
 VALUES = {
@@ -47,7 +47,7 @@ VALUES = {
 def project(tmp_path_factory):
     """A folder as the repository, with data."""
     folder = tmp_path_factory.mktemp('project')
-    for name in ('hg_plugin', 'configs', 'tools', 'benchmarks', 'examples'):
+    for name in ('hg_plugin', 'configs', 'tools', 'benchmarks', 'projects', 'examples'):
         (folder / name).symlink_to(ROOT / name)
     (folder / 'data').mkdir()
     (folder / 'start').mkdir()

@@ -1,6 +1,6 @@
 """Leave out labels that a trained network disagrees with: write an annotation file without them.
 
-    python benchmarks/drop_labels.py configs/hg_2stack_lspet_128.py CHECKPOINT --out clean.json
+    python projects/learning/drop_labels.py configs/hg_2stack_lspet_128.py CHECKPOINT --out clean.json
     python tools/train.py CONFIG --cfg-options train_dataloader.dataset.ann_file=$PWD/clean.json
 
 A label goes if the network is sure of another place: its score is above ``--score``, and the distance above
@@ -15,10 +15,10 @@ import tempfile
 import numpy as np
 import torch
 from mmengine.runner import Runner
+from rich.progress import track
 
 from hg_plugin.mpii_format import load_annotations, save_annotations
 from hg_plugin.training.runner import load_config
-from hg_plugin.utils.progress import Progress
 
 
 def disagrees(labels, visible, predicted, scores, distance: float, score: float) -> np.ndarray:
@@ -62,8 +62,8 @@ def main():
     people = load_annotations(osp.join(train.data_root, train.ann_file))
     visible = people['visible']
     before = visible.sum()
-    with torch.inference_mode(), Progress(len(runner.val_dataloader), 'batches') as progress:
-        for batch in runner.val_dataloader:
+    with torch.inference_mode():
+        for batch in track(runner.val_dataloader, 'Predicting'):
             for sample in model.val_step(batch):
                 found = sample.pred_instances
                 visible[sample.id] &= ~disagrees(
@@ -74,7 +74,6 @@ def main():
                     args.distance,
                     args.score,
                 )
-            progress.update()
     save_annotations(args.out, people)
     dropped = before - visible.sum()
     print(

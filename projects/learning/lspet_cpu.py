@@ -1,11 +1,11 @@
 """hg_2stack_lspet.py for a CPU, with 128 channels at 128x128: do loss and PCKh move on photographs?
 
-    python tools/train.py benchmarks/lspet_cpu.py
+    python tools/train.py projects/learning/lspet_cpu.py
 
 3,000 steps of 16 persons are 11 epochs; the 500 validation persons are scored every 500 steps.
 """
 
-_base_ = ['../configs/hg_2stack_lspet.py']
+_base_ = ['../../configs/hg_2stack_lspet.py']
 
 codec = dict(type='MSRAHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=2)
 model = dict(

@@ -1,11 +1,11 @@
 r"""Three stacks from the two of the package, or from nothing: 50 steps of 16 images of LSP extended.
 
-    python tools/train.py benchmarks/finetune.py
-    python tools/train.py benchmarks/finetune.py \
+    python tools/train.py projects/learning/finetune.py
+    python tools/train.py projects/learning/finetune.py \
         --cfg-options load_from=hg_plugin/weights/hg_2stack_lspet_128.pth
 """
 
-_base_ = ['../configs/hg_2stack_lspet_128.py']
+_base_ = ['../../configs/hg_2stack_lspet_128.py']
 
 model = dict(backbone=dict(num_stacks=3), head=dict(num_stages=3))
 train_dataloader = dict(num_workers=0, sampler=dict(type='SeededInfiniteSampler', shuffle=True))

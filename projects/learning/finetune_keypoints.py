@@ -1,20 +1,17 @@
 """Fine-tune the network of the package for other keypoints: 7 of 300 persons, two of them in no dataset.
 
-    python benchmarks/finetune_keypoints.py --data-root data/lspet_mpii --out DIR
+    python projects/learning/finetune_keypoints.py --data-root data/lspet_mpii --out DIR
 
 The annotations are made of LSP extended's: the chest is the middle of the shoulders, the seat of the hips.
 Trains from the network's weights and from nothing, and writes DIR/finetune_keypoints.md, a curve of PCKh.
 """
 
 import argparse
-import os.path as osp
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
-from tables import device_name, tables_text, write_whole
 
 from hg_plugin.apis import train
 from hg_plugin.mpii_format import (
@@ -26,8 +23,8 @@ from hg_plugin.mpii_format import (
 )
 from hg_plugin.training.runner import load_config
 
-ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-WEIGHTS = osp.join(ROOT, 'hg_plugin/weights/hg_2stack_lspet_128.pth')
+ROOT = Path(__file__).parents[2]
+WEIGHTS = str(ROOT / 'hg_plugin/weights/hg_2stack_lspet_128.pth')
 # name: the joints of MPII in whose middle it lies
 KEYPOINTS = dict(
     crown=('head',),
@@ -78,7 +75,7 @@ def metainfo() -> dict:
 
 
 def finetune_config(args: argparse.Namespace, out: Path, weights: str | None) -> Config:
-    cfg = load_config(osp.join(ROOT, 'configs/hg_2stack_lspet_128.py'), work_dir=str(out))
+    cfg = load_config(ROOT / 'configs/hg_2stack_lspet_128.py', work_dir=str(out))
     cfg.model.backbone.num_keypoints = cfg.model.head.out_channels = len(KEYPOINTS)
     cfg.model.test_cfg.unannotated_keypoints = []
     images = str(args.data_root.absolute() / 'images')
@@ -122,18 +119,14 @@ def main():
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     write_annotations(args.data_root, args.out)
-    rows, steps = [], [args.steps * quarter // 4 for quarter in (1, 2, 3, 4)]
+    steps = [args.steps * quarter // 4 for quarter in (1, 2, 3, 4)]
+    lines = [f'| steps of 16 images | {" | ".join(map(str, steps))} |', '|' + '---|' * (len(steps) + 1)]
     for title, weights in (('from the network of the package', WEIGHTS), ('from nothing', None)):
         train(finetune_config(args, args.out / title.split()[-1], weights))
         curve, _ = MessageHub.get_current_instance().get_scalar('val/Mean').data
-        rows.append((title, *(f'{value:.1f}' for value in curve)))
-    heading = (
-        f'PCKh@0.5 Mean of {len(KEYPOINTS)} other keypoints on {PERSONS["val"]} persons after steps of 16 '
-        f'images, of {PERSONS["train"]} persons; seed 0; '
-        f'{device_name("cuda" if torch.cuda.is_available() else "cpu")}.'
-    )
-    text = tables_text(heading, [('steps', *map(str, steps)), *rows])
-    write_whole(args.out / 'finetune_keypoints.md', text)
+        lines.append(f'| {title} | {" | ".join(f"{value:.1f}" for value in curve)} |')
+    text = '\n'.join(lines) + '\n'
+    (args.out / 'finetune_keypoints.md').write_text(text)
     print(text)
 
 
