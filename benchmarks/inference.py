@@ -408,7 +408,7 @@ def main():
         networks = Networks(
             args.config, args.checkpoint, images, folder, args.threads, args.device, args.miniature
         )
-        width, height = cfg.codec.input_size
+        width, height = cfg.model.codec.input_size
         image = torch.randn(max(batches), 3, height, width, device=args.device)
         networks.model.to(args.device)
         with FlopCounterMode(display=False) as counter:

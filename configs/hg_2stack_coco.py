@@ -2,12 +2,7 @@
 
 _base_ = ['_base_/dataloaders.py', '_base_/hourglass.py', '_base_/schedules/adam.py']
 
-codec = dict(type='MSRAHeatmap', input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
-model = dict(
-    data_preprocessor=dict(encoder=codec),
-    backbone=dict(num_keypoints=17),
-    head=dict(out_channels=17, decoder=codec),
-)
+model = dict(codec=dict(input_size=(192, 256), heatmap_size=(48, 64)), backbone=dict(num_keypoints=17))
 
 # MMPose's inferencer reads these two
 dataset_type = 'CocoDataset'
@@ -19,7 +14,7 @@ train_pipeline = [
     # MMPose's augmentation for COCO
     dict(
         type='TopdownCrop',
-        input_size=codec['input_size'],
+        input_size=(192, 256),
         rotate_factor=80,
         rotate_prob=0.6,
         scale_factor=(0.5, 1.5),
@@ -31,7 +26,7 @@ train_pipeline = [
 ]
 val_pipeline = [
     dict(type='GetBBoxCenterScale'),
-    dict(type='TopdownCrop', input_size=codec['input_size']),
+    dict(type='TopdownCrop', input_size=(192, 256)),
     dict(type='PackPoseInputs'),
 ]
 train_dataloader = dict(

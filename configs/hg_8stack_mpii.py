@@ -2,4 +2,4 @@
 
 _base_ = ['hg_2stack_mpii.py']
 
-model = dict(backbone=dict(num_stacks=8), head=dict(num_stages=8))
+model = dict(backbone=dict(num_stacks=8))

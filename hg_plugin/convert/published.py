@@ -236,6 +236,5 @@ _base_ = ['hg_plugin::hg_2stack_mpii.py']
 model = dict(
     data_preprocessor=dict(mean={mean}, std={std}, bgr_to_rgb=True),
     backbone=dict(
-        {backbone}),
-    head=dict(num_stages={arguments['num_stacks']}, out_channels={num_keypoints}))
+        {backbone}))
 """

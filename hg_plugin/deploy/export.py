@@ -117,18 +117,17 @@ def export(
     estimator = PoseEstimator(config, checkpoint, device='cpu', cfg_options=cfg_options)
     model, cfg, meta = estimator.model, estimator.cfg, estimator.dataset_meta
     codec, decoded = model.head.decoder, decode or rtmlib
+    settings = dict(cfg.model.head.get('decoder') or cfg.model.codec)
     is_msra = isinstance(codec, MSRAHeatmap) and not codec.unbiased
     is_udp = isinstance(codec, UDPHeatmap) and codec.heatmap_type == 'gaussian'
     if decoded and not is_msra and not (decode and is_udp):
         raise InputError(
             f'{config}: decode needs the codec MSRAHeatmap without unbiased or UDPHeatmap, and rtmlib the '
-            f'first, and this is {dict(cfg.model.head.decoder)}; export the heatmaps.'
+            f'first, and this is {settings}; export the heatmaps.'
         )
     need_packages(f'The export to {format}', *packages)
     calibration = [estimator.inputs(image) for image in photographs]
 
-    if dynamic:
-        model.head.decoder = None  # heatmaps of any size
     own = ImageFormat.of_config(cfg)
     images = RTMLIB if rtmlib else own
     layers = [LastHeatmaps(reparameterize(model))]
@@ -146,7 +145,7 @@ def export(
         keypoint_names=[meta['keypoint_id2name'][index] for index in range(meta['num_keypoints'])],
         unannotated_keypoints=np.flatnonzero(~estimator.annotated).tolist(),
         skeleton=meta['skeleton_links'],
-        codec=cfg.model.head.decoder,
+        codec=settings,
     )
     metadata = {key: json.dumps(value) for key, value in metadata.items()}
 

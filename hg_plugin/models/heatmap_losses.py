@@ -14,8 +14,8 @@ class SpatialCrossEntropyLoss(nn.Module):
     A heatmap is the distribution of one keypoint's position, as in the keypoint branch of Mask R-CNN (He et
     al., 2017), with the codec's Gaussian in place of its single pixel. The pixels of a heatmap compete, so
     the 99 % that are empty cannot outweigh the peak: a small network learns several times as fast as with
-    ``KeypointMSELoss``, see docs/recipe.md. The network's outputs are logits then, and
-    :class:`MultiStageHeatmapHead` turns them into heatmaps.
+    ``KeypointMSELoss``, see docs/recipe.md. The network's outputs are logits then, which
+    :meth:`to_heatmaps` turns into heatmaps.
 
     Args:
         use_target_weight: Leave out keypoints of weight 0, and weigh the others. Defaults to True.
@@ -47,17 +47,18 @@ class SpatialCrossEntropyLoss(nn.Module):
         losses = -(shares * log_shares).sum(dim=2) * weights
         return self.loss_weight * losses.sum() / weights.sum().clamp(min=1)
 
+    @staticmethod
+    def to_heatmaps(output: Tensor, codec) -> Tensor:
+        """Turn logits into heatmaps. :class:`MultiStageHeatmapHead` asks every loss that has this method.
 
-def spatial_softmax(logits: Tensor, sigma: float | None) -> Tensor:
-    """Turn the outputs of a network trained with :class:`SpatialCrossEntropyLoss` into heatmaps.
+        Args:
+            output: (N, K, H, W) logits.
+            codec: The head's, whose ``sigma`` in heatmap pixels scales heatmaps: one that equals its target
+                peaks at 1. Without ``sigma``, heatmaps sum to 1.
 
-    Args:
-        logits: (N, K, H, W).
-        sigma: Of the codec's Gaussian, in heatmap pixels: a heatmap that equals its target peaks at 1. None
-            leaves heatmaps that sum to 1.
-
-    Returns:
-        (N, K, H, W).
-    """
-    shares = logits.float().flatten(2).softmax(dim=2).view_as(logits)
-    return (shares if sigma is None else shares * (2 * math.pi * sigma**2)).to(logits.dtype)
+        Returns:
+            (N, K, H, W).
+        """
+        shares = output.float().flatten(2).softmax(dim=2).view_as(output)
+        sigma = getattr(codec, 'sigma', None)
+        return (shares if sigma is None else shares * (2 * math.pi * sigma**2)).to(output.dtype)

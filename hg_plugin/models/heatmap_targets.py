@@ -15,8 +15,8 @@ def check_codec(codec) -> None:
     ):
         raise InputError(
             f'data_preprocessor.encoder: targets of the codec {type(codec).__name__} are not drawn on the '
-            "device, only those of MSRAHeatmap and of UDPHeatmap with heatmap_type='gaussian'; leave encoder "
-            'out, and end train_pipeline with GenerateTarget and PackPoseInputs.'
+            "device, only those of MSRAHeatmap and of UDPHeatmap with heatmap_type='gaussian'; set "
+            'data_preprocessor.encoder=None, and end train_pipeline with GenerateTarget and PackPoseInputs.'
         )
 
 

@@ -14,8 +14,6 @@ from torch import Tensor
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.heatmaps import heatmap_peaks
 
-from .heatmap_losses import SpatialCrossEntropyLoss, spatial_softmax
-
 
 def average_flipped(
     heatmaps: Tensor, flipped: Tensor, flip_indices: Sequence[int], test_cfg: Mapping
@@ -81,8 +79,8 @@ class MultiStageHeatmapHead(CPMHead):
         final_layer: Arguments of the convolutions from features to heatmaps. Defaults to
             ``dict(kernel_size=1)``.
         loss: An MMPose heatmap loss, or a list of S. Defaults to
-            ``dict(type='KeypointMSELoss', use_target_weight=True)``. With :class:`SpatialCrossEntropyLoss`,
-            outputs are logits, and heatmaps are their softmax.
+            ``dict(type='KeypointMSELoss', use_target_weight=True)``. Outputs are heatmaps, unless the loss
+            has a method ``to_heatmaps(output, codec)``, such as :class:`SpatialCrossEntropyLoss`.
         decoder: MMPose's codec that turns heatmaps into keypoints. Defaults to None, which suffices for
             training.
         init_cfg: MMEngine's initialization config. Defaults to that of ``CPMHead``.
@@ -129,9 +127,8 @@ class MultiStageHeatmapHead(CPMHead):
         return [self._to_heatmaps(stage, output) for stage, output in enumerate(self._outputs(feats))]
 
     def _to_heatmaps(self, stage: int, output: Tensor) -> Tensor:
-        if isinstance(self.loss_module[stage], SpatialCrossEntropyLoss):
-            return spatial_softmax(output, getattr(self.decoder, 'sigma', None))
-        return output
+        convert = getattr(self.loss_module[stage], 'to_heatmaps', None)
+        return convert(output, self.decoder) if convert else output
 
     def _outputs(self, feats: Sequence[Tensor]) -> list[Tensor]:
         """The S tensors that the losses take."""
@@ -141,16 +138,23 @@ class MultiStageHeatmapHead(CPMHead):
                 "stages; set the head's num_stages to the backbone's num_stacks."
             )
         outputs = super().forward(feats)
-        shape = tuple(outputs[-1].shape[1:])
-        width, height = getattr(self.decoder, 'heatmap_size', shape[:0:-1])
-        if shape != (self.out_channels, height, width):
+        if outputs[-1].shape[1] != self.out_channels:
             raise InputError(
-                f'MultiStageHeatmapHead: out_channels={self.out_channels} with heatmaps of {width}x{height}, '
-                f'but the backbone returns {shape[0]} of {shape[2]}x{shape[1]}; set out_channels to its '
-                "num_keypoints, or in_channels if it returns features, and the codec's heatmap_size to a "
-                'quarter of input_size.'
+                f'MultiStageHeatmapHead: out_channels={self.out_channels}, but the backbone returns '
+                f'{outputs[-1].shape[1]} channels; set out_channels to its num_keypoints, or in_channels if '
+                'it returns features.'
             )
         return outputs
+
+    def decode(self, batch_outputs: Tensor) -> Predictions:
+        """Decode heatmaps (N, out_channels, H, W) to N ``InstanceData`` with keypoints in input pixels."""
+        width, height = getattr(self.decoder, 'heatmap_size', batch_outputs.shape[:1:-1])
+        if tuple(batch_outputs.shape[2:]) != (height, width):
+            raise InputError(
+                f'MultiStageHeatmapHead: the codec has a heatmap_size of {width}x{height}, but the heatmaps '
+                f'have {batch_outputs.shape[3]}x{batch_outputs.shape[2]}; make it a quarter of input_size.'
+            )
+        return super().decode(batch_outputs)
 
     def loss(
         self,
@@ -181,7 +185,7 @@ class MultiStageHeatmapHead(CPMHead):
         else:
             raise InputError(
                 'MultiStageHeatmapHead: the samples have no target heatmaps; end train_pipeline with '
-                "PackKeypoints and set model.data_preprocessor.encoder to the head's codec, or end it with "
+                'PackKeypoints and set model.codec, or end it with '
                 'GenerateTarget and PackPoseInputs.'
             )
         if targets.shape != outputs[-1].shape:

@@ -12,7 +12,6 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATA_SAMPLERS, DATASETS, MODELS, init_default_scope
-from mmpose.registry import KEYPOINT_CODECS
 from torch import Tensor
 
 from hg_plugin.utils.config import building
@@ -91,14 +90,14 @@ class Samples:
         with building(cfg, f'{split} dataset'):
             loader = cfg[f'{split}_dataloader']
             self.dataset = DATASETS.build(loader['dataset'])
-            self.preprocessor = MODELS.build(cfg.model['data_preprocessor'])
+            model = MODELS.build(cfg.model)
+            self.preprocessor = model.data_preprocessor
             # a sampler of tests has an order of its own, without a seed
             sampler = loader['sampler'] if split == 'train' else dict(type='SeededSampler')
             self.sampler = DATA_SAMPLERS.build(
                 sampler, default_args=dict(dataset=self.dataset, seed=self.seed)
             )
-            codec = getattr(self.preprocessor, 'encoder', None) or cfg.model['head'].get('decoder')
-            self.codec = KEYPOINT_CODECS.build(codec) if isinstance(codec, dict) else codec
+            self.codec = getattr(self.preprocessor, 'encoder', None) or getattr(model.head, 'decoder', None)
         self.meta = self.dataset.metainfo
         self.source: dict = {}  # of the sample that was loaded last
         self._watch(self.dataset)

@@ -17,13 +17,18 @@ from hg_plugin.utils.errors import InputError
 
 # patterns for parts_of
 TRANSFORM = DATASET + r'\.pipeline\.\d+'
-CODEC = r'model\.(data_preprocessor\.encoder|head\.decoder)'
+CODEC = r'model\.(codec|data_preprocessor\.encoder|head\.decoder)'
 METRIC = r'_evaluator(\.\d+)?'
 # the names of what metrics compute, without prefix
 COMPUTED = dict(
     MPIIPCKh=METRIC_NAMES, AUC=('AUC',), EPE=('EPE',), NME=('NME',), CocoMetric=('AP', 'AR'), PCKAccuracy=()
 )
 NORM_ITEMS = dict(bbox='PCK', head='PCKh', torso='tPCK')
+# variables that nothing reads by themselves, and the settings to give instead
+UNREAD = dict(
+    codec='model.codec',
+    input_size="input_size of model.codec and of the pipelines' crops, and heatmap_size of model.codec",
+)
 REGISTRIES = {
     r'model(\.(data_preprocessor|backbone|neck|head|head\.loss(\.\d+)?))?': registry.MODELS,
     CODEC: KEYPOINT_CODECS,
@@ -85,12 +90,12 @@ def _unread_variables(cfg: Config) -> Iterator[str]:
     }
     if '_base_' not in assigned:  # such as a config that a run has written
         return
-    decoder = parts_of(cfg, r'model\.head\.decoder')
-    if 'codec' in assigned and decoder and cfg.codec not in decoder.values():
-        yield (
-            f'{cfg.filename} changes codec, but its base has copied the former one; set '
-            "model.data_preprocessor.encoder, model.head.decoder and the pipelines' input_size, too."
-        )
+    used = [
+        value for part in parts_of(cfg, r'(model|\w+_dataloader)\b.*').values() for value in part.values()
+    ]
+    for name in assigned & UNREAD.keys():
+        if cfg[name] not in used:
+            yield f'{cfg.filename} sets {name}, which nothing reads; set {UNREAD[name]}.'
     roots = [dataset.get('data_root') for dataset in parts_of(cfg, LOADER + DATASET).values()]
     if 'data_root' in assigned and not any(str(root).startswith(cfg.data_root) for root in roots):
         yield (

@@ -13,12 +13,18 @@ from os import PathLike
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from .errors import InputError
+from .errors import InputError, in_own_code
 
 # what MMEngine, MMPose and torch raise for settings that they do not accept
 CONFIG_ERRORS = (KeyError, TypeError, AttributeError, AssertionError, ValueError)
-# what MMEngine's runner reads of a config; all else are variables
-RUNNER_KEYS = {*inspect.signature(Runner.__init__).parameters, 'compile', 'custom_imports'}
+# what MMEngine's runner and MMPose's inferencer read of a config; all else are variables
+READ = {
+    *inspect.signature(Runner.__init__).parameters,
+    'compile',
+    'custom_imports',
+    'dataset_type',
+    'data_mode',
+}
 # patterns for parts_of: a loader, and below it a dataset, which may wrap another one or several
 LOADER = r'(train|val|test)_dataloader'
 DATASET = r'\.dataset(\.dataset|\.datasets\.\d+)*'
@@ -32,12 +38,12 @@ def read_config(
     Args:
         config: Path of a config file, 'hg_plugin::NAME' of the package, or a config, which is copied.
         data_root: Folder of every dataset. Defaults to the config's.
-        cfg_options: Settings to override, such as ``{'train_cfg.max_epochs': 10}``. A variable of the config,
-            such as ``codec.sigma``, is overridden wherever it was used. ``input_size`` (W, H), here or in the
-            config, sets the sizes of crops, codecs and heatmaps.
+        cfg_options: Settings to override, such as ``{'train_cfg.max_epochs': 10}``. ``input_size`` (W, H)
+            stands for the ``input_size`` of all crops and codecs, and a quarter of it as ``heatmap_size``.
 
     Raises:
-        InputError: The file is missing or raises an error, an option does not fit, or there is no ``model``.
+        InputError: The file is missing or raises an error, an option does not fit or is read by nothing, or
+            there is no ``model``.
     """
     if '::' in str(config) and not isinstance(config, Config):
         config, _ = Config._get_cfg_path(str(config), '')
@@ -50,6 +56,8 @@ def read_config(
         try:
             cfg = Config.fromfile(config)
         except Exception as error:  # a config is a program and may raise anything
+            if in_own_code(error.__traceback__.tb_next):
+                raise
             reason = f'{type(error).__name__}: {error}; correct it.'
             if isinstance(error, ImportError) and error.__cause__:  # MMEngine's lists sys.path, and hides why
                 failed = error.__cause__
@@ -58,18 +66,13 @@ def read_config(
                     'the folder that holds the module.'
                 )
             raise InputError(f'The config file {config} cannot be read: {reason}') from error
-    for option in cfg_options or {}:
-        name = option.partition('.')[0]
-        near = [] if name in cfg else difflib.get_close_matches(name, cfg.keys(), n=1, cutoff=0.85)
-        if near:  # MMEngine would add it, and nothing would read it
-            raise InputError(f"The option {option} is not in the config; did you mean '{near[0]}'?")
-    written = copy.deepcopy(cfg)
+    options = dict(cfg_options or {})
     with building(cfg, f'run with {cfg_options}'):
-        cfg.merge_from_dict(cfg_options or {})
-        for option in cfg_options or {}:
-            if option.partition('.')[0] not in RUNNER_KEYS:
-                _override_uses(cfg, option.split('.'), written)
-        _use_input_size(cfg)
+        if 'input_size' in options:
+            _set_input_size(cfg, *options.pop('input_size'))
+        for option in options:
+            _refuse_unread(cfg, option)
+        cfg.merge_from_dict(options)
     if not isinstance(cfg.get('model'), dict):
         raise InputError(f'{cfg.filename or "The config"} has no model = dict(...); add it.')
     for dataset in parts_of(cfg, LOADER + DATASET).values() if data_root else ():
@@ -80,36 +83,33 @@ def read_config(
     return cfg
 
 
-def _override_uses(cfg: Config, place: list[str], written: Config) -> None:
-    """Override what a config copied from a variable, which MMEngine replaced by its value.
-
-    Args:
-        cfg: The config, whose variable is overridden already.
-        place: The variable, such as ``['codec', 'sigma']``. Equal settings of the name ``sigma`` are copies;
-            those of a variable by itself may have any name.
-        written: The config as it was before.
-    """
-    old, new, name = written, cfg, place[-1]
-    for key in place:
-        old, new = (value[key] if key in value else None for value in (old, new))
-    if old is None:
+def _refuse_unread(cfg: Config, option: str) -> None:
+    """Refuse an option that MMEngine would merge and nothing would read, and name those it may stand for."""
+    if option.partition('.')[0] in READ:
         return
-    for part in [cfg, *parts_of(cfg, r'.*').values()]:
-        for key, value in part.items():
-            if value == old and (key == name or len(place) == 1):
-                part[key] = copy.deepcopy(new)
+    settings = [
+        f'{place}.{key}'.lstrip('.')
+        for place, part in parts_of(cfg, r'.*').items()
+        for key in part
+        if (place or key).partition('.')[0] in READ
+    ]
+    name = option.rpartition('.')[2]
+    near = difflib.get_close_matches(
+        option, [setting for setting in settings if setting.endswith(f'.{name}')] or settings, cutoff=0.3
+    )
+    raise InputError(
+        f'Nothing reads the option {option}: if the config has such a variable, it has copied it already; '
+        f'give the setting itself{", such as " if near else ""}{" or ".join(near)}.'
+    )
 
 
-def _use_input_size(cfg: Config) -> None:
-    """Set the size of crops and codecs to the variable ``input_size``, and of heatmaps to a quarter of it."""
-    if 'input_size' not in cfg:
-        return
-    size = tuple(cfg.input_size)
+def _set_input_size(cfg: Config, width: int, height: int) -> None:
+    """Set the size of all crops and codecs, and of heatmaps to a quarter of it."""
     for part in parts_of(cfg, r'.+').values():
         if 'input_size' in part:
-            part['input_size'] = size
+            part['input_size'] = (width, height)
         if 'heatmap_size' in part:
-            part['heatmap_size'] = tuple(side // 4 for side in size)
+            part['heatmap_size'] = (width // 4, height // 4)
 
 
 def parts_of(cfg: Config | dict, pattern: str) -> dict[str, dict]:
@@ -129,6 +129,8 @@ def parts_of(cfg: Config | dict, pattern: str) -> dict[str, dict]:
 def building(config: str | Config, thing: str, late: bool = False) -> Iterator[None]:
     """Turn an error from building ``thing`` into an :class:`InputError` that names the config.
 
+    An error in the user's own code passes, with its traceback.
+
     Args:
         config: The config or its path, for the message.
         thing: What is built, for the message.
@@ -137,17 +139,17 @@ def building(config: str | Config, thing: str, late: bool = False) -> Iterator[N
     """
     try:
         yield
-    except InputError:
-        raise
-    except ImportError as error:  # of a backend of the visualizer, say
+    except (*CONFIG_ERRORS, RuntimeError, ImportError) as error:
+        # the first frames are this one and that of the block
+        if isinstance(error, InputError) or in_own_code(error.__traceback__.tb_next.tb_next):
+            raise
         name = getattr(config, 'filename', config) or 'The config'
-        raise InputError(f'{name} needs a package that cannot be imported: {error}') from error
-    except (*CONFIG_ERRORS, RuntimeError) as error:
+        if isinstance(error, ImportError):  # of a backend of the visualizer, say
+            raise InputError(f'{name} needs a package that cannot be imported: {error}') from error
         frames = traceback.extract_tb(error.__traceback__)
         builds = any(frame.name.startswith('build_') and 'mmengine' in frame.filename for frame in frames)
         if not (builds if late else isinstance(error, CONFIG_ERRORS)):
             raise
-        name = getattr(config, 'filename', config) or 'The config'
         reason = str(error) or frames[-1].line  # MMEngine has asserts without a message
         raise InputError(
             f'{name} builds no {thing}: {type(error).__name__}: {reason} '

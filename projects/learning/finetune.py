@@ -7,7 +7,7 @@ r"""Three stacks from the two of the package, or from nothing: 50 steps of 16 im
 
 _base_ = ['../../configs/hg_2stack_lspet_128.py']
 
-model = dict(backbone=dict(num_stacks=3), head=dict(num_stages=3))
+model = dict(backbone=dict(num_stacks=3))
 train_dataloader = dict(num_workers=0, sampler=dict(type='SeededInfiniteSampler', shuffle=True))
 val_dataloader = dict(num_workers=0)
 test_dataloader = val_dataloader

@@ -76,7 +76,7 @@ def metainfo() -> dict:
 
 def finetune_config(args: argparse.Namespace, out: Path, weights: str | None) -> Config:
     cfg = load_config(ROOT / 'configs/hg_2stack_lspet_128.py', work_dir=str(out))
-    cfg.model.backbone.num_keypoints = cfg.model.head.out_channels = len(KEYPOINTS)
+    cfg.model.backbone.num_keypoints = len(KEYPOINTS)
     cfg.model.test_cfg.unannotated_keypoints = []
     images = str(args.data_root.absolute() / 'images')
     for split, loader in (('train', cfg.train_dataloader), ('val', cfg.val_dataloader)):

@@ -7,15 +7,12 @@
 
 _base_ = ['../../configs/hg_2stack_lspet.py']
 
-codec = dict(type='MSRAHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=2)
-model = dict(
-    data_preprocessor=dict(encoder=codec), backbone=dict(depth=3, channels=128), head=dict(decoder=codec)
-)
+model = dict(codec=dict(input_size=(128, 128), heatmap_size=(32, 32)), backbone=dict(depth=3, channels=128))
 train_pipeline = [
     dict(type='GetBBoxCenterScale'),
     dict(
         type='TopdownCrop',
-        input_size=codec['input_size'],
+        input_size=(128, 128),
         rotate_factor=30,
         scale_factor=(0.75, 1.25),
         flip_prob=0.5,
@@ -24,7 +21,7 @@ train_pipeline = [
 ]
 val_pipeline = [
     dict(type='GetBBoxCenterScale'),
-    dict(type='TopdownCrop', input_size=codec['input_size']),
+    dict(type='TopdownCrop', input_size=(128, 128)),
     dict(type='PackPoseInputs'),
 ]
 train_dataloader = dict(

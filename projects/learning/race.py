@@ -26,13 +26,13 @@ CROSS_ENTROPY = dict(type='SpatialCrossEntropyLoss')
 def ours(stacks: int, channels: int, stage_weights: list[float] | None = None, **backbone) -> dict:
     return dict(
         backbone=dict(type='StackedHourglass', num_stacks=stacks, channels=channels, **backbone),
-        head=dict(type='MultiStageHeatmapHead', num_stages=stacks, stage_weights=stage_weights),
+        head=dict(type='MultiStageHeatmapHead', stage_weights=stage_weights),
     )
 
 
 HOURGLASS52 = dict(
     backbone=dict(type='HourglassNet', num_stacks=1),
-    head=dict(type='MultiStageHeatmapHead', in_channels=256, num_stages=1),
+    head=dict(type='MultiStageHeatmapHead', in_channels=256),
 )
 # MMPose's HeatmapHead has the same layers
 RESNET18 = dict(
@@ -135,7 +135,7 @@ def main():
         _, model, recipe = CONTESTANTS[name]
         cfg = load_config(BASE, work_dir=work_dir, data_root=args.data_root)
         optimizer, loss, batch_size = RECIPES[recipe]
-        head = dict(model['head'], out_channels=16, loss=loss, decoder=cfg.codec)
+        head = dict(model['head'], out_channels=16, loss=loss)
         cfg.model = {**cfg.model.to_dict(), 'backbone': model['backbone'], 'head': head}
         cfg.train_dataloader.batch_size = batch_size
         workers = 8 if torch.cuda.is_available() else 0  # CPU time is that of one process

@@ -35,8 +35,7 @@ def write_config():
         path.write_text(f"""
 _base_ = {str(CONFIG)!r}
 model = dict(
-    backbone=dict(num_stacks={num_stacks}, channels=16, depth={depth}),
-    head=dict(num_stages={num_stacks}, decoder=dict(_delete_=True, **{codec})))
+    codec=dict(_delete_=True, **{codec}), backbone=dict(num_stacks={num_stacks}, channels=16, depth={depth}))
 affine = dict(type='TopdownAffine', input_size={codec['input_size']}, use_udp={use_udp})
 val_pipeline = [dict(type='LoadImage'), dict(type='GetBBoxCenterScale'), affine, dict(type='PackPoseInputs')]
 test_dataloader = dict(dataset=dict(pipeline=val_pipeline))

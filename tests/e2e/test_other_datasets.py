@@ -25,8 +25,7 @@ own = dict(ann_file='annotations/mpii_val.json', data_root=DATA, pipeline=TRAIN)
 train_dataloader = dict(**loader, dataset=own)
 val_dataloader = dict(**loader, dataset=dict(data_root=DATA, pipeline=VAL))
 test_dataloader = val_dataloader
-model = dict(
-    data_preprocessor=dict(encoder=CODEC), backbone=dict(channels=4, depth=2), head=dict(decoder=CODEC))
+model = dict(codec=CODEC, backbone=dict(channels=4, depth=2))
 train_cfg = dict(max_epochs=1, val_interval=1)
 param_scheduler = []
 """

@@ -277,7 +277,7 @@ def test_its_log_says_who_knows_the_pckh(samples, data, tmp_path, caplog):
 
 def test_the_command_line_writes_the_file_and_no_metric(test_set, run, tmp_path):
     config = 'configs/hg_2stack_mpii_test.py'
-    small = ['model.backbone.channels=16', 'model.backbone.num_stacks=1', 'model.head.num_stages=1']
+    small = ['model.backbone.channels=16', 'model.backbone.num_stacks=1']
     options = [
         'test_dataloader.num_workers=0',
         'test_dataloader.persistent_workers=False',
@@ -285,7 +285,6 @@ def test_the_command_line_writes_the_file_and_no_metric(test_set, run, tmp_path)
     ]
     cfg = Config.fromfile(config)
     cfg.model.backbone.update(channels=16, num_stacks=1)
-    cfg.model.head.num_stages = 1
     torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), tmp_path / 'small.pth')
     code, out = run(
         'tools/test.py',

@@ -33,7 +33,9 @@ pipeline = [
 test_dataloader = dict(dataset=dict(pipeline=pipeline))
 model = dict(
     backbone=dict(channels=16, num_keypoints={channels}),
-    head=dict(out_channels={channels}, decoder=codec, loss=dict(type='{loss}')),
+    data_preprocessor=dict(encoder=None),
+    codec=codec,
+    head=dict(loss=dict(type='{loss}')),
     test_cfg=dict(flip_mode='{flip_mode}', shift_heatmap=False))
 """
 )
@@ -57,8 +59,7 @@ TEXTS = dict(
         flip_mode='udp_combined',
     ),
     other_keypoints=TINY.format(configs=CONFIGS, base='hg_2stack_mpii')
-    + 'model["backbone"]["num_keypoints"] = 14\n'
-    'model["head"] = dict(out_channels=14)\n',
+    + 'model["backbone"]["num_keypoints"] = 14\n',
 )
 BOXES = [
     [20, 10, 140, 150],

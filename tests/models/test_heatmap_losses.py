@@ -53,6 +53,18 @@ def test_the_loss_is_the_cross_entropy_of_torch():
     assert loss(output.bfloat16(), target, weights).isfinite()
 
 
+def test_any_loss_may_say_how_its_outputs_become_heatmaps():
+    class OnLogits(torch.nn.Module):
+        def to_heatmaps(self, output, codec):
+            return output.sigmoid() * codec.sigma
+
+    head = make_head()
+    outputs = [torch.randn(1, 2, 12, 16) for _ in range(2)]
+    head.loss_module[1] = OnLogits()
+    first, last = head.forward(outputs)
+    assert first is outputs[0] and torch.equal(last, outputs[1].sigmoid() * 1.5)
+
+
 def test_stages_may_have_different_losses():
     head = make_head(loss=[dict(type='KeypointMSELoss'), dict(type='SpatialCrossEntropyLoss')])
     outputs = [torch.randn(1, 2, 12, 16) for _ in range(2)]

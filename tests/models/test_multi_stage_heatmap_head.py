@@ -215,14 +215,14 @@ def test_heatmaps_of_the_last_or_of_every_stage():
 def test_mismatches_are_one_clear_error():
     with pytest.raises(InputError, match='num_stages=2, but the backbone returns 3 stages'):
         head()(heatmaps(stages=3))
-    with pytest.raises(InputError, match='out_channels=17 with .* but the backbone returns 16 of 16x24'):
+    with pytest.raises(InputError, match='out_channels=17, but the backbone returns 16'):
         head(out_channels=17)(heatmaps())
-    with pytest.raises(InputError, match='heatmaps of 16x24, but the backbone returns 16 of 8x24'):
-        head(decoder=CODECS['msra'])(tuple(h[..., :8] for h in heatmaps()))
+    with pytest.raises(InputError, match='heatmap_size of 16x24, but .* 8x24'):
+        head(decoder=CODECS['msra']).predict(tuple(h[..., :8] for h in heatmaps()), samples(3))
     with pytest.raises(InputError, match='but the targets'):
         head().loss(tuple(h[..., :8] for h in heatmaps()), samples(3))
     with pytest.raises(InputError, match='stage_weights has 3 entries for num_stages=2'):
         head(stage_weights=[1, 1, 1])
     for without in (dict(keypoints=torch.zeros(3, 16, 2)), [PoseDataSample()]):
-        with pytest.raises(InputError, match='no target heatmaps.* set model.data_preprocessor.encoder'):
+        with pytest.raises(InputError, match='no target heatmaps.* model.codec'):
             head().loss(heatmaps(), without)

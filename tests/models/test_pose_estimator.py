@@ -9,6 +9,7 @@ from mmengine.structures import InstanceData
 from mmpose.structures import PoseDataSample
 
 from hg_plugin.models import HourglassPoseEstimator
+from hg_plugin.utils.errors import InputError
 
 
 def build(type='HourglassPoseEstimator', **test_cfg):
@@ -17,12 +18,14 @@ def build(type='HourglassPoseEstimator', **test_cfg):
         dict(
             model=dict(
                 type=type,
+                codec=dict(input_size=(96, 64), heatmap_size=(24, 16)),
                 backbone=dict(channels=16, depth=1),
                 test_cfg=test_cfg,
-                head=dict(decoder=dict(input_size=(96, 64), heatmap_size=(24, 16))),
             )
         )
     )
+    if type == 'TopdownPoseEstimator':
+        cfg.model.head.decoder = cfg.model.pop('codec')
     torch.manual_seed(0)
     return MODELS.build(cfg.model).eval()
 
@@ -92,6 +95,34 @@ def test_two_passes_where_asked_for():
     assert same_sizes == sizes == [3, 3]
     for a, b in zip(found, expected):
         np.testing.assert_array_equal(a, b)
+
+
+def test_the_codec_of_the_model_draws_targets_and_decodes_unless_a_part_has_its_own():
+    cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/hg_2stack_mpii.py')
+    cfg.merge_from_dict({'model.codec.sigma': 3, 'model.backbone.depth': 1})
+    model = MODELS.build(cfg.model)
+    assert model.head.decoder.sigma == model.data_preprocessor.encoder.sigma == 3
+    own = dict(cfg.model.codec, sigma=1)
+    cfg.merge_from_dict({'model.head.decoder': own, 'model.data_preprocessor.encoder': None})
+    model = MODELS.build(cfg.model)
+    assert model.head.decoder.sigma == 1 and model.data_preprocessor.encoder is None
+    cfg.model.data_preprocessor = dict(type='PoseDataPreprocessor')  # takes no encoder
+    MODELS.build(cfg.model)
+
+
+def test_the_head_has_as_many_stages_and_channels_as_the_backbone():
+    cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/hg_2stack_mpii.py')
+    cfg.merge_from_dict({'model.backbone': dict(num_stacks=3, num_keypoints=5, depth=1, channels=16)})
+    head = MODELS.build(cfg.model).head
+    assert head.num_stages == 3 and head.out_channels == 5
+    cfg.model.head.num_stages = 1  # one's own number stays
+    assert MODELS.build(cfg.model).head.num_stages == 1
+
+
+@pytest.mark.parametrize('mode', ['tensor', 'loss', 'predict'])
+def test_images_of_another_size_than_the_codecs_are_refused(mode):
+    with pytest.raises(InputError, match='128x64 .*input_size=.96, 64.'):
+        build()(torch.zeros(1, 3, 64, 128), [], mode=mode)
 
 
 def test_our_configs_use_it():

@@ -61,7 +61,7 @@ def test_what_mmpose_can_run_or_tells_itself_passes(options):
     [
         ('model.backbone.type', 'StackedHourglas', "is not registered; did you mean 'StackedHourglass'"),
         ('model.head.type', 'MultiStageHeatmap', "did you mean 'MultiStageHeatmapHead'"),
-        ('model.head.decoder.type', 'MSRAHeatmaps', "did you mean 'MSRAHeatmap'"),
+        ('model.codec.type', 'MSRAHeatmaps', "did you mean 'MSRAHeatmap'"),
         (f'{TRAIN}.type', 'MPIIDataset', "did you mean 'MPIIPoseDataset'"),
         (f'{VAL}.pipeline.0.type', 'GetBBoxCenterScal', "did you mean 'GetBBoxCenterScale'"),
         ('custom_hooks.0.type', 'SyncBufferHook', "did you mean 'SyncBuffersHook'"),
@@ -119,8 +119,9 @@ def test_a_torch_that_counts_batches_twice_is_refused(monkeypatch):
     [
         (
             "codec = dict(type='UDPHeatmap', input_size=(256, 256), heatmap_size=(64, 64), sigma=2)",
-            'changes codec',
+            'sets codec, which nothing reads; set model.codec',
         ),
+        ('input_size = (192, 256)', 'sets input_size, which nothing reads'),
         ("data_root = 'data/other/'", "sets data_root to 'data/other/', but no dataset has it"),
     ],
 )
