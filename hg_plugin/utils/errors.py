@@ -4,7 +4,9 @@ import functools
 import importlib.util
 import os
 import sys
+import traceback
 from pathlib import Path
+from types import TracebackType
 
 
 class InputError(ValueError):
@@ -33,6 +35,20 @@ class TrainingDiverged(SystemExit):
 
     def __str__(self) -> str:
         return self.message
+
+
+# whose frames in a traceback tell a mistake in settings
+KNOWN = {
+    *sys.stdlib_module_names,
+    *('hg_plugin', 'mmengine', 'mmpose', 'mmcv', 'mmdet', 'torch', 'torchvision', 'numpy', 'xtcocotools'),
+}
+
+
+def in_own_code(trace: TracebackType | None) -> bool:
+    """Whether a traceback passes through code of the user's own, such as a backbone or a dataset."""
+    modules = [frame.f_globals.get('__name__') for frame, _ in traceback.walk_tb(trace)]
+    # MMEngine runs a config without a name
+    return any(module and module.partition('.')[0] not in KNOWN for module in modules)
 
 
 def command(main):
