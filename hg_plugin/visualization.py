@@ -174,7 +174,7 @@ def heatmap_sheet(
         """The center of a pixel of the heatmap, in the cell."""
         return tuple(int(value) for value in (peak + 0.5) * size / (width, height))
 
-    stacks = [label(f'stack {stack + 1}', (64, cell_height + 20)) for stack in range(num_stacks)]
+    stacks = [label(f'stage {stack}', (64, cell_height + 20)) for stack in range(num_stacks)]
     columns = [np.vstack([label('', (64, 20)), *stacks])]
     for keypoint, name in enumerate(names):
         cells = [label(name.replace('_', ' '), (size[0], 20))]
@@ -247,9 +247,9 @@ def stage_sheet(
         return draw_skeleton(image.copy(), (points + 0.5) * factor - 0.5, annotated, dataset_meta)
 
     columns = [[image, label('input, and ground truth', (size[0], 20)), skeleton(truth)]]
-    for stack, (maps, points) in enumerate(zip(heatmaps * annotated[:, None, None], keypoints), 1):
+    for stack, (maps, points) in enumerate(zip(heatmaps * annotated[:, None, None], keypoints)):
         peak = maps[annotated].max(axis=(1, 2)).mean() if annotated.any() else 0.0
-        text = label(f'stack {stack}, mean peak {peak:.2f}', (size[0], 20))
+        text = label(f'stage {stack}, mean peak {peak:.2f}', (size[0], 20))
         columns.append([skeleton(points), text, blend_by_color(image, maps, dataset_meta)])
     edges = ((2, 2), (2, 2), (0, 0))
     return np.hstack([np.pad(np.vstack(column), edges, constant_values=255) for column in columns])

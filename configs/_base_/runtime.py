@@ -11,8 +11,6 @@ default_hooks = dict(
     keep_memory=dict(type='KeepMemoryHook', enable=True),
     # counts steps whose gradients are not finite, and stops after 20 in a row
     divergence=dict(type='DivergenceHook'),
-    # refuses transforms that do not fit each other or the model, before anything runs
-    pipeline_check=dict(type='PipelineCheckHook'),
     # counts unreadable training images over all processes
     unreadable_images=dict(type='UnreadableImagesHook'),
     # survives kills and full disks, and refuses a work directory in use

@@ -85,8 +85,8 @@ def answer(
     drawn, stacks, sheets = image.copy(), [], []
     for index, (crop, heatmaps) in enumerate(zip(poses.crops, poses.heatmaps), 1):
         enlarged = cv2.resize(crop, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
-        for stack, maps in enumerate(heatmaps * annotated[:, None, None], 1):
-            caption = f'{index}: stack {stack}' if len(persons) > 1 else f'stack {stack}'
+        for stage, maps in enumerate(heatmaps * annotated[:, None, None]):
+            caption = f'{index}: stage {stage}' if len(persons) > 1 else f'stage {stage}'
             stacks.append((_rgb(blend_by_color(enlarged, maps, meta)), caption))
         sheets.append((_rgb(heatmap_sheet(crop, heatmaps, names)), f'person {index}'))
     draw_poses(drawn, poses.keypoints, annotated & (poses.scores >= kpt_thr), meta, persons)

@@ -14,6 +14,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATA_SAMPLERS, DATASETS, MODELS, init_default_scope
 from torch import Tensor
 
+from hg_plugin.datasets.walk import walk
 from hg_plugin.utils.config import building
 from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.randomness import mix, preserved, seed_all
@@ -100,7 +101,8 @@ class Samples:
             self.codec = getattr(self.preprocessor, 'encoder', None) or getattr(model.head, 'decoder', None)
         self.meta = self.dataset.metainfo
         self.source: dict = {}  # of the sample that was loaded last
-        self._watch(self.dataset)
+        for dataset in walk(self.dataset):
+            self._watch(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -117,9 +119,6 @@ class Samples:
 
     def _watch(self, dataset) -> None:
         """Record the image of every sample, and keep its keypoints in pixels of the input."""
-        for part in (getattr(dataset, 'dataset', None), *getattr(dataset, 'datasets', ())):
-            if part is not None:
-                self._watch(part)
         pipeline = getattr(dataset, 'pipeline', None)
         if pipeline is None:
             return

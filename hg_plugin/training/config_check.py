@@ -48,7 +48,7 @@ def check_config(cfg: Config) -> None:
     Raises:
         InputError: A class is not registered; a variable was changed that nothing reads; ``save_best`` names
             a metric that does not exist; there is no epoch; or the installed torch cannot combine two
-            options. :class:`hg_plugin.engine.PipelineCheckHook` finds transforms that do not fit together.
+            options. :mod:`hg_plugin.training.pipeline_check` finds transforms that do not fit together.
     """
     for problem in chain(
         _unknown_names(cfg),

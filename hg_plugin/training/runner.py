@@ -11,7 +11,6 @@ from mmengine.runner import Runner
 
 from hg_plugin.compat.distributed import start_processes
 from hg_plugin.compat.torch import fit_optimizer_to_torch
-from hg_plugin.engine import PipelineCheckHook
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.config import LOADER, building, parts_of, read_config
 from hg_plugin.utils.errors import InputError
@@ -20,6 +19,7 @@ from hg_plugin.utils.latest_checkpoint import read_training
 from hg_plugin.utils.processes import end_with_launcher
 
 from .config_check import check_config
+from .pipeline_check import check_pipelines
 
 
 class QuietRunner(Runner):
@@ -91,7 +91,9 @@ def train(
         # True: the runner finds the latest one, see hg_plugin.utils.resume
         cfg.resume, cfg.load_from = True, None if resume is True else resume
     with building(cfg, 'training', late=True):
-        return _build_runner(cfg, cfg.get('load_from'), resume=bool(resume), partly=not resume).train()
+        runner = _build_runner(cfg, cfg.get('load_from'), resume=bool(resume), partly=not resume)
+        check_pipelines(runner, 'train', 'val')
+        return runner.train()
 
 
 def test(config: str | PathLike | Config, checkpoint: str, *, dump: str | None = None, **options) -> dict:
@@ -114,6 +116,7 @@ def test(config: str | PathLike | Config, checkpoint: str, *, dump: str | None =
     cfg.load_from, cfg.resume = checkpoint, False
     with building(cfg, 'test', late=True):
         runner = _build_runner(cfg, checkpoint)
+        check_pipelines(runner, 'test')
         metrics = runner.test()
     drawing = cfg.get('default_hooks', {}).get('visualization') or {}
     if drawing.get('enable') and drawing.get('out_dir'):
@@ -165,8 +168,6 @@ def _build_runner(cfg: Config, checkpoint: str | None, resume=False, partly=Fals
         if error.errno not in FULL:
             raise
         raise InputError(f'The work directory {cfg.work_dir} cannot be written: {error.strerror}.') from error
-    if not any(isinstance(hook, PipelineCheckHook) for hook in runner.hooks):
-        runner.register_hook(PipelineCheckHook())
     runner.logger.info(f'Environment, config and hooks are written to {runner.log_dir}.')
     if state:  # MMEngine leaves weights random that it does not find
         check_weights(runner.model, weights_of(state, checkpoint), checkpoint, partly)

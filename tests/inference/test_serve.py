@@ -47,10 +47,10 @@ def test_an_answer_has_the_json_of_infer(estimator, files, tmp_path):
     assert found.json == (tmp_path / 'predictions/photo.json').read_text()
     assert found.drawn.shape == (400, 800, 3)
     assert [caption for _, caption in found.stacks] == [
-        '1: stack 1',
-        '1: stack 2',
-        '2: stack 1',
-        '2: stack 2',
+        '1: stage 0',
+        '1: stage 1',
+        '2: stage 0',
+        '2: stage 1',
     ]
     assert len(found.sheets) == 2
     assert 'of 28 keypoints' in found.text and 'pelvis and thorax' in found.text

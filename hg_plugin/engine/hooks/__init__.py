@@ -3,7 +3,6 @@ from .divergence_hook import DivergenceHook
 from .exact_resume_hook import ExactResumeHook
 from .keep_memory_hook import KeepMemoryHook, keep_freed_memory
 from .lazy_runtime_info_hook import LazyRuntimeInfoHook
-from .pipeline_check_hook import PipelineCheckHook
 from .prediction_grid_hook import PredictionGridHook
 from .preemption_hook import PreemptionHook
 from .reparameterize_hook import ReparameterizeHook
@@ -19,7 +18,6 @@ __all__ = [
     'ExactResumeHook',
     'KeepMemoryHook',
     'LazyRuntimeInfoHook',
-    'PipelineCheckHook',
     'PredictionGridHook',
     'PreemptionHook',
     'ReparameterizeHook',

@@ -1,11 +1,11 @@
 """Unreadable training images, counted over all processes."""
 
-from collections.abc import Iterator
-
 from mmengine import dist
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+
+from hg_plugin.datasets.walk import walk
 
 
 @HOOKS.register_module()
@@ -21,7 +21,8 @@ class UnreadableImagesHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 1)
-        self.datasets = list(find_datasets(runner.train_dataloader.dataset))
+        everything = walk(runner.train_dataloader.dataset)
+        self.datasets = [dataset for dataset in everything if hasattr(dataset, 'unreadable')]
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if self.every_n_inner_iters(batch_idx, self.interval):
@@ -44,16 +45,3 @@ class UnreadableImagesHook(Hook):
                 dist.all_reduce(flags, 'max')
                 dataset.unreadable |= flags.to(dataset.unreadable)
             dataset.check_unreadable()
-
-
-def find_datasets(dataset) -> Iterator:
-    """The datasets that replace unreadable images, inside wrappers or not."""
-    if hasattr(dataset, 'unreadable'):
-        yield dataset
-    inner = [
-        getattr(dataset, 'dataset', None),
-        *getattr(dataset, 'datasets', getattr(dataset, '_datasets', ())),
-    ]
-    for each in inner:
-        if each is not None:
-            yield from find_datasets(each)

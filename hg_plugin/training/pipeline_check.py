@@ -8,15 +8,14 @@ datasets too, and not the config, which may name them by classes, by words, or n
 from collections.abc import Iterator, Sequence
 
 from mmcv.transforms import LoadImageFromFile
-from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 from mmpose.datasets import transforms as mmpose_transforms
 from torch import nn
 
 from hg_plugin.datasets import PackKeypoints, TopdownCrop
+from hg_plugin.datasets.walk import wrapped
 from hg_plugin.evaluation import MPIIPCKh
 from hg_plugin.utils.errors import InputError
 
@@ -39,27 +38,28 @@ IMAGES = (LoadImageFromFile, TopdownCrop)
 CODEC_SETTINGS = ('input_size', 'heatmap_size', 'heatmap_type')
 
 
-@HOOKS.register_module()
-class PipelineCheckHook(Hook):
-    """Check the pipelines of all datasets before training, validation and test.
+def check_pipelines(runner: Runner, *phases: str) -> None:
+    """Check the pipelines of a runner's datasets, which are built for it.
+
+    Args:
+        runner: A runner that has not run yet.
+        phases: 'train', 'val' and 'test'. Those that the config does not have are left out.
 
     Raises:
         InputError: A transform comes where it has no effect or a wrong one; something is missing; or the
             input size, the codec, ``use_udp`` or the number of keypoints differs from the head's.
     """
-
-    def before_run(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        for phase in ('train', 'val', 'test'):
-            loader = getattr(getattr(runner, f'_{phase}_loop'), 'dataloader', None)  # None: not built
-            metrics = getattr(getattr(getattr(runner, f'_{phase}_loop'), 'evaluator', None), 'metrics', ())
-            for dataset, steps in paths(getattr(loader, 'dataset', None)):
-                for problem in (
-                    *wrong_order(steps),
-                    *disagreements(steps, keypoints_of(dataset, steps), model),
-                    *missing_truth(dataset, metrics),
-                ):
-                    raise InputError(f'{phase}_dataloader: {problem}')
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    for phase in phases:
+        loop = getattr(runner, f'{phase}_loop')
+        metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
+        for dataset, steps in paths(loop.dataloader.dataset) if loop else ():
+            for problem in (
+                *wrong_order(steps),
+                *disagreements(steps, keypoints_of(dataset, steps), model),
+                *missing_truth(dataset, metrics),
+            ):
+                raise InputError(f'{phase}_dataloader: {problem}')
 
 
 def paths(dataset, after: Sequence = ()) -> Iterator[tuple[object, list]]:
@@ -70,11 +70,9 @@ def paths(dataset, after: Sequence = ()) -> Iterator[tuple[object, list]]:
         after: The transforms of its wrappers.
     """
     steps = [*getattr(getattr(dataset, 'pipeline', None), 'transforms', ()), *after]
-    several = getattr(dataset, 'datasets', getattr(dataset, '_datasets', ()))
-    inner = [each for each in (getattr(dataset, 'dataset', None), *several) if each is not None]
-    for each in inner:
+    for each in wrapped(dataset):
         yield from paths(each, steps)
-    if not inner and steps:
+    if not wrapped(dataset) and steps:
         yield dataset, steps
 
 
@@ -136,7 +134,7 @@ def disagreements(steps: Sequence, keypoints: int | None, model: nn.Module) -> I
         if value != wanted and None not in (value, wanted):
             yield f'{place} is {value}, but the codec of model.head needs {wanted}; make them agree.'
     if any(isinstance(step, PackKeypoints) for step in steps) and codecs['data_preprocessor.encoder'] is None:
-        yield "PackKeypoints needs model.data_preprocessor=dict(type='HeatmapDataPreprocessor', encoder=...)."
+        yield "PackKeypoints needs model.data_preprocessor=dict(type='HeatmapDataPreprocessor') and a codec."
     if keypoints and type(decoder) in (MSRAHeatmap, UDPHeatmap):
         # a codec of offsets has three heatmaps a keypoint
         heatmaps = keypoints * (3 if getattr(decoder, 'heatmap_type', None) == 'combined' else 1)

@@ -14,9 +14,8 @@ from mmpose.datasets.transforms import (
 from mmpose.registry import DATASETS, KEYPOINT_CODECS
 
 from hg_plugin.datasets import MPIIPoseDataset, PackKeypoints, TopdownCrop
-from hg_plugin.engine import PipelineCheckHook
-from hg_plugin.engine.hooks.pipeline_check_hook import wrong_order
 from hg_plugin.evaluation import MPIIPCKh
+from hg_plugin.training.pipeline_check import check_pipelines, wrong_order
 from hg_plugin.utils.errors import InputError
 
 SIZE = (64, 64)
@@ -57,7 +56,7 @@ WRAPPERS = dict(
 
 @pytest.fixture
 def check(real_data):
-    """Runs the hook over a pipeline in a phase, with the codecs of the head and of the data preprocessor."""
+    """Checks a pipeline in a phase, with the codecs of the head and of the data preprocessor."""
 
     def check(pipeline, wrap='plain', phase='train', decoder=CODEC, encoder=CODEC, metrics=(), **settings):
         dataset = dict(
@@ -72,12 +71,12 @@ def check(real_data):
         dataset = DATASETS.build(Config(dict(d=WRAPPERS[wrap](dataset))).d)
         head = SimpleNamespace(decoder=KEYPOINT_CODECS.build(decoder), out_channels=16)
         encoder = encoder and KEYPOINT_CODECS.build(encoder)
-        loops = dict.fromkeys(('_train_loop', '_val_loop', '_test_loop'))
-        loops[f'_{phase}_loop'] = SimpleNamespace(
+        loops = dict.fromkeys(('train_loop', 'val_loop', 'test_loop'))
+        loops[f'{phase}_loop'] = SimpleNamespace(
             dataloader=SimpleNamespace(dataset=dataset), evaluator=SimpleNamespace(metrics=metrics)
         )
         model = SimpleNamespace(head=head, data_preprocessor=SimpleNamespace(encoder=encoder))
-        PipelineCheckHook().before_run(SimpleNamespace(model=model, **loops))
+        check_pipelines(SimpleNamespace(model=model, **loops), 'train', 'val', 'test')
         return dataset
 
     return check
@@ -164,7 +163,7 @@ def test_a_transform_of_ones_own_may_load_crop_and_draw(check):
 
 
 def test_something_must_draw_the_targets(check):
-    with pytest.raises(InputError, match='PackKeypoints needs model.data_preprocessor=.*encoder='):
+    with pytest.raises(InputError, match='PackKeypoints needs .*codec'):
         check([BOX, CROP, KEYPOINTS], encoder=None)
     check([IMAGE, BOX, AFFINE, TARGET, SAMPLE], encoder=None)
 
