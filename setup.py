@@ -45,7 +45,7 @@ setup(
         report=['plotly'],
         serve=['gradio>=6.14,<7', 'gradio_image_annotation>=0.5.6,<0.6'],
     ),
-    packages=find_packages(include=['hg_plugin', 'hg_plugin.*']),
+    packages=find_packages(include=['hg_plugin', 'hg_plugin.*', 'hg_plugin_cli']),
     # .mim holds links to configs/ and tools/ here, and the files in a wheel: hg_plugin::NAME is found in both
     package_data={
         'hg_plugin': [
@@ -61,6 +61,6 @@ setup(
             '.mim/tools/*.sh',
         ]
     },
-    entry_points=dict(console_scripts=['hg_plugin = hg_plugin.__main__:main']),
+    entry_points=dict(console_scripts=['hg_plugin = hg_plugin_cli:main']),
     zip_safe=False,
 )

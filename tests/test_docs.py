@@ -49,9 +49,6 @@ def test_a_command_of_the_docs_is_one_that_exists(line, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(script).parent))
     # a benchmark that is named twice registers its hooks twice
     monkeypatch.setattr(HOOKS, '_module_dict', HOOKS._module_dict.copy())
-    if script.endswith('__main__.py') and (not arguments or arguments[0] in ('configs', 'weights', 'env')):
-        runpy.run_path(script, run_name='__main__')
-        return
     with pytest.raises(Parsed):
         runpy.run_path(script, run_name='__main__')
 

@@ -1,51 +1,7 @@
 #!/usr/bin/env python
-"""Draw what a training sees: python tools/browse.py CONFIG [options]
+"""hg_plugin browse."""
 
-This writes a contact sheet of augmented samples with their keypoints and target heatmaps, the same as an HTML
-page, and prints how many joints fall outside of the network's input.
-"""
-
-import argparse
-from pathlib import Path
-
-from mmengine.config import DictAction
-
-from hg_plugin.training.browse import browse
-from hg_plugin.utils.config import read_config
-from hg_plugin.utils.errors import command
-
-
-@command
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('config', help='config file')
-    parser.add_argument('--data-root', help="folder of the dataset, instead of the config's")
-    parser.add_argument('--split', choices=['train', 'val', 'test'], default='train', help='default: train')
-    parser.add_argument('--num', type=int, default=24, metavar='N', help='how many samples (24)')
-    parser.add_argument('--seed', type=int, help="the training's seed (default: the config's, or 0)")
-    parser.add_argument('--out-dir', metavar='DIR', help='default: work_dirs/CONFIG/browse')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, help='settings to override: KEY.KEY=VALUE'
-    )
-    args = parser.parse_args()
-    if args.num < 1:
-        parser.error('--num must be at least 1')
-    cfg = read_config(args.config, data_root=args.data_root, cfg_options=args.cfg_options)
-    out = f'{args.out_dir or f"work_dirs/{Path(args.config).stem}/browse"}/{args.split}'
-    joints, num = browse(cfg, out, split=args.split, num=args.num, seed=args.seed)
-    annotated, outside, untrained = (
-        sum(getattr(joint, key) for joint in joints) for key in ('annotated', 'outside', 'untrained')
-    )
-    most = sorted((joint for joint in joints if joint.outside), key=lambda joint: -joint.outside)
-    names = ', '.join(f'{joint.name} {joint.outside}' for joint in most)
-    print(
-        f'{outside} of {annotated} annotated joints in {num} samples fall outside of the input'
-        f'{f" ({names})" if names else ""}; {untrained} have no target.'
-    )
-    print(f'{out}.png\n{out}.html')
-
+from hg_plugin_cli import main
 
 if __name__ == '__main__':
-    main()
+    main('browse')

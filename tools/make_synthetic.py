@@ -1,49 +1,7 @@
 #!/usr/bin/env python
-"""Make a dataset of synthetic persons in the MPII layout. Any MPII config runs on it with --data-root.
+"""hg_plugin make_synthetic."""
 
-python tools/make_synthetic.py data/synthetic --train 2000 --val 200
-"""
-
-import argparse
-
-from hg_plugin.prepare.synthetic import make_synthetic
-from hg_plugin.utils.errors import command
-
-
-@command
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('out', metavar='OUT', help='folder to make')
-    parser.add_argument(
-        '--train', type=int, default=2000, metavar='N', help='training images (default: 2000)'
-    )
-    parser.add_argument('--val', type=int, default=200, metavar='N', help='validation images (default: 200)')
-    parser.add_argument(
-        '--size',
-        type=int,
-        nargs=2,
-        default=(320, 240),
-        metavar=('W', 'H'),
-        help='image size (default: 320 240)',
-    )
-    parser.add_argument('--seed', type=int, default=0, metavar='S', help='random seed (default: 0)')
-    parser.add_argument('--workers', type=int, metavar='W', help='processes (default: one per CPU core)')
-    parser.add_argument('--force', action='store_true', help='overwrite what is in OUT')
-    args = parser.parse_args()
-    made = make_synthetic(
-        args.out,
-        num_train=args.train,
-        num_val=args.val,
-        image_size=tuple(args.size),
-        seed=args.seed,
-        num_workers=args.workers,
-        force=args.force,
-    )
-    done = 'made' if made else 'are there already, with the same settings'
-    print(f'{args.out}: {args.train} training and {args.val} validation images {done}.')
-
+from hg_plugin_cli import main
 
 if __name__ == '__main__':
-    main()
+    main('make_synthetic')

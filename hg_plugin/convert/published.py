@@ -18,7 +18,7 @@ from hg_plugin.utils.checkpoint import misfits, read_checkpoint, weights_of
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 
-from .families import FAMILIES, HRNET_KEYS, IMAGENET, NEWELL, OURS, Family
+from .families import FAMILIES, HRNET_KEYS, IMAGENET, NEWELL, NORMALIZATIONS, OURS, Family
 from .torch7 import is_torch7, read_torch7
 
 
@@ -65,6 +65,9 @@ def convert_checkpoint(
         InputError: If a file cannot be read or written, is of another network, lacks tensors or has more, or
             if the code base cannot build the network.
     """
+    for name, known in ((to, FAMILIES), (normalization, NORMALIZATIONS)):
+        if name and name not in known:
+            raise InputError(f'{name} is no code base that is known; give one of {", ".join(known)}.')
     target = FAMILIES[to] if to else OURS
     config_out = config_out or f'{osp.splitext(out)[0]}.py'
     outputs = [out] if to else [out, config_out]

@@ -1,6 +1,8 @@
 """The PCKh metric for MMEngine's runners."""
 
+import difflib
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -42,7 +44,8 @@ class MPIIPCKh(BaseMetric):
         collect_device, prefix, collect_dir: As in MMEngine's ``BaseMetric``.
 
     Raises:
-        InputError: ``weights`` or the extension of ``pred_file`` is unknown. Later: a sample has no head size
+        InputError: ``weights`` or the extension of ``pred_file`` is unknown. When the metric gets the
+            dataset's names: ``groups`` has others. Later: a sample has no head size
             or other joints than the prediction, two persons share an ``id``, or ``pred_file`` cannot be
             written.
     """
@@ -67,6 +70,17 @@ class MPIIPCKh(BaseMetric):
         self.weights = weights
         self.pred_file = pred_file
         self.groups = groups
+
+    @BaseMetric.dataset_meta.setter
+    def dataset_meta(self, dataset_meta: Mapping | None) -> None:
+        """Runners set it before the first batch."""
+        self._dataset_meta = dataset_meta
+        ids = (dataset_meta or {}).get('keypoint_name2id', {})
+        for name in chain.from_iterable((self.groups or {}).values()):
+            if name not in ids and name not in ids.values():
+                near = difflib.get_close_matches(str(name), ids, n=1)
+                hint = f'did you mean {near[0]!r}?' if near else f'give some of {", ".join(ids)}.'
+                raise InputError(f'MPIIPCKh: {name!r} in groups is no keypoint of the dataset; {hint}')
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Keep what PCKh needs of a batch.

@@ -503,7 +503,7 @@ def test_command_line(tmp_path, golden, tool):
         tool(tmp_path / 'b.pth', tmp_path / 'f.pt', '--to', 'princeton', '--config-out', tmp_path / 'f.py')[0]
         == 2
     )
-    assert tool(tmp_path / 'b.pth', tmp_path / 'f.pt', '--to', 'mmpose')[0] == 2
+    assert tool(tmp_path / 'b.pth', tmp_path / 'f.pt', '--to', 'mmpose')[0] != 0
     assert sorted(tmp_path.iterdir()) == before
 
 

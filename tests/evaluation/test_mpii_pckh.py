@@ -309,11 +309,18 @@ def test_other_keypoints_have_columns_by_their_names(people):
 def test_columns_can_be_chosen_by_name_or_index(people):
     people = people(9)
     evaluator = Evaluator(dict(type='MPIIPCKh', groups=dict(Arm=['elbow', 10], Neck=[8])))
-    evaluator.dataset_meta = dict(keypoint_name2id=dict(elbow=11))
+    evaluator.dataset_meta = dict(keypoint_name2id=dict(elbow=11, wrist=10, neck=8))
     evaluator.process(data_samples(**people))
     metrics = evaluator.evaluate(9)
     assert list(metrics) == ['Arm', 'Neck', 'Mean', 'Mean@0.1', 'AUC']
     assert metrics['Arm'] == pytest.approx(pckh(**people)[-1][[10, 11]].mean())
+
+
+@pytest.mark.parametrize('wrong, hint', [('elbo', 'elbow'), (12, 'elbow, wrist')])
+def test_a_typo_in_the_columns_is_told_before_the_first_batch(wrong, hint):
+    evaluator = Evaluator(dict(type='MPIIPCKh', groups=dict(Arm=['wrist', wrong])))
+    with pytest.raises(InputError, match=f'{wrong}.*{hint}'):
+        evaluator.dataset_meta = dict(keypoint_name2id=dict(elbow=11, wrist=10))
 
 
 @pytest.mark.parametrize('metric', ['MPIIPCKh', 'MpiiPCKAccuracy'])

@@ -1,6 +1,5 @@
 import contextlib
 import functools
-import importlib.util
 import io
 import itertools
 import json
@@ -18,6 +17,7 @@ from scipy.io.matlab import _mio5
 from hg_plugin.datasets import MPIIPoseDataset
 from hg_plugin.prepare.mpii_release import check_images, prepare_mpii, read_release, read_val_split
 from hg_plugin.utils.errors import InputError
+from hg_plugin_cli import main
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get('HG_DATA', ROOT / '../shared/data'))
@@ -422,15 +422,12 @@ def test_images_that_are_missing_or_broken_are_named(images, capfd):
 
 @pytest.fixture
 def tool(monkeypatch, capfd):
-    """Runs tools/prepare_mpii.py in this process; returns (exit message or None, what it printed)."""
-    spec = importlib.util.spec_from_file_location('prepare_mpii', ROOT / 'tools/prepare_mpii.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """Runs hg_plugin prepare mpii in this process; returns (exit message or None, what it printed)."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, 'argv', ['prepare_mpii.py', *map(str, arguments)])
         try:
-            message = module.main()
+            message = main('prepare', 'mpii')
         except SystemExit as exit:
             message = exit.code
         return message, capfd.readouterr().out

@@ -5,7 +5,7 @@ from hg_plugin.utils.environment import git_state
 
 
 def test_the_report_for_a_bug(run):
-    code, out = run('-m', 'hg_plugin')  # hg_plugin env
+    code, out = run('-m', 'hg_plugin', 'env')
     assert code == 0
     for heading in (
         'hg_plugin',

@@ -1,0 +1,83 @@
+"""The command line ``hg_plugin``, which is also behind the scripts of tools/.
+
+It lies beside the package, because ``import hg_plugin`` imports MMPose, which takes seconds: help, versions
+and mistakes in arguments come before that. A command is a module here with a docstring, ``add_arguments`` and
+``run``, which imports what it needs; ``prepare mpii`` is ``prepare_mpii``.
+"""
+
+import argparse
+import difflib
+import importlib
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+PACKAGE = Path(importlib.util.find_spec('hg_plugin').origin).parent
+COMMANDS = [
+    *('train', 'test', 'infer', 'serve', 'browse', 'check', 'report', 'export', 'eval_pckh'),
+    *('average_checkpoints', 'convert_checkpoint', 'prepare mpii', 'prepare lsp', 'make_crops'),
+    *('make_synthetic', 'env', 'configs', 'weights', 'mmpose'),
+]
+# commands that start with one word
+GROUPS = dict(prepare='make annotation files of a dataset in the layout of MPII')
+# these run although the package cannot be imported
+LIGHT = ('env', 'configs')
+
+
+def main(*command: str) -> None:
+    """Run the command of ``sys.argv``, or the given one with the arguments of ``sys.argv``."""
+    words = [*command, *sys.argv[1:]]
+    parser = make_parser()
+    refuse_typo(parser, words)
+    args = parser.parse_args(words)
+    name, run = vars(args).pop('command'), vars(args).pop('run')
+    if name in LIGHT or name not in COMMANDS:
+        return run(args)
+    try:
+        from hg_plugin.utils.errors import command as told
+    except ImportError as error:  # which names the broken package
+        sys.exit(f'error: {error}')
+    try:
+        told(run)(args)
+    except argparse.ArgumentError as error:
+        parser.error(f'{name}: {error}')
+
+
+def make_parser() -> argparse.ArgumentParser:
+    version = re.search(r"^__version__ = '(.+)'$", (PACKAGE / '__init__.py').read_text(), re.MULTILINE)
+    parser = argparse.ArgumentParser('hg_plugin', description='Stacked hourglass networks for MMPose.')
+    parser.add_argument('--version', action='version', version=f'hg_plugin {version[1]}')
+    parsers = {'': _make_group(parser)}
+    for name in COMMANDS:
+        module = importlib.import_module(f'.{name.replace(" ", "_")}', __name__)
+        group, _, word = name.rpartition(' ')
+        if group not in parsers:
+            parsers[group] = _make_group(parsers[''].add_parser(group, help=GROUPS[group]))
+        own = parsers[group].add_parser(
+            word,
+            help=module.__doc__.partition('\n')[0].rstrip('.'),
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(own)
+        own.set_defaults(command=name, run=module.run)
+    return parser
+
+
+def _make_group(parser: argparse.ArgumentParser):
+    """Let a parser take commands, and print them where none is given."""
+    parser.set_defaults(command='', run=lambda args: parser.print_help())
+    return parser.add_subparsers(title='commands', metavar='COMMAND')
+
+
+def refuse_typo(parser: argparse.ArgumentParser, words: list[str]) -> None:
+    """Name the command that is nearest to a wrong one."""
+    for depth, word in enumerate(words[:2]):
+        known = [name.split() for name in COMMANDS]
+        choices = [name[depth] for name in known if name[:depth] == words[:depth] and name[depth:]]
+        if choices and word not in choices and not word.startswith('-'):
+            near = difflib.get_close_matches(word, choices, n=1)
+            wrong, before = ' '.join(words[: depth + 1]), ' '.join(words[:depth])
+            hint = f'did you mean {" ".join([before, *near]).strip()}?' if near else 'see hg_plugin --help.'
+            parser.error(f'{wrong} is no command of hg_plugin; {hint}')

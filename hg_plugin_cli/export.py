@@ -1,0 +1,70 @@
+"""Export a trained network, folded for inference, to a file that runs without MMPose.
+
+    hg_plugin export CONFIG CHECKPOINT OUT.onnx [--decode]
+
+In 8 bits, for CPUs that are fast at it, calibrated on some dozens of images with one person each:
+
+    hg_plugin export CONFIG CHECKPOINT OUT.onnx --int8 IMAGE...
+
+For rtmlib with its default arguments, which does not decode the plain heatmaps correctly:
+
+    hg_plugin export CONFIG CHECKPOINT OUT.onnx --rtmlib
+    >>> estimator = rtmlib.ViTPose('OUT.onnx', model_input_size=(256, 256), backend='onnxruntime')
+    >>> keypoints, scores = estimator(cv2.imread('image.jpg'), boxes)
+"""
+
+from .arguments import add_cfg_options
+
+FORMATS = dict(
+    torchscript='TorchScript instead of ONNX',
+    openvino='OpenVINO instead of ONNX: also writes a .bin beside OUT.xml',
+    ncnn='ncnn instead of ONNX, the fastest float32 on CPUs: also writes a .bin and a .json beside OUT.param',
+)
+
+
+def add_arguments(parser):
+    parser.add_argument('config', metavar='CONFIG', help='config file')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint file')
+    parser.add_argument(
+        'out', help='file to write: .onnx, .pt with --torchscript, .xml with --openvino, .param with --ncnn'
+    )
+    kind = parser.add_mutually_exclusive_group()
+    for name, text in FORMATS.items():
+        kind.add_argument(f'--{name}', dest='format', action='store_const', const=name, help=text)
+    kind.add_argument(
+        '--int8', nargs='+', metavar='IMAGE', help='ONNX in 8 bits, calibrated on these images or folders'
+    )
+    parser.add_argument('--decode', action='store_true', help='output keypoints in input pixels, and scores')
+    parser.add_argument(
+        '--rtmlib',
+        action='store_true',
+        help="fit rtmlib's ViTPose class, which passes BGR images normalized as if they were RGB and decodes "
+        'as for the codec UDPHeatmap: keypoints from the plain heatmaps are many pixels off',
+    )
+    parser.add_argument(
+        '--dynamic', action='store_true', help='ONNX for any height and width that are multiples of 64'
+    )
+    add_cfg_options(parser)
+
+
+def run(args):
+    from hg_plugin.deploy.export import export
+
+    print(f'Exporting to {args.out}; the largest networks take a minute or two ...', flush=True)
+    result = export(
+        args.config,
+        args.checkpoint,
+        args.out,
+        format='int8' if args.int8 else args.format or 'onnx',
+        decode=args.decode,
+        rtmlib=args.rtmlib,
+        calibration_images=args.int8,
+        dynamic=args.dynamic,
+        cfg_options=args.cfg_options,
+    )
+    if args.int8:
+        text = f"on these images {result['peaks']:.1%} of its peaks lie within a pixel of float32's"
+    else:
+        largest = ', '.join(f'{value:.2g} in {name}' for name, value in result.items())
+        text = f'it differs from torch by at most {largest}'
+    print(f'{args.out}: written; {text}.')

@@ -1,0 +1,115 @@
+"""Find the keypoints of persons in images, videos, folders of them, cameras and streams.
+
+    hg_plugin infer image.jpg folder/ clip.mp4 --out-dir outputs        # the network of the package
+    hg_plugin infer CONFIG.py CHECKPOINT image.jpg folder/ clip.mp4
+    hg_plugin infer 0 --show                                            # a camera; Q or Esc ends it
+    hg_plugin infer group.jpg --det-onnx yolox.onnx                     # boxes from a detector
+
+This writes outputs/predictions/*.json in the format of MMPose's inferencers, and images with skeletons to
+outputs/visualizations/. Files that cannot be read are left out and listed at the end, with exit code 1.
+"""
+
+from argparse import ArgumentError
+
+from .arguments import add_cfg_options
+
+
+def add_arguments(parser):
+    parser.add_argument(
+        'inputs',
+        nargs='+',
+        metavar='[CONFIG.py CHECKPOINT] input',
+        help='config and checkpoint (default: the network of the package); image, video, folder of them, '
+        'number of a camera, or address of a stream such as rtsp://...',
+    )
+    parser.add_argument('--out-dir', default='outputs', metavar='DIR', help='folder of the results')
+    boxes = parser.add_mutually_exclusive_group()
+    boxes.add_argument(
+        '--boxes',
+        metavar='FILE.json',
+        help='boxes of persons in pixels, {"a.jpg": [[left, top, right, bottom], ...]}, by frame for a '
+        "video, or COCO's detections",
+    )
+    boxes.add_argument(
+        '--box',
+        type=float,
+        nargs=4,
+        action='append',
+        metavar=('LEFT', 'TOP', 'RIGHT', 'BOTTOM'),
+        help='box of a person in pixels, in every input; may be repeated',
+    )
+    parser.add_argument(
+        '--det-config', metavar='FILE.py', help='config of an MMDetection detector of persons'
+    )
+    parser.add_argument('--det-checkpoint', metavar='FILE.pth', help='its weights')
+    parser.add_argument(
+        '--det-onnx', metavar='FILE.onnx', help='detector of persons like YOLOX or RTMDet, run by rtmlib'
+    )
+    parser.add_argument(
+        '--det-thr', type=float, default=0.3, metavar='SCORE', help='lowest score of a detected person (0.3)'
+    )
+    parser.add_argument('--smooth', action='store_true', help='smooth keypoints over the frames of a video')
+    parser.add_argument(
+        '--show', action='store_true', help='show skeletons in a window; Q or Esc ends a video'
+    )
+    parser.add_argument(
+        '--heatmaps', action='store_true', help="also draw every stage's heatmaps: DIR/heatmaps"
+    )
+    parser.add_argument('--no-draw', dest='draw', action='store_false', help='draw no skeletons')
+    parser.add_argument(
+        '--kpt-thr', type=float, default=0.3, metavar='SCORE', help='lowest score of a drawn keypoint (0.3)'
+    )
+    parser.add_argument('--flip-test', action='store_true', help='average with the flipped image')
+    parser.add_argument(
+        '--scales',
+        type=float,
+        nargs='+',
+        default=[1.0],
+        metavar='SCALE',
+        help='average over crops of these sizes, such as 0.8 0.9 1 1.1 1.2 1.3',
+    )
+    parser.add_argument('--batch-size', type=int, default=16, metavar='N', help='persons per batch (16)')
+    parser.add_argument('--device', help='cpu, cuda, cuda:1, ...; default: a GPU if torch can use one')
+    add_cfg_options(parser)
+
+
+def run(args):
+    from hg_plugin.engine.hooks import keep_freed_memory
+    from hg_plugin.inference.detectors import mmdet_detector, onnx_detector
+    from hg_plugin.inference.files import infer_files
+    from hg_plugin.inference.inputs import find_inputs, output_names, stem_of
+    from hg_plugin.utils.errors import InputError
+
+    keep_freed_memory()
+    options = vars(args)
+    box, config, checkpoint, onnx, det_thr = (
+        options.pop(name) for name in ('box', 'det_config', 'det_checkpoint', 'det_onnx', 'det_thr')
+    )
+    if bool(config) != bool(checkpoint) or (config and onnx):
+        raise ArgumentError(None, 'give --det-config with --det-checkpoint, or --det-onnx')
+    args.boxes = args.boxes or box
+    args.detector = None
+    if onnx:
+        args.detector = onnx_detector(onnx, args.device, det_thr)
+    elif config:
+        args.detector = mmdet_detector(config, checkpoint, args.device, det_thr)
+    elif not args.boxes:
+        print('Without --box, --boxes or a detector, every image is taken as one person.')
+    args.config, args.checkpoint = None, None
+    if args.inputs[0].endswith('.py'):
+        if len(args.inputs) < 3:
+            raise ArgumentError(None, 'after a config, give a checkpoint and at least one input')
+        args.config, args.checkpoint, *args.inputs = args.inputs
+    args.inputs = inputs = find_inputs(args.inputs, args.out_dir)
+    left_out = infer_files(**options)
+
+    for path, name in output_names(inputs).items():
+        if path not in left_out and name != stem_of(path):
+            print(f'{path}: its results are called {name}, because another has the name {stem_of(path)}')
+    if len(left_out) < len(inputs):
+        print(f'{len(inputs) - len(left_out)} of {len(inputs)} files: the results are in {args.out_dir}')
+    if len(inputs) == len(left_out) == 1:
+        raise InputError(*left_out.values())
+    if left_out:
+        print(*left_out.values(), sep='\n')
+        raise InputError(f'{len(left_out)} of {len(inputs)} files were left out, for the reasons above.')

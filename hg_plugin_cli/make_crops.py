@@ -1,0 +1,29 @@
+"""Make a cache of person crops, from which a config trains several times faster: the same samples.
+
+hg_plugin make_crops configs/hg_2stack_mpii.py data/mpii_crops
+hg_plugin train configs/hg_2stack_mpii.py --data-root data/mpii_crops
+"""
+
+from .arguments import add_config, add_workers
+
+
+def add_arguments(parser):
+    add_config(parser)
+    parser.add_argument('out', metavar='OUT', help='the new data root')
+    parser.add_argument(
+        '--lossless',
+        action='store_true',
+        help='BMP windows of the decoded images as they are: twenty times larger, faster still to read',
+    )
+    parser.add_argument(
+        '--quality', type=int, default=90, help='of the JPEG files, 1 to 100 (default: %(default)s)'
+    )
+    add_workers(parser)
+
+
+def run(args):
+    from hg_plugin.prepare.crops import make_crops
+    from hg_plugin.utils.config import read_config
+
+    cfg = read_config(args.config, data_root=args.data_root)
+    make_crops(cfg, args.out, lossless=args.lossless, quality=args.quality, num_workers=args.workers)

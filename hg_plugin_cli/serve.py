@@ -1,0 +1,43 @@
+"""Find keypoints on a page in a browser of this machine.
+
+    hg_plugin serve                       # the network of the package
+    hg_plugin serve CONFIG.py CHECKPOINT
+
+Drop a photo or use the camera, drag a box around each person, and see skeletons and the heatmaps of every
+stage. The page is on 127.0.0.1, and nothing leaves the machine. It needs Gradio:
+pip install gradio gradio_image_annotation
+"""
+
+from argparse import ArgumentError
+
+
+def add_arguments(parser):
+    parser.add_argument(
+        'weights',
+        nargs='*',
+        help='a network of hg_plugin weights, or config and checkpoint (default: the network of the package)',
+    )
+    parser.add_argument('--port', type=int, default=7860, help='of the page (7860)')
+    parser.add_argument('--max-mb', type=float, default=20, metavar='MB', help='largest file (20)')
+    parser.add_argument(
+        '--max-megapixels', type=float, default=50, metavar='N', help='largest image, in 1e6 pixels (50)'
+    )
+    parser.add_argument('--device', help='cpu, cuda, cuda:1, ...; default: a GPU if torch can use one')
+
+
+def run(args):
+    from hg_plugin.engine.hooks import keep_freed_memory
+    from hg_plugin.inference.pose_estimator import PoseEstimator
+    from hg_plugin.inference.serve import serve
+    from hg_plugin.utils.weights import shipped_networks
+
+    networks = shipped_networks()
+    if len(args.weights) == 1 and args.weights[0] in networks:
+        args.weights = [networks[args.weights[0]].config, networks[args.weights[0]].checkpoint]
+    if len(args.weights) not in (0, 2):
+        raise ArgumentError(
+            None, f'give one of {", ".join(networks)}, or a config and a checkpoint, or nothing'
+        )
+    keep_freed_memory()
+    estimator = PoseEstimator(*args.weights, device=args.device)
+    serve(estimator, port=args.port, max_megabytes=args.max_mb, max_megapixels=args.max_megapixels)

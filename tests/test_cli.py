@@ -1,0 +1,88 @@
+"""The command line: help and mistakes are told at once, the work is done by the package."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+import hg_plugin
+from hg_plugin_cli import COMMANDS, main
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Runs a command line, and returns the exit code and all that it printed."""
+
+    def cli(*words):
+        monkeypatch.setattr(sys, 'argv', ['hg_plugin', *words])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+        return code, ''.join(capsys.readouterr())
+
+    return cli
+
+
+@pytest.mark.parametrize(
+    'words',
+    [['--help'], ['--version'], ['train', '--help'], ['infer', '--help'], ['prepare'], ['configs'], []],
+)
+def test_help_needs_no_mmpose(words):
+    program = (
+        'import sys; from hg_plugin_cli import main\n'
+        'try: main()\n'
+        'finally: assert not {"torch", "mmpose", "hg_plugin"} & {*sys.modules}'
+    )
+    done = subprocess.run([sys.executable, '-c', program, *words], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout, done.stderr
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_every_command_has_a_help_of_its_own_name(cli, name):
+    code, printed = cli(*name.split(), '--help')
+    assert code == 0 and printed.startswith(f'usage: hg_plugin {name} ')
+    assert import_module(f'hg_plugin_cli.{name.replace(" ", "_")}').__doc__.split('\n')[0] in ' '.join(
+        printed.split()
+    )
+
+
+def test_what_there_is(cli):
+    assert cli('--version') == (0, f'hg_plugin {hg_plugin.__version__}\n')
+    for words, names in (([], ['train', 'prepare']), (['prepare'], ['mpii', 'lsp'])):
+        code, printed = cli(*words)
+        assert code == 0 and all(f'\n    {name} ' in printed for name in names)
+
+
+@pytest.mark.parametrize(
+    'words, near', [('infre a.jpg', 'infer'), ('prepare lps', 'prepare lsp'), ('qqq', '--help')]
+)
+def test_a_wrong_command_is_refused_with_the_nearest(cli, words, near):
+    code, printed = cli(*words.split())
+    assert code == 2 and near in printed.splitlines()[-1]
+
+
+def test_mistakes_in_arguments_are_one_line_of_usage(cli):
+    assert cli('infer', 'a.jpg', '--boxes', 'a.json', '--box', '1', '2', '3', '4')[0] == 2
+    code, printed = cli('infer', 'a.jpg', '--det-config', 'a.py')
+    assert code == 2 and '--det-checkpoint' in printed
+
+
+def test_settings_are_parsed_as_mmengine_does(cli, monkeypatch):
+    given = {}
+    monkeypatch.setattr('hg_plugin.training.runner.train', lambda **options: given.update(options))
+    assert cli('train', 'a.py', '--resume', '--cfg-options', 'a.b=1,2', 'c=x')[0] == 0
+    assert given['cfg_options'] == {'a.b': [1, 2], 'c': 'x'} and given['resume'] is True
+
+
+def test_env_works_where_mmpose_is_broken(tmp_path):
+    (tmp_path / 'mmpose.py').write_text('raise AttributeError("broken")')
+    command = [sys.executable, '-c', 'from hg_plugin_cli import main; main()']
+    for words, code in (['env'], 0), (['weights'], 1):
+        done = subprocess.run(
+            [*command, *words], env=dict(PYTHONPATH=str(tmp_path)), capture_output=True, text=True
+        )
+        assert done.returncode == code and 'Traceback' not in done.stderr
+        assert 'mmpose' in done.stdout + done.stderr and 'numpy' in done.stdout + done.stderr
