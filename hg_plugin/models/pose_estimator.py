@@ -48,7 +48,7 @@ class HourglassPoseEstimator(TopdownPoseEstimator):
         codec: OptConfigType = None,
         **kwargs,
     ):
-        if head and issubclass(_class_of(head), MultiStageHeatmapHead):
+        if head and isinstance(backbone, dict) and issubclass(_class_of(head), MultiStageHeatmapHead):
             head = {**{own: backbone[its] for own, its in PASSED_ON.items() if its in backbone}, **head}
         if head and codec:
             head = {'decoder': codec, **head}
