@@ -2,7 +2,8 @@
 
 _base_ = ['_base_/dataloaders.py', '_base_/hourglass.py', '_base_/schedules/adam.py']
 
-model = dict(codec=dict(input_size=(192, 256), heatmap_size=(48, 64)), backbone=dict(num_keypoints=17))
+codec = dict(type='MSRAHeatmap', input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
+model = dict(codec=codec, backbone=dict(num_keypoints=17))
 
 # MMPose's inferencer reads these two
 dataset_type = 'CocoDataset'
@@ -14,7 +15,7 @@ train_pipeline = [
     # MMPose's augmentation for COCO
     dict(
         type='TopdownCrop',
-        input_size=(192, 256),
+        input_size=codec['input_size'],
         rotate_factor=80,
         rotate_prob=0.6,
         scale_factor=(0.5, 1.5),
@@ -26,7 +27,7 @@ train_pipeline = [
 ]
 val_pipeline = [
     dict(type='GetBBoxCenterScale'),
-    dict(type='TopdownCrop', input_size=(192, 256)),
+    dict(type='TopdownCrop', input_size=codec['input_size']),
     dict(type='PackPoseInputs'),
 ]
 train_dataloader = dict(

@@ -2,8 +2,9 @@
 
 _base_ = ['hg_2stack_mpii_cross_entropy.py']
 
+codec = dict(type='UDPHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=2)
 model = dict(
-    codec=dict(type='UDPHeatmap', input_size=(128, 128), heatmap_size=(32, 32)),
+    codec=codec,
     backbone=dict(channels=144),
     test_cfg=dict(shift_heatmap=False, unannotated_keypoints=['pelvis', 'thorax']),
 )
@@ -14,7 +15,7 @@ train_pipeline = [
     dict(type='GetBBoxCenterScale', padding=1.1),
     dict(
         type='TopdownCrop',
-        input_size=(128, 128),
+        input_size=codec['input_size'],
         use_udp=True,
         rotate_factor=60,
         scale_factor=(0.75, 1.25),
@@ -24,7 +25,7 @@ train_pipeline = [
 ]
 val_pipeline = [
     dict(type='GetBBoxCenterScale', padding=1.1),
-    dict(type='TopdownCrop', input_size=(128, 128), use_udp=True),
+    dict(type='TopdownCrop', input_size=codec['input_size'], use_udp=True),
     dict(type='PackPoseInputs'),
 ]
 train_dataloader = dict(dataset=dict(data_root=data_root, pipeline=train_pipeline))

@@ -2,8 +2,9 @@
 
 _base_ = ['hg_2stack_mpii.py']
 
+codec = dict(type='MSRAHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=2)
 model = dict(
-    codec=dict(input_size=(128, 128), heatmap_size=(32, 32)),
+    codec=codec,
     backbone=dict(depth=3, channels=48),
     # left and right differ by clothes that do not swap in a flipped image, so nothing is flipped
     test_cfg=dict(flip_test=False),
@@ -12,12 +13,12 @@ model = dict(
 data_root = 'data/synthetic/'
 train_pipeline = [
     dict(type='GetBBoxCenterScale'),
-    dict(type='TopdownCrop', input_size=(128, 128), scale_factor=(0.85, 1.15)),
+    dict(type='TopdownCrop', input_size=codec['input_size'], scale_factor=(0.85, 1.15)),
     dict(type='PackKeypoints'),
 ]
 val_pipeline = [
     dict(type='GetBBoxCenterScale'),
-    dict(type='TopdownCrop', input_size=(128, 128)),
+    dict(type='TopdownCrop', input_size=codec['input_size']),
     dict(type='PackPoseInputs'),
 ]
 train_dataloader = dict(

@@ -56,8 +56,14 @@ def test_the_model_index_lists_every_config_and_its_parameters():
     assert PARAMETERS.items() <= listed.items()
 
 
-def test_input_size_is_one_option():
-    cfg = read_config('hg_plugin::hg_2stack_lspet_128.py', cfg_options=dict(input_size=[192, 256]))
+@pytest.mark.parametrize('where', ['config', 'option'])
+def test_input_size_is_one_setting(tmp_path, where):
+    base = 'hg_plugin::hg_2stack_lspet_128.py'
+    path = tmp_path / 'wide.py'
+    path.write_text(f'_base_ = [{base!r}]\ninput_size = (192, 256)\n')
+    cfg = (
+        read_config(path) if where == 'config' else read_config(base, cfg_options=dict(input_size=[192, 256]))
+    )
     sizes = [
         part['input_size']
         for part in parts_of(cfg, r'(model|\w+_dataloader)\b.*').values()

@@ -1,9 +1,11 @@
 """Two stacks of the paper's second version: 256x256 pixels in, 64x64 heatmaps out."""
 
+# draws targets and decodes predictions; the crops of the pipelines have the same input_size
+codec = dict(type='MSRAHeatmap', input_size=(256, 256), heatmap_size=(64, 64), sigma=2)
+
 model = dict(
     type='HourglassPoseEstimator',
-    # draws targets and decodes predictions; the crops of the pipelines have the same input_size
-    codec=dict(type='MSRAHeatmap', input_size=(256, 256), heatmap_size=(64, 64), sigma=2),
+    codec=codec,
     data_preprocessor=dict(
         type='HeatmapDataPreprocessor',
         mean=[123.675, 116.28, 103.53],

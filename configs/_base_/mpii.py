@@ -13,7 +13,7 @@ train_pipeline = [
     # the paper's augmentation (Section 3.1)
     dict(
         type='TopdownCrop',
-        input_size=(256, 256),
+        input_size={{_base_.codec.input_size}},
         rotate_factor=30,
         scale_factor=(0.75, 1.25),
         flip_prob=0.5,
@@ -22,7 +22,7 @@ train_pipeline = [
 ]
 val_pipeline = [
     dict(type='GetBBoxCenterScale'),
-    dict(type='TopdownCrop', input_size=(256, 256)),
+    dict(type='TopdownCrop', input_size={{_base_.codec.input_size}}),
     dict(type='PackPoseInputs'),
 ]
 

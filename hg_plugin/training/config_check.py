@@ -24,11 +24,6 @@ COMPUTED = dict(
     MPIIPCKh=METRIC_NAMES, AUC=('AUC',), EPE=('EPE',), NME=('NME',), CocoMetric=('AP', 'AR'), PCKAccuracy=()
 )
 NORM_ITEMS = dict(bbox='PCK', head='PCKh', torso='tPCK')
-# variables that nothing reads by themselves, and the settings to give instead
-UNREAD = dict(
-    codec='model.codec',
-    input_size="input_size of model.codec and of the pipelines' crops, and heatmap_size of model.codec",
-)
 REGISTRIES = {
     r'model(\.(data_preprocessor|backbone|neck|head|head\.loss(\.\d+)?))?': registry.MODELS,
     CODEC: KEYPOINT_CODECS,
@@ -90,12 +85,8 @@ def _unread_variables(cfg: Config) -> Iterator[str]:
     }
     if '_base_' not in assigned:  # such as a config that a run has written
         return
-    used = [
-        value for part in parts_of(cfg, r'(model|\w+_dataloader)\b.*').values() for value in part.values()
-    ]
-    for name in assigned & UNREAD.keys():
-        if cfg[name] not in used:
-            yield f'{cfg.filename} sets {name}, which nothing reads; set {UNREAD[name]}.'
+    if 'codec' in assigned and cfg.codec not in parts_of(cfg, r'model\..+').values():
+        yield f'{cfg.filename} sets codec, which nothing reads; set model.codec, too.'
     roots = [dataset.get('data_root') for dataset in parts_of(cfg, LOADER + DATASET).values()]
     if 'data_root' in assigned and not any(str(root).startswith(cfg.data_root) for root in roots):
         yield (

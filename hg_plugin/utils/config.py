@@ -38,8 +38,8 @@ def read_config(
     Args:
         config: Path of a config file, 'hg_plugin::NAME' of the package, or a config, which is copied.
         data_root: Folder of every dataset. Defaults to the config's.
-        cfg_options: Settings to override, such as ``{'train_cfg.max_epochs': 10}``. ``input_size`` (W, H)
-            stands for the ``input_size`` of all crops and codecs, and a quarter of it as ``heatmap_size``.
+        cfg_options: Settings to override, such as ``{'train_cfg.max_epochs': 10}``. ``input_size``
+            (W, H), here or in the config, is that of all crops and codecs, and ``heatmap_size`` a quarter.
 
     Raises:
         InputError: The file is missing or raises an error, an option does not fit or is read by nothing, or
@@ -68,8 +68,9 @@ def read_config(
             raise InputError(f'The config file {config} cannot be read: {reason}') from error
     options = dict(cfg_options or {})
     with building(cfg, f'run with {cfg_options}'):
-        if 'input_size' in options:
-            _set_input_size(cfg, *options.pop('input_size'))
+        size = options.pop('input_size', cfg.get('input_size'))
+        if size:
+            _set_input_size(cfg, *size)
         for option in options:
             _refuse_unread(cfg, option)
         cfg.merge_from_dict(options)

@@ -6,15 +6,16 @@ python tools/train.py projects/learning/batch_size.py --data-root data/lspet_cro
 
 _base_ = ['lspet_cpu.py']
 
+codec = dict(type='MSRAHeatmap', input_size=(96, 96), heatmap_size=(24, 24), sigma=1.5)
 model = dict(
-    codec=dict(input_size=(96, 96), heatmap_size=(24, 24), sigma=1.5),
+    codec=codec,
     backbone=dict(num_stacks=1, channels=64),
     test_cfg=dict(flip_test=False),
 )
 train_pipeline = _base_.train_pipeline
-train_pipeline[1].input_size = (96, 96)
+train_pipeline[1].input_size = codec['input_size']
 val_pipeline = _base_.val_pipeline
-val_pipeline[1].input_size = (96, 96)
+val_pipeline[1].input_size = codec['input_size']
 # no workers: their random numbers would differ from those of the measured run
 train_dataloader = dict(
     batch_size=256, num_workers=0, persistent_workers=False, dataset=dict(pipeline=train_pipeline)

@@ -7,12 +7,13 @@
 
 _base_ = ['../../configs/hg_2stack_lspet.py']
 
-model = dict(codec=dict(input_size=(128, 128), heatmap_size=(32, 32)), backbone=dict(depth=3, channels=128))
+codec = dict(type='MSRAHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=2)
+model = dict(codec=codec, backbone=dict(depth=3, channels=128))
 train_pipeline = [
     dict(type='GetBBoxCenterScale'),
     dict(
         type='TopdownCrop',
-        input_size=(128, 128),
+        input_size=codec['input_size'],
         rotate_factor=30,
         scale_factor=(0.75, 1.25),
         flip_prob=0.5,
@@ -21,7 +22,7 @@ train_pipeline = [
 ]
 val_pipeline = [
     dict(type='GetBBoxCenterScale'),
-    dict(type='TopdownCrop', input_size=(128, 128)),
+    dict(type='TopdownCrop', input_size=codec['input_size']),
     dict(type='PackPoseInputs'),
 ]
 train_dataloader = dict(

@@ -121,7 +121,6 @@ def test_a_torch_that_counts_batches_twice_is_refused(monkeypatch):
             "codec = dict(type='UDPHeatmap', input_size=(256, 256), heatmap_size=(64, 64), sigma=2)",
             'sets codec, which nothing reads; set model.codec',
         ),
-        ('input_size = (192, 256)', 'sets input_size, which nothing reads'),
         ("data_root = 'data/other/'", "sets data_root to 'data/other/', but no dataset has it"),
     ],
 )
