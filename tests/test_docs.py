@@ -9,8 +9,12 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
-from docs_commands import PAGES, ROOT, blocks, commands
-from mmengine.registry import HOOKS
+from docs_commands import PAGES, ROOT, blocks, commands, write_files
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
+
+from hg_plugin.apis import train
+from hg_plugin.models.stacked_hourglass import RESIDUALS
+from hg_plugin.prepare.synthetic import make_synthetic
 
 EVERY = [pytest.param(line, id=f'{page.stem}: {" ".join(line)}') for page in PAGES for line in commands(page)]
 
@@ -67,3 +71,20 @@ def test_links_of_the_docs_lead_to_files(page):
     for link in re.findall(r'\]\(([^)#]+)(?:#[^)]*)?\)', page.read_text()):
         if '://' not in link and not link.startswith('mailto:'):
             assert (page.parent / link).exists(), link
+
+
+def test_the_parts_of_write_your_own_train_together(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for registry in (DATASETS, METRICS, MODELS, TRANSFORMS):
+        monkeypatch.setattr(registry, '_module_dict', registry._module_dict.copy())
+    monkeypatch.delitem(RESIDUALS, 'depthwise', raising=False)
+    write_files(ROOT / 'docs/write_your_own.md', tmp_path)
+    make_synthetic('data/mpii', num_train=4, num_val=2, seed=0, num_workers=1)
+    runpy.run_path('make_csv.py')
+    backbone, loader = dict(channels=8, depth=1), dict(num_workers=0, batch_size=2)
+    small = dict(train_cfg=dict(max_epochs=1, val_interval=1), train_dataloader=loader, val_dataloader=loader)
+    model = train('my_config.py', cfg_options={'model.backbone': backbone, **small})
+    assert type(model.backbone.stem_residuals[0]).__name__ == 'DepthwiseResidual'
+    (log,) = tmp_path.glob('work_dirs/my_config/*/*.log')
+    assert 'loss_distillation' in log.read_text() and 'MeanError' in log.read_text()

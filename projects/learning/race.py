@@ -75,7 +75,7 @@ CONTESTANTS = {
 }
 
 
-@HOOKS.register_module()
+@HOOKS.register_module(force=True)
 class ScheduleByTime(Hook):
     """Learning rate by the share of the time that is over, and the end of the training.
 
@@ -110,7 +110,7 @@ class ScheduleByTime(Hook):
             runner.train_loop.stop_training = True
 
 
-@HOOKS.register_module()
+@HOOKS.register_module(force=True)
 class FeaturesOnly(Hook):
     """Feeds no heatmaps back, as MMPose's HourglassNet does."""
 

@@ -23,3 +23,11 @@ def commands(page: Path) -> list[list[str]]:
     lines = [line for line in lines if re.match(r'([A-Z_]+=\S+ )*(python|hg_plugin|make|tools/)\b', line)]
     words = [shlex.split(re.sub(r'\s# .*', '', line)) for line in lines]
     return [[word for word in line if not re.match(r'[A-Z_]+=', word)] for line in words]
+
+
+def write_files(page: Path, folder: Path) -> None:
+    """Writes the blocks of Python of a page that begin with the name of a file, such as '# my_loss.py'."""
+    for text in blocks(page, 'python'):
+        name = re.match(r'# (\w+\.py)\n', text)
+        if name:
+            (folder / name[1]).write_text(text)

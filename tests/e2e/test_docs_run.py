@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from docs_commands import PAGES, ROOT, commands
+from docs_commands import PAGES, ROOT, commands, write_files
 
 # run at Python's start: the commands stay as they are written
 SMALLER = """
@@ -52,9 +52,13 @@ def project(tmp_path_factory):
     (folder / 'data').mkdir()
     (folder / 'start').mkdir()
     (folder / 'start/sitecustomize.py').write_text(SMALLER)
-    (folder / 'my_config.py').write_text("_base_ = ['hg_plugin::hg_2stack_mpii.py']\n")
+    (folder / 'mine.py').write_text("_base_ = ['hg_plugin::hg_2stack_mpii.py']\n")
+    write_files(ROOT / 'docs/write_your_own.md', folder)
     make = [sys.executable, ROOT / 'tools/make_synthetic.py', 'data/mpii', '--train', '8', '--val', '4']
     subprocess.run(make, cwd=folder, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, 'make_csv.py'], cwd=folder, check=True, env={**os.environ, 'PYTHONPATH': str(ROOT)}
+    )
     for name in ('my_persons', 'lspet_dataset', 'lspet_mpii', 'synthetic'):
         (folder / 'data' / name).symlink_to(folder / 'data/mpii')
     return folder
@@ -62,7 +66,7 @@ def project(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_commands_of_the_docs_run(project):
-    paths = [str(project / 'start'), str(ROOT)]
+    paths = [str(project / 'start'), str(project), str(ROOT)]
     environment = {
         **os.environ,
         'PATH': os.pathsep.join([osp.dirname(sys.executable), os.environ['PATH']]),
