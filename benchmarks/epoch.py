@@ -1,9 +1,8 @@
 """Where the time of an epoch goes: one real epoch through tools/train.py, with validation.
 
-    python benchmarks/epoch.py --out benchmarks/epoch.md                                    #
-    hg_2stack_lspet.py in data/lspet_mpii python benchmarks/epoch.py --persons 320 --val-persons 64 --out
-    benchmarks/epoch.md     # a part of it, on a CPU python benchmarks/epoch.py configs/hg_2stack_mpii.py
-    --data-root data/mpii_crops        # what tools/train.py takes
+    python benchmarks/epoch.py --out benchmarks/epoch.md           # hg_2stack_lspet.py in data/lspet_mpii
+    python benchmarks/epoch.py --persons 320 --val-persons 64      # a part of it, on a CPU
+    python benchmarks/epoch.py configs/hg_2stack_mpii.py --data-root data/mpii_crops
 
 The GPU is waited for at the end of every part, so that each one's time is its own; this costs the overlap of
 host and GPU.
@@ -33,10 +32,10 @@ ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
 # part: the methods whose time it is
 PARTS = {
     'waiting for data': [(_BaseDataLoaderIter, '__next__')],
-    'normalising and targets': [(hg_plugin.models.HeatmapDataPreprocessor, 'forward')],
+    'normalization and targets': [(hg_plugin.models.HeatmapDataPreprocessor, 'forward')],
     'forward': [(BaseModel, '_run_forward')],
     'backward': [(OptimWrapper, 'backward')],
-    'optimiser': [(OptimWrapper, 'step'), (OptimWrapper, 'zero_grad')],
+    'optimizer': [(OptimWrapper, 'step'), (OptimWrapper, 'zero_grad')],
     'hooks': [(Runner, 'call_hook')],
     'validation': [(ValLoop, 'run')],
     'rest of the loop': [(EpochBasedTrainLoop, 'run')],

@@ -1,9 +1,7 @@
-"""Time of a image through the network in every way to run it, side by side in one run, beside MMPose's
-hourglass52.
+"""Time of an image through the network in every way to run it, in one run, beside MMPose's hourglass52.
 
     python benchmarks/inference.py --out benchmarks/inference.md
-    python benchmarks/inference.py --config CONFIG --checkpoint CHECKPOINT --data-root data/lspet_mpii --out
-    benchmarks/inference.md
+    python benchmarks/inference.py --config CONFIG --checkpoint CHECKPOINT --data-root data/lspet_mpii
 
 The ways take turns, so that another load of the machine meets all of them, and medians count. With
 ``--one-by-one`` each is measured to its end before the next is made, and table and raw figures are written

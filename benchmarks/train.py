@@ -1,12 +1,11 @@
 """Training steps: images per second, memory and time to the first step, beside MMPose's hourglass52.
 
-    python benchmarks/train.py --out benchmarks/train.md                                    # on the GPU if
-    there is one python benchmarks/train.py --data-root data/mpii_crops --workers 16                     # and
-    with the real pipeline python benchmarks/train.py --device cpu --batch 4 --steps 3 --networks
-    hourglass52,2-eager,2-fast
+    python benchmarks/train.py --out benchmarks/train.md                      # on the GPU if there is one
+    python benchmarks/train.py --data-root data/mpii_crops --workers 16       # with the real pipeline
+    python benchmarks/train.py --device cpu --batch 4 --steps 3 --networks hourglass52,2-eager,2-fast
 
-A step is MMEngine's ``train_step`` on a batch that lies on the device: normalisation, targets, forward,
-backward, optimiser. With ``--data-root`` the batches come out of the config's own loader instead. Networks
+A step is MMEngine's ``train_step`` on a batch that lies on the device: normalization, targets, forward,
+backward, optimizer. With ``--data-root`` the batches come out of the config's own loader instead. Networks
 take turns in processes of their own, so that each one's memory and compilation are its own; beside a GPU, the
 next process starts, and waits, while one measures. Table and raw figures are written with every row.
 """

@@ -143,7 +143,7 @@ def test_a_step_that_fails_or_hangs_is_noted_and_passed_over_in_time(tmp_path, r
 
 def test_goals_are_met_not_met_or_not_measured(monkeypatch, request):
     monkeypatch.syspath_prepend(request.config.rootpath / 'benchmarks')
-    from gpu import goals
+    from gpu_summary import goals
 
     found = {goal.text: goal for goal in goals({})}
     assert {goal.met for goal in found.values() if goal.least is not None} == {'not measured'}
