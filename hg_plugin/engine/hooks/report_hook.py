@@ -1,16 +1,22 @@
 """What ``hg_plugin report`` shows of a run and nothing else keeps."""
 
+import contextlib
 import json
+import logging
 import os
 import os.path as osp
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine import dist
 from mmengine.hooks import Hook, LoggerHook
+from mmengine.logging import MessageHub
+from mmengine.logging.logger import FilterDuplicateWarning
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from hg_plugin import __file__ as package
 from hg_plugin import __version__
@@ -18,8 +24,10 @@ from hg_plugin.utils.environment import describe, device_name, git_state
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 
-# in the folder of a start or resume, and in the work directory
-RECORD, PREDICTIONS = 'run.json', 'predictions.npz'
+# in the folder of a start or resume
+RECORD, EVENTS = 'run.json', 'events.jsonl'
+# in the work directory
+PREDICTIONS = 'predictions.npz'
 # of a dataset's metainfo
 META = (
     'dataset_name',
@@ -32,11 +40,44 @@ META = (
 )
 
 
+class EventHandler(logging.Handler):
+    """Append messages of a run's logger to a file, a JSON object a line.
+
+    These are warnings, errors and messages with a kind::
+
+        runner.logger.warning('...', extra=dict(kind='skipped steps'))
+
+    Args:
+        path: The file, which the first message makes.
+        hub: Knows the number of iterations.
+    """
+
+    def __init__(self, path: str, hub: MessageHub):
+        super().__init__()
+        self.path = path
+        self.hub = hub
+        self.begin = time.monotonic()
+        self.addFilter(FilterDuplicateWarning())
+        self.addFilter(lambda record: record.levelno >= logging.WARNING or hasattr(record, 'kind'))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = dict(
+            seconds=round(time.monotonic() - self.begin, 3),
+            iter=self.hub.get_info('iter', 0),
+            level=record.levelname,
+            kind=getattr(record, 'kind', 'other'),
+            text=record.getMessage(),
+        )
+        with contextlib.suppress(OSError), open(self.path, 'a') as file:  # the log has it, too
+            file.write(f'{json.dumps(event)}\n')
+
+
 @HOOKS.register_module()
 class ReportHook(Hook):
     """Keep what ``hg_plugin report`` shows of a training beside its log.
 
-    - The folder of the log gets ``run.json``: environment, device and the state of git at its start.
+    - The folder of the log gets ``run.json``: environment, device and the state of git at its start, which
+      iteration it resumes and how long it has run; and ``events.jsonl``, see :class:`EventHandler`.
     - In iterations that :class:`mmengine.hooks.LoggerHook` logs, ``forward_time`` and ``backward_time``, with
       the step of the optimizer, are measured and logged, in seconds; not with ``compile``.
     - After each validation, the work directory's ``predictions.npz`` is replaced: keypoints of all stages,
@@ -45,6 +86,12 @@ class ReportHook(Hook):
 
     # before LoggerHook, and before IterTimerHook ends an iteration
     priority = 'VERY_HIGH'
+    events: EventHandler | None = None  # in the main process, while it trains
+
+    def before_run(self, runner: Runner) -> None:
+        if isinstance(runner._train_loop, BaseLoop) and dist.is_main_process():
+            self.events = EventHandler(osp.join(runner.log_dir, EVENTS), runner.message_hub)
+            runner.logger.addHandler(self.events)
 
     def before_train(self, runner: Runner) -> None:
         self.persons: list[dict] = []
@@ -57,15 +104,25 @@ class ReportHook(Hook):
             self.handles = [
                 f(self._mark) for f in (model.register_forward_pre_hook, model.register_forward_hook)
             ]
-        if dist.is_main_process():
-            record = dict(
-                environment=dict(hg_plugin=__version__, **describe()),
-                device=device_name(self.device),
-                processes=dist.get_world_size(),
-                folder=os.getcwd(),
-                git=dict(folder=git_state(os.getcwd()), hg_plugin=git_state(osp.dirname(package))),
-            )
-            self._write(runner, osp.join(runner.log_dir, RECORD), json.dumps(record, indent=1).encode())
+        if not self.events:
+            return
+        loop = runner.train_loop
+        earlier = [read_record(path).get('start') for path in Path(runner.work_dir).glob(f'*/{RECORD}')]
+        self.record = dict(
+            # clocks and time zones change between starts
+            start=max((number for number in earlier if isinstance(number, int)), default=-1) + 1,
+            resumed=runner.iter,
+            per_epoch=len(loop.dataloader) if isinstance(loop, EpochBasedTrainLoop) else None,
+            val_batches=len(runner.val_loop.dataloader) if runner.val_loop else None,
+            environment=dict(hg_plugin=__version__, **describe()),
+            device=device_name(self.device),
+            processes=dist.get_world_size(),
+            folder=os.getcwd(),
+            git=dict(folder=git_state(os.getcwd()), hg_plugin=git_state(osp.dirname(package))),
+        )
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        self._write_record(runner)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         last = self.end_of_epoch(runner.train_dataloader, batch_idx)
@@ -104,6 +161,7 @@ class ReportHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         if not hasattr(self, 'device'):  # a validation outside of a training
             return
+        self._write_record(runner)
         persons = [person for part in dist.all_gather_object(self.persons) for person in part]
         self.persons = []
         if not persons or not dist.is_main_process():
@@ -123,7 +181,24 @@ class ReportHook(Hook):
     def after_train(self, runner: Runner) -> None:
         for handle in self.handles:
             handle.remove()
+        self._write_record(runner, complete=True)
         runner.logger.info(f'Curves, persons and warnings of this run: hg_plugin report {runner.work_dir}')
+
+    def after_run(self, runner: Runner) -> None:
+        if self.events:
+            runner.logger.removeHandler(self.events)
+            self.events = None
+
+    def _write_record(self, runner: Runner, complete: bool = False) -> None:
+        if self.events:
+            self.record |= dict(
+                run_id=runner.message_hub.get_info('run_id'),  # other hooks set it before the first epoch
+                iter=runner.iter,
+                seconds=time.monotonic() - self.events.begin,
+                complete=complete,
+            )
+            content = json.dumps(self.record, indent=1).encode()
+            self._write(runner, osp.join(runner.log_dir, RECORD), content)
 
     @staticmethod
     def _write(runner: Runner, path: str, content: bytes | dict) -> None:
@@ -135,6 +210,15 @@ class ReportHook(Hook):
                     np.savez_compressed(file, **content)
         except InputError as error:  # no reason to end a training
             runner.logger.warning(str(error))
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What a :class:`ReportHook` has written of a start; empty where it has not, or damaged."""
+    try:
+        record = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _person(sample, truth, found) -> dict[str, np.ndarray]:

@@ -2,19 +2,40 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+from mmengine.hooks import Hook
 from mmengine.structures import InstanceData
 from mmpose.structures import PoseDataSample
-from toy_training import train
+from toy_training import build
 
-from hg_plugin.engine.hooks.report_hook import PREDICTIONS, ReportHook
+from hg_plugin.engine.hooks.report_hook import PREDICTIONS, ReportHook, read_record
 from hg_plugin.report.persons import read_persons
 
 
-def test_record_timings_and_the_command(tmp_path):
-    runner = train(tmp_path, **{'default_hooks.report': dict(type='ReportHook')})
+class Talker(Hook):
+    """Logs a message that is no event, and one of each sort."""
+
+    def after_train_iter(self, runner, batch_idx, **_):
+        if runner.iter == 3:
+            runner.logger.info('nothing')
+            runner.logger.info('ended', extra=dict(kind='signal'))
+            runner.logger.error('two\nlines')
+
+
+def test_record_events_timings_and_the_command(tmp_path):
+    runner = build(tmp_path, **{'default_hooks.report': dict(type='ReportHook')})
+    runner.register_hook(Talker())
+    runner.train()
     (file,) = tmp_path.glob('*/run.json')
-    folder, record = file.parent, json.loads(file.read_text())
+    folder, record = file.parent, read_record(file)
     assert record['environment']['torch'] and record['processes'] == 1 and 'thread' in record['device']
+    assert (record['start'], record['resumed'], record['per_epoch'], record['val_batches']) == (0, 0, 2, 2)
+    assert (record['iter'], record['complete']) == (6, True) and record['run_id'] and 0 < record['seconds']
+    events = [json.loads(line) for line in (folder / 'events.jsonl').read_text().splitlines()]
+    events = [(event['iter'], event['level'], event['kind'], event['text']) for event in events]
+    assert [event for event in events if event[0] == 3] == [
+        (3, 'INFO', 'signal', 'ended'),
+        (3, 'ERROR', 'other', 'two\nlines'),
+    ]
     rows = [json.loads(line) for line in (folder / 'vis_data/scalars.json').read_text().splitlines()]
     train_rows = [row for row in rows if 'loss' in row]
     assert len(train_rows) == 6
