@@ -12,14 +12,14 @@ An annotated joint counts, visible or occluded, so ``is_visible``, which is a nu
 is ignored. Positions in memory are 0-based pixels.
 """
 
-import io
-import math
 import os
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import rich.progress
+from rich.console import Console
 from scipy.io import loadmat
 
 from hg_plugin.mpii_format import (
@@ -33,7 +33,6 @@ from hg_plugin.utils.array_files import read_file, save_arrays
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import ImageError, read_image
 from hg_plugin.utils.parallel import imap_with_progress
-from hg_plugin.utils.progress import Progress
 
 RELEASE_FILE = 'mpii_human_pose_v1_u12_1.mat'
 NUM_PERSONS = dict(train=22_246, val=2_958)
@@ -48,20 +47,6 @@ ZEROS_OF_TRUTH = (
     (2775, 9, 1), (2897, 9, 1), (2921, 9, 1),
 )
 # fmt: on
-
-
-class _MeteredFile(io.FileIO):
-    """A file that shows how much of it has been read."""
-
-    def __init__(self, path, progress: Progress):
-        super().__init__(path)
-        self.progress = progress
-
-    def read(self, size=-1):
-        content = super().read(size)
-        while self.progress.done * 2**20 < self.tell():
-            self.progress.update()
-        return content
 
 
 # Without squeeze_me every value of a MATLAB file is a two-dimensional array, also a scalar. A field that no
@@ -107,8 +92,7 @@ def _persons(image) -> list[dict]:
 
 
 def _read_release(path) -> dict:
-    size = math.ceil(os.path.getsize(path) / 2**20)
-    with Progress(size, 'MiB') as progress, _MeteredFile(path, progress) as file:
+    with rich.progress.open(path, 'rb', console=Console(stderr=True), description='Reading') as file:
         # mat_dtype, because MATLAB packs whole numbers into small integers, but they are written as doubles
         release = loadmat(file, mat_dtype=True, variable_names=['RELEASE'])['RELEASE'].ravel()[0]
     annolist, img_train, single_person = (

@@ -1,5 +1,7 @@
 """Files of named arrays: .npz, and MATLAB's .mat and .h5."""
 
+import struct
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -8,7 +10,11 @@ import numpy as np
 
 from .errors import InputError
 from .files import atomic_write
-from .mat_file import read_arrays
+
+# of MAT-files of version 5 to 7: types of elements; class and flag of arrays
+MATRIX, COMPRESSED = 14, 15
+KNOWN_TYPES = {*range(1, 8), 9, *range(12, 19)}
+SPARSE, COMPLEX = 5, 0x0800
 
 
 def _savemat(file, **arrays) -> None:
@@ -18,10 +24,40 @@ def _savemat(file, **arrays) -> None:
 
 
 def _load_mat(path, names) -> dict:
+    from scipy.io import loadmat
+
+    data = Path(path).read_bytes()
+    order = {b'IM': '<', b'MI': '>'}.get(data[126:128])
+    if order and data[125 if order == '<' else 124] == 1:  # not version 4, nor 7.3
+        _check_mat(data, order, 128)
     try:
-        return read_arrays(path, names)
+        return loadmat(path, variable_names=names)
     except NotImplementedError:  # version 7.3 is HDF5 with MATLAB's axes, the reverse of NumPy's
         return {name: array.T for name, array in _load_hdf5(path, names).items()}
+
+
+def _check_mat(data: bytes, order: str, begin: int = 0) -> None:
+    """Check elements of a file of version 5 to 7: on some wrong ones, SciPy's reader ends the process.
+
+    Source: MathWorks, "MAT-File Format", on Level 5.
+    """
+    while begin < len(data):
+        kind, size = struct.unpack_from(order + 'II', data, begin)
+        begin += 8
+        if kind >> 16:  # up to four bytes in the place of the size
+            kind, size, begin = kind & 0xFFFF, kind >> 16, begin - 4
+        if kind not in KNOWN_TYPES or begin + size > len(data):
+            raise ValueError(f'an element has the type {kind} and {size} bytes')
+        content = data[begin : begin + size]
+        if kind == COMPRESSED:
+            _check_mat(zlib.decompress(content), order)
+        elif kind == MATRIX and content:  # empty ones are in cells
+            (flags,) = struct.unpack_from(order + 'I', content, 8)
+            if flags & 0xFF == SPARSE or flags & COMPLEX:
+                raise ValueError('it holds a sparse or complex array')
+            _check_mat(content, order)
+        # all but compressed elements fill multiples of eight bytes
+        begin += size if kind == COMPRESSED else -(-size // 8) * 8
 
 
 def _load_hdf5(path, names) -> dict:

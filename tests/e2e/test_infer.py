@@ -126,7 +126,7 @@ def test_images_folder_and_video_on_the_command_line(run, network, inputs, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ['predictions', 'visualizations']
     assert re.search('^.*cut.png is not an image.*\n.*text.jpg is not an image', out, re.MULTILINE)
     assert out.splitlines()[-1] == 'error: 2 of 10 files were left out, for the reasons above.'
-    assert re.search(r'^9/9 images, .*/s, elapsed 0:\d\d:\d\d$', out, re.MULTILINE)
+    assert '9/9 images 0:0' in out
     assert re.search(r'^20/20 frames of clip.mp4', out, re.MULTILINE)
     for folder in ('good', 'other'):
         assert f'{inputs}/{folder}/0.png: its results are called {folder}_0' in out

@@ -21,7 +21,7 @@ def test_results_come_in_order_with_progress(num_workers, capfd):
     for result in tasks:
         results.append(result)
     assert [result[0] for result in results] == list(range(0, 60, 2))
-    assert '30/30 numbers, 30 used, ' in capfd.readouterr().err
+    assert '30/30 numbers, 30 used ' in capfd.readouterr().err
     processes = {process for *_, process in results}
     if num_workers == 1:
         assert processes == {os.getpid()}
