@@ -12,6 +12,8 @@ from mmengine.registry import OPTIM_WRAPPERS
 
 from hg_plugin.utils.errors import InputError
 
+from .bfloat16_weights import Bfloat16Weights
+
 
 def cpu_has_bfloat16() -> bool:
     """Whether the CPU has instructions for bfloat16; False where torch is too old to tell."""
@@ -57,6 +59,13 @@ class AutocastOptimWrapper(OptimWrapper):
         self.dtype = dtype
         self.on_cpu = on_cpu
         self.skipped: deque[torch.Tensor] = deque(maxlen=1000)
+        self.weights: Bfloat16Weights | None = None
+
+    # compiled, it would be split at every call of autograd and of the optimizer, for no gain; this is
+    # torch.compiler.disable without its import of torch._dynamo, which takes seconds
+    @torch._disable_dynamo
+    def update_params(self, *args, **kwargs) -> None:
+        super().update_params(*args, **kwargs)
 
     def backward(self, loss: torch.Tensor, **kwargs) -> None:
         # 1, or NaN for a loss that is not finite: then all gradients are, and in all processes
@@ -84,7 +93,13 @@ class AutocastOptimWrapper(OptimWrapper):
             self.gpu_has_bfloat16 if device == 'cuda' else self.cpu_autocasts
         )
         with super().optim_context(model), torch.autocast(device, torch.bfloat16, enabled=enabled):
-            yield
+            if not enabled:
+                yield
+                return
+            if self.weights is None or self.weights.model is not model:
+                self.weights = Bfloat16Weights(model)
+            with self.weights.stand_in():
+                yield
 
     def load_state_dict(self, state_dict: dict) -> None:
         # a checkpoint may come from a machine or a torch with other fused optimizers

@@ -34,30 +34,28 @@ def draw_heatmaps(keypoints: Tensor, visible: Tensor, codec) -> tuple[Tensor, Te
         Heatmaps (N, K, H, W) with Gaussians of height 1, and weights (N, K): ``visible``, or 0 where the
         Gaussian lies outside the heatmap.
     """
-    (along_x, inside_x), (along_y, inside_y) = (
-        _gaussians(axis, keypoints[..., axis], codec) for axis in (0, 1)
-    )
-    inside = inside_x & inside_y
-    annotated = visible > 0
-    along_y = along_y * (annotated & inside).unsqueeze(2)
-    return along_y.unsqueeze(3) * along_x.unsqueeze(2), visible.masked_fill(annotated & ~inside, 0)
-
-
-def _gaussians(axis: int, keypoints: Tensor, codec) -> tuple[Tensor, Tensor]:
-    """Gaussians (N, K, L) along x (0) or y (1) of coordinates (N, K), and (N, K) whether part is inside."""
-    length, radius = codec.heatmap_size[axis], codec.sigma * 3
-    mean = keypoints / float(codec.scale_factor[axis])
-    pixels = torch.arange(length, device=keypoints.device, dtype=keypoints.dtype)
-    if getattr(codec, 'unbiased', False):
-        first, end, peak = mean - radius, mean + radius + 1, mean
-        window = 1
+    udp = isinstance(codec, UDPHeatmap)
+    scales = [(i - udp) / (h - udp) for i, h in zip(codec.input_size, codec.heatmap_size)]
+    mean = torch.stack([keypoints[..., axis] / scales[axis] for axis in (0, 1)], dim=2)  # (N, K, 2)
+    radius, unbiased = codec.sigma * 3, getattr(codec, 'unbiased', False)
+    if unbiased:
+        first, end, peak = mean - radius, mean + (radius + 1), mean
     else:
         # MMPose cuts to a square of whole pixels, and rounds towards zero to find it
         nearest = (mean + 0.5).trunc()
-        first, end = (nearest - radius).trunc(), (nearest + radius + 1).trunc()
+        first, end = (nearest - radius).trunc(), (nearest + (radius + 1)).trunc()
         peak = first + (2 * radius + 1) // 2
-        if isinstance(codec, UDPHeatmap):
+        if udp:
             peak = peak + (mean - nearest)
-        window = (pixels >= first.unsqueeze(2)) & (pixels < end.unsqueeze(2))
-    gaussians = torch.exp(-((pixels - peak.unsqueeze(2)) ** 2) / (2 * codec.sigma**2)) * window
-    return gaussians, (first < length) & (end >= 0)
+    annotated, inside = visible > 0, (end >= 0).all(dim=2)
+    along = []
+    for axis, length in enumerate(codec.heatmap_size):
+        inside = inside & (first[..., axis] < length)
+        pixels = torch.arange(length, device=keypoints.device, dtype=keypoints.dtype)
+        gaussians = torch.exp((pixels - peak[..., axis, None]) ** 2 / (-2 * codec.sigma**2))
+        if not unbiased:
+            gaussians = gaussians * ((pixels >= first[..., axis, None]) & (pixels < end[..., axis, None]))
+        along.append(gaussians)
+    along_x, along_y = along
+    along_y = along_y * (annotated & inside).unsqueeze(2)
+    return along_y.unsqueeze(3) * along_x.unsqueeze(2), visible.masked_fill(annotated & ~inside, 0)

@@ -3,6 +3,7 @@
 import inspect
 
 import torch
+from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import MODELS as POSE_MODELS
@@ -23,7 +24,8 @@ class HourglassPoseEstimator(TopdownPoseEstimator):
 
     Losses, predictions and checkpoints are the same. The flip test runs N images and the N flipped images in
     one batch; ``test_cfg=dict(flip_in_one_batch=False)`` makes two passes as :class:`TopdownPoseEstimator`
-    does, which need half the memory.
+    does, which need half the memory. With ``compile``, network and losses are one graph, and the data
+    preprocessor another.
 
     Args:
         backbone: Config of the backbone.
@@ -66,6 +68,19 @@ class HourglassPoseEstimator(TopdownPoseEstimator):
                 f'input_size={tuple(size)}; give the crop of the pipeline that input_size.'
             )
         return super().forward(inputs, *args, **kwargs)
+
+    # compiled whole, it would break where the optimizer is called; so its parts are, one by one
+    @torch._disable_dynamo(recursive=False)
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """Train on a batch, and return the losses by name."""
+        with optim_wrapper.optim_context(self):
+            data = self.data_preprocessor(data, True)
+            loss, logged = self._parsed_losses(data)
+        optim_wrapper.update_params(loss)
+        return logged
+
+    def _parsed_losses(self, data: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.parse_losses(self(**data, mode='loss'))
 
     def predict(self, inputs: Tensor, data_samples: SampleList) -> SampleList:
         """Add ``pred_instances`` to the samples of (N, 3, H, W) normalized images."""

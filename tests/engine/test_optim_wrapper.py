@@ -52,10 +52,10 @@ def test_autocast_is_on_where_the_models_device_has_bfloat16(
     monkeypatch.setattr(
         torch,
         'autocast',
-        lambda *args, enabled: entered.append((*args, enabled)) or real('cpu', enabled=False),
+        lambda *args, enabled: entered.append((*args, enabled)) or real('cpu', args[1], enabled=enabled),
     )
     with wrapper.optim_context(model):
-        loss = model(torch.ones(1, 2)).square().sum()
+        loss = model(torch.ones(1, 2)).float().square().sum()
     with wrapper.optim_context(model):
         pass
     assert entered == [('cuda' if gpu else 'cpu', torch.bfloat16, expected)] * 2

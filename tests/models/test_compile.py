@@ -1,0 +1,102 @@
+"""Training steps under torch.compile: as many graphs as there should be, and the results of eager mode."""
+
+import copy
+import os
+import shutil
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import default_collate
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS
+from torch._dynamo.utils import counters
+
+# A bias before a batch norm has no gradient but rounding, which these optimizers would scale to a full step.
+OPTIMIZERS = dict(
+    adam=dict(type='Adam', lr=1e-3, eps=1e-3, fused=True),
+    rmsprop=dict(type='RMSprop', lr=1e-3, eps=1e-3),
+    muon=dict(type='MuonWithAuxAdam', muon_lr=1e-3, min_channels=4, eps=1e-3, fused=True),
+)
+
+
+def batch(images):
+    generator = torch.Generator().manual_seed(images)
+    return default_collate(
+        [
+            dict(
+                inputs=torch.randint(0, 256, (3, 32, 32), generator=generator, dtype=torch.uint8),
+                data_samples=dict(
+                    keypoints=torch.rand(16, 2, generator=generator) * 32, keypoints_visible=torch.ones(16)
+                ),
+            )
+            for _ in range(images)
+        ]
+    )
+
+
+@pytest.fixture(scope='module')
+def network(request):
+    cfg = Config.fromfile(request.config.rootpath / 'configs/hg_2stack_mpii.py')
+    codec = dict(cfg.codec, input_size=(32, 32), heatmap_size=(8, 8))
+    cfg.merge_from_dict(
+        dict(
+            model=dict(
+                data_preprocessor=dict(encoder=codec),
+                backbone=dict(num_stacks=1, channels=8, depth=1),
+                head=dict(num_stages=1, decoder=codec),
+            )
+        )
+    )
+    torch.manual_seed(0)
+    return MODELS.build(cfg.model).train()
+
+
+def train(model, step, **optim_wrapper):
+    wrapper = build_optim_wrapper(model, dict(type='AutocastOptimWrapper', **optim_wrapper))
+    return [step(batch(images), optim_wrapper=wrapper)['loss'].item() for images in (2, 2, 2)]
+
+
+@pytest.fixture(scope='module')
+def compiled(network):
+    torch._dynamo.reset()
+    model = copy.deepcopy(network)
+    return model, torch.compile(model.train_step, backend='aot_eager')
+
+
+@pytest.mark.parametrize('optimizer', OPTIMIZERS.values(), ids=list(OPTIMIZERS))
+def test_a_compiled_training_is_that_of_eager_mode(network, compiled, optimizer):
+    plain, (model, step) = copy.deepcopy(network), compiled
+    model.load_state_dict(network.state_dict())
+    expected = train(plain, plain.train_step, dtype=None, optimizer=optimizer)
+    assert train(model, step, dtype=None, optimizer=optimizer) == pytest.approx(expected, rel=1e-5)
+    for (name, found), value in zip(model.state_dict().items(), plain.state_dict().values()):
+        torch.testing.assert_close(
+            found, value, rtol=1e-5, atol=1e-5, msg=lambda text, n=name: f'{n}: {text}'
+        )
+    assert not torch.equal(model.backbone.scores[0].weight, network.backbone.scores[0].weight)
+
+
+def test_network_and_losses_are_one_graph_and_the_preprocessor_another(network):
+    """Any break inside would make more."""
+    torch._dynamo.reset()
+    counters.clear()
+    model = copy.deepcopy(network)
+    train(model, torch.compile(model.train_step, backend='eager'), on_cpu=True, optimizer=OPTIMIZERS['adam'])
+    assert counters['stats']['unique_graphs'] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which(os.environ.get('CXX', 'g++')) is None, reason='torch.compile needs a C++ compiler for CPUs'
+)
+@pytest.mark.parametrize('dtype, tolerance', [(None, 1e-5), ('bfloat16', 2e-2)])
+def test_inductor_computes_what_eager_mode_does(network, dtype, tolerance):
+    torch._dynamo.reset()
+    plain, model = copy.deepcopy(network), copy.deepcopy(network)
+    settings = dict(dtype=dtype, on_cpu=True, optimizer=OPTIMIZERS['adam'])
+    expected = train(plain, plain.train_step, **settings)
+    losses = train(model, torch.compile(model.train_step), **settings)
+    assert losses == pytest.approx(expected, rel=tolerance)
+    for found, value in zip(model.parameters(), plain.parameters()):
+        torch.testing.assert_close(found, value, rtol=tolerance, atol=tolerance)
