@@ -1,6 +1,7 @@
 """Newell, Yang, Deng, "Stacked Hourglass Networks for Human Pose Estimation", ECCV 2016."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from hg_plugin.compat.torch import is_compiling
 from hg_plugin.utils.errors import InputError
 
 from .checkpointing import checkpoint_modules
@@ -16,6 +18,22 @@ from .checkpointing import checkpoint_modules
 
 def norm_layer(norm_cfg: dict, channels: int) -> nn.Module:
     return build_norm_layer(norm_cfg, channels)[1]
+
+
+@contextmanager
+def counted_together(norms: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
+    """Add 1 to ``num_batches_tracked`` of norms that run once each, in one operation instead of their own."""
+    buffers = [norm._buffers for norm in norms if norm.training and norm.momentum is not None]
+    counts = [each['num_batches_tracked'] for each in buffers]
+    for each in buffers:
+        each['num_batches_tracked'] = None
+    try:
+        yield
+    finally:
+        for each, count in zip(buffers, counts):
+            each['num_batches_tracked'] = count
+    if counts:
+        torch._foreach_add_(counts, 1)
 
 
 class PreActResidual(nn.Module):
@@ -257,6 +275,16 @@ class StackedHourglass(BaseModule):
                 in_channels, previous_channels = channels + previous_channels, channels
         if channels_last:  # convolutions return the memory format of their weights
             self.to(memory_format=torch.channels_last)
+        self.train()
+
+    def train(self, mode: bool = True) -> 'StackedHourglass':
+        super().train(mode)
+        self.norms = [
+            norm
+            for norm in self.modules()
+            if isinstance(norm, nn.BatchNorm2d) and norm.num_batches_tracked is not None
+        ]
+        return self
 
     def check_input_size(self, height: int, width: int) -> None:
         """Raise an :class:`InputError` that names sizes which would work where (height, width) does not."""
@@ -281,6 +309,10 @@ class StackedHourglass(BaseModule):
             One (N, num_keypoints, H/4, W/4) tensor of heatmaps for each stack, first to last.
         """
         self.check_input_size(*image.shape[-2:])
+        with nullcontext() if is_compiling() else counted_together(self.norms):
+            return self._heatmaps(image)
+
+    def _heatmaps(self, image: Tensor) -> tuple[Tensor, ...]:
         pooled = F.max_pool2d(self.stem_conv(image), 2)
         x, previous = self.stem_residuals(pooled), pooled
         all_heatmaps = []

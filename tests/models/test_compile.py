@@ -6,11 +6,12 @@ import shutil
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.dataset import default_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from torch._dynamo.utils import counters
+
+from hg_plugin.utils.config import read_config
 
 # A bias before a batch norm has no gradient but rounding, which these optimizers would scale to a full step.
 OPTIMIZERS = dict(
@@ -37,17 +38,9 @@ def batch(images):
 
 @pytest.fixture(scope='module')
 def network(request):
-    cfg = Config.fromfile(request.config.rootpath / 'configs/hg_2stack_mpii.py')
-    codec = dict(cfg.codec, input_size=(32, 32), heatmap_size=(8, 8))
-    cfg.merge_from_dict(
-        dict(
-            model=dict(
-                data_preprocessor=dict(encoder=codec),
-                backbone=dict(num_stacks=1, channels=8, depth=1),
-                head=dict(num_stages=1, decoder=codec),
-            )
-        )
-    )
+    small = dict(num_stacks=1, channels=8, depth=1)
+    options = {'input_size': (32, 32), **{f'model.backbone.{key}': value for key, value in small.items()}}
+    cfg = read_config(request.config.rootpath / 'configs/hg_2stack_mpii.py', cfg_options=options)
     torch.manual_seed(0)
     return MODELS.build(cfg.model).train()
 

@@ -124,6 +124,19 @@ def test_compilation_changes_neither_gradients_nor_running_statistics(with_cp):
         assert torch.allclose(a, b, atol=1e-6), name
 
 
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_norms_count_their_batches_as_on_their_own(with_cp):
+    model = StackedHourglass(num_stacks=1, depth=1, channels=8, with_cp=with_cp)
+    image = torch.randn(2, 3, 16, 16)
+    model.stem_conv[1].eval()  # frozen
+    for _ in range(2):
+        model(image)[-1].sum().backward()
+    model.eval()(image)
+    counts = {name: value.item() for name, value in model.named_buffers() if 'num_batches' in name}
+    assert counts.pop('stem_conv.1.num_batches_tracked') == 0
+    assert len(counts) > 20 and set(counts.values()) == {2}
+
+
 def test_checkpointing_keeps_fewer_activations():
     kept = {}
     for with_cp in (False, True):
