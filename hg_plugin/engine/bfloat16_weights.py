@@ -12,7 +12,7 @@ LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 class Bfloat16Weights:
     """Copies in bfloat16 of a model's float32 weights, which stand in for them in a forward pass.
 
-    Autocast casts every weight and every gradient on its own: 411 of 1,369 operations in a training step of
+    Autocast casts every weight and every gradient on its own: 411 of 1,360 operations in a training step of
     two stacks, see docs/benchmarks.md. Here they are two operations. Losses and gradients are the same bit by
     bit.
 

@@ -52,8 +52,6 @@ class MuonWithAuxAdam(torch.optim.AdamW):
                 groups.append({**group, 'params': half, 'lr': rate, 'muon': muon})
         self.momentum = momentum
         super().__init__(groups, lr, betas, weight_decay=weight_decay, **kwargs)
-        # a fused Adam skips steps on the device; Muon needs to be told before
-        self._step_supports_amp_scaling = False
 
     def __setstate__(self, state):
         torch.optim.Optimizer.__setstate__(self, state)  # Adam's looks for its own state in every parameter
@@ -61,6 +59,9 @@ class MuonWithAuxAdam(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure=None):
         """Update the parameters that have gradients.
+
+        Where ``found_inf`` is set to a scalar tensor of 1, as torch's ``GradScaler`` does with fused
+        optimizers, nothing is changed.
 
         Args:
             closure: As in torch's optimizers: computes the loss and the gradients.
@@ -81,21 +82,28 @@ class MuonWithAuxAdam(torch.optim.AdamW):
                     alike[parameter.shape, group['lr'], group['weight_decay'], parameter.device].append(
                         parameter
                     )
+        skip = getattr(self, 'found_inf', None)
         for (shape, lr, weight_decay, _), parameters in alike.items():
-            updates = orthogonalize(torch.stack([self.nesterov_momentum(p) for p in parameters]).flatten(2))
+            rate = lr if skip is None else lr * (1 - skip)
+            updates = orthogonalize(self.nesterov_momenta(parameters, skip).flatten(2))
             rows, columns = updates.shape[1:]
-            step = lr * max(1, rows / columns) ** 0.5
             if weight_decay:
-                torch._foreach_mul_(parameters, 1 - lr * weight_decay)
-            torch._foreach_add_(parameters, list(updates.view(-1, *shape)), alpha=-step)
+                torch._foreach_mul_(parameters, 1 - rate * weight_decay)
+            steps = updates * (rate * max(1, rows / columns) ** 0.5)
+            torch._foreach_sub_(parameters, list(steps.view(-1, *shape)))
         return loss
 
-    def nesterov_momentum(self, parameter: Tensor) -> Tensor:
-        state = self.state[parameter]
-        if 'momentum' not in state:
-            state['momentum'] = torch.zeros_like(parameter)
-        state['momentum'].lerp_(parameter.grad, 1 - self.momentum)
-        return parameter.grad.lerp(state['momentum'], self.momentum)
+    def nesterov_momenta(self, parameters: list[Tensor], skip: Tensor | None) -> Tensor:
+        """Update the momenta of N parameters of one shape, and return (N, *shape) directions."""
+        for parameter in parameters:
+            if 'momentum' not in self.state[parameter]:
+                self.state[parameter]['momentum'] = torch.zeros_like(parameter)
+        momenta = [self.state[parameter]['momentum'] for parameter in parameters]
+        gradients = torch.stack([parameter.grad for parameter in parameters])
+        if skip is not None:
+            gradients = torch.where(skip == 0, gradients, torch.stack(momenta))
+        torch._foreach_lerp_(momenta, list(gradients), 1 - self.momentum)
+        return gradients.lerp(torch.stack(momenta), self.momentum)
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 
 from hg_plugin.compat.distributed import start_processes
 from hg_plugin.compat.torch import fit_optimizer_to_torch
+from hg_plugin.engine.cuda_graph import GraphedStep
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.config import LOADER, building, parts_of, read_config
 from hg_plugin.utils.errors import InputError
@@ -32,6 +33,11 @@ class QuietRunner(Runner):
                 # no method of the runner, which holds a process group: loggers live as long as Python
                 handler.addFilter(_is_short)
         return logger
+
+    def _maybe_compile(self, target: str) -> None:
+        super()._maybe_compile(target)
+        if self.cfg.get('cuda_graph'):
+            setattr(self.model, target, GraphedStep(getattr(self.model, target), self.optim_wrapper))
 
 
 def _is_short(record: logging.LogRecord) -> bool:

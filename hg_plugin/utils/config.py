@@ -17,10 +17,11 @@ from .errors import InputError, in_own_code
 
 # what MMEngine, MMPose and torch raise for settings that they do not accept
 CONFIG_ERRORS = (KeyError, TypeError, AttributeError, AssertionError, ValueError)
-# what MMEngine's runner and MMPose's inferencer read of a config; all else are variables
+# what MMEngine's runner, this package's and MMPose's inferencer read of a config; all else are variables
 READ = {
     *inspect.signature(Runner.__init__).parameters,
     'compile',
+    'cuda_graph',
     'custom_imports',
     'dataset_type',
     'data_mode',

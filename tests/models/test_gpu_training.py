@@ -7,9 +7,10 @@ from mmengine.dataset import default_collate
 from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
-from mmengine.runner import Runner
 
+from hg_plugin.engine.cuda_graph import GraphedStep
 from hg_plugin.prepare.synthetic import make_synthetic
+from hg_plugin.training.runner import QuietRunner
 
 CONFIG = 'configs/hg_2stack_mpii.py'
 
@@ -39,19 +40,21 @@ def pinned(batch):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='torch finds no GPU')
 @pytest.mark.parametrize('dtype', ['bfloat16', None])
+@pytest.mark.parametrize('cuda_graph', [False, True])
 @pytest.mark.parametrize('with_cp', [False, True])
-def test_a_step_learns_and_never_waits_for_the_gpu(request, with_cp, dtype):
+def test_a_step_learns_and_never_waits_for_the_gpu(request, with_cp, cuda_graph, dtype):
     cfg = Config.fromfile(request.config.rootpath / CONFIG)
     cfg.model.backbone.with_cp = with_cp
     cfg.optim_wrapper.dtype = dtype
     model = MODELS.build(cfg.model).cuda().train()
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     batch = pinned(random_batch(8))
-    first = model.train_step(batch, optim_wrapper)['loss'].item()
+    step = GraphedStep(model.train_step, optim_wrapper, warmup=3) if cuda_graph else model.train_step
+    first, *_ = [step(batch, optim_wrapper=optim_wrapper)['loss'].item() for _ in range(5)]
     torch.cuda.set_sync_debug_mode('error')
     try:
         for _ in range(30):
-            losses = model.train_step(batch, optim_wrapper)
+            losses = step(batch, optim_wrapper=optim_wrapper)
     finally:
         torch.cuda.set_sync_debug_mode('default')
     assert losses['loss'].item() < first / 2
@@ -99,9 +102,12 @@ def persons(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize('cuda_graph', [False, True])
 def test_a_runner_with_all_its_hooks_never_waits_for_the_gpu_between_two_logs(
-    request, device, persons, tmp_path
+    request, device, persons, tmp_path, cuda_graph
 ):
+    """Not in the steps before a CUDA graph is captured, and not in that one."""
+    iterations = 16 if cuda_graph else 6
     if device == 'cpu' and torch.cuda.is_available():
         pytest.skip('the runner takes the GPU')
     cfg = Config.fromfile(request.config.rootpath / CONFIG)
@@ -112,23 +118,24 @@ def test_a_runner_with_all_its_hooks_never_waits_for_the_gpu_between_two_logs(
     )
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
     cfg.train_dataloader.dataset.data_root = str(persons)
-    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=6)
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations)
     for phase in ('val', 'test'):
         cfg[f'{phase}_cfg'] = cfg[f'{phase}_dataloader'] = cfg[f'{phase}_evaluator'] = None
-    cfg.param_scheduler = [dict(type='LinearLR', begin=0, end=6, start_factor=0.1, by_epoch=False)]
-    cfg.default_hooks.logger.interval = 6
-    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=6)
+    cfg.param_scheduler = [dict(type='LinearLR', begin=0, end=iterations, start_factor=0.1, by_epoch=False)]
+    cfg.default_hooks.logger.interval = iterations
+    cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=iterations)
     cfg.log_processor.by_epoch = False
     cfg.custom_hooks = [*cfg.custom_hooks, dict(type='EMAHook', ema_type='ForeachEMA')]
-    runner = Runner.from_cfg(cfg)
-    forbid = ForbidWaiting(2, 4)
+    cfg.cuda_graph = cuda_graph
+    runner = QuietRunner.from_cfg(cfg)
+    forbid = ForbidWaiting(iterations - 4, iterations - 2)
     runner.register_hook(forbid)
     try:
         runner.train()
     finally:
         forbid.set_mode('default')
-    assert forbid.iterations == 6 and (tmp_path / 'iter_6.pth').exists()
-    assert len(runner.message_hub.get_scalar('train/loss').data[0]) == 6
+    assert forbid.iterations == iterations and (tmp_path / f'iter_{iterations}.pth').exists()
+    assert len(runner.message_hub.get_scalar('train/loss').data[0]) == iterations
     assert next(runner.model.parameters()).device.type == device
 
 

@@ -79,7 +79,7 @@ class ReportHook(Hook):
     - The folder of the log gets ``run.json``: environment, device and the state of git at its start, which
       iteration it resumes and how long it has run; and ``events.jsonl``, see :class:`EventHandler`.
     - In iterations that :class:`mmengine.hooks.LoggerHook` logs, ``forward_time`` and ``backward_time``, with
-      the step of the optimizer, are measured and logged, in seconds; not with ``compile``.
+      the step of the optimizer, are measured and logged, in seconds; not with ``compile`` or ``cuda_graph``.
     - After each validation, the work directory's ``predictions.npz`` is replaced: keypoints of all stages,
       truth, head sizes, boxes and image paths of all persons. Only for datasets with head sizes.
     """
@@ -99,7 +99,7 @@ class ReportHook(Hook):
         self.interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 1)
         self.device = next(runner.model.parameters()).device
         self.handles = []
-        if not runner.cfg.get('compile'):
+        if not runner.cfg.get('compile') and not runner.cfg.get('cuda_graph'):
             model = runner.model
             self.handles = [
                 f(self._mark) for f in (model.register_forward_pre_hook, model.register_forward_hook)
