@@ -339,7 +339,9 @@ def calibration_images(cfg, data_root, count, folder):
         noise = np.random.RandomState(0).randint(0, 255, (256, 256, 3), np.uint8)
         cv2.imwrite(osp.join(folder, 'noise.png'), noise)
         return [osp.join(folder, 'noise.png')]
-    dataset = DATASETS.build({**cfg.train_dataloader.dataset, 'data_root': data_root, 'pipeline': []})
+    dataset = cfg.train_dataloader.dataset
+    (first, *_) = dataset.get('datasets', [dataset])
+    dataset = DATASETS.build({**first, 'data_root': data_root, 'pipeline': []})
     paths = dict.fromkeys(dataset.get_data_info(index)['img_path'] for index in range(len(dataset)))
     return list(itertools.islice(paths, count))
 

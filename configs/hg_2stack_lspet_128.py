@@ -13,14 +13,19 @@ data_root = 'data/lspet_mpii/'
 # the boxes of this dataset are a tenth longer than the persons: with 1.1, persons fill 83 % of the input
 train_pipeline = [
     dict(type='GetBBoxCenterScale', padding=1.1),
+    # so that scores tell people from what is none
+    dict(type='RandomNegative', prob=0.2),
     dict(
         type='TopdownCrop',
         input_size=codec['input_size'],
         use_udp=True,
         rotate_factor=60,
-        scale_factor=(0.75, 1.25),
+        scale_factor=(0.65, 1.35),
+        shift_factor=0.08,
         flip_prob=0.5,
     ),
+    dict(type='RandomApply', transforms=[dict(type='PhotometricDistortion')], prob=0.3),
+    dict(type='RandomOcclusion', prob=0.4),
     dict(type='PackKeypoints'),
 ]
 val_pipeline = [
@@ -28,6 +33,21 @@ val_pipeline = [
     dict(type='TopdownCrop', input_size=codec['input_size'], use_udp=True),
     dict(type='PackPoseInputs'),
 ]
-train_dataloader = dict(dataset=dict(data_root=data_root, pipeline=train_pipeline))
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type='ConcatDataset',
+        datasets=[
+            dict(
+                type='MPIIPoseDataset',
+                data_root=data_root,
+                ann_file=f'annotations/{part}.json',
+                data_prefix=dict(img='images/'),
+                pipeline=train_pipeline,
+            )
+            for part in ('mpii_train', 'mpii_train_more')
+        ],
+    )
+)
 val_dataloader = dict(batch_size=50, dataset=dict(data_root=data_root, pipeline=val_pipeline))
 test_dataloader = val_dataloader

@@ -41,7 +41,8 @@ def test_every_config_builds_a_model_whose_heatmaps_fit_its_codec(path):
 def test_every_pipeline_aims_at_the_networks_input(path):
     cfg = Config.fromfile(path)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        transforms = [TRANSFORMS.build(transform) for transform in loader.dataset.pipeline]
+        (dataset, *_) = loader.dataset.get('datasets', [loader.dataset])  # or one of a ConcatDataset
+        transforms = [TRANSFORMS.build(transform) for transform in dataset.pipeline]
         (crop,) = (transform for transform in transforms if isinstance(transform, TopdownCrop))
         assert tuple(crop.input_size) == tuple(cfg.model.codec.input_size)
         assert (crop.scale_factor != (1, 1)) == (loader is cfg.train_dataloader)

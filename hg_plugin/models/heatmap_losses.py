@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -18,7 +19,8 @@ class SpatialCrossEntropyLoss(nn.Module):
     :meth:`to_heatmaps` turns into heatmaps.
 
     Args:
-        use_target_weight: Leave out keypoints of weight 0, and weigh the others. Defaults to True.
+        use_target_weight: Leave out keypoints of weight 0, and weigh the others. A keypoint with a weight
+            but an empty heatmap is absent: its target is the same share for all pixels. Defaults to True.
         loss_weight: Factor of the loss. Defaults to 1.
     """
 
@@ -32,18 +34,18 @@ class SpatialCrossEntropyLoss(nn.Module):
 
         Args:
             output: (N, K, H, W) logits.
-            target: (N, K, H, W) heatmaps. Empty ones do not count.
+            target: (N, K, H, W) heatmaps. Empty ones do not count without weights.
             target_weights: (N, K).
 
         Returns:
             A scalar tensor in nats.
         """
-        sums = target.sum(dim=(2, 3), keepdim=True)
-        weights = (sums[..., 0, 0] > 0).to(target.dtype)
-        if self.use_target_weight:
-            weights = weights * target_weights
+        target = target.flatten(2)
+        sums = target.sum(dim=2, keepdim=True)
+        present = sums > 0
+        weights = target_weights if self.use_target_weight else present[..., 0].to(target.dtype)
         log_shares = F.log_softmax(output.float().flatten(2), dim=2)
-        shares = (target / sums.clamp(min=1e-6)).flatten(2)
+        shares = torch.where(present, target / sums.clamp(min=1e-6), 1 / target.shape[2])
         losses = -(shares * log_shares).sum(dim=2) * weights
         return self.loss_weight * losses.sum() / weights.sum().clamp(min=1)
 

@@ -27,12 +27,13 @@ def draw_heatmaps(keypoints: Tensor, visible: Tensor, codec) -> tuple[Tensor, Te
 
     Args:
         keypoints: (N, K, 2) float32 in pixels of the network's input.
-        visible: (N, K) float32, the weights; keypoints of weight 0 get an empty heatmap.
+        visible: (N, K) float32, the weights; keypoints of weight 0 get an empty heatmap, and so do those of
+            negative weight, which are annotated as absent.
         codec: MMPose's ``MSRAHeatmap``, biased or not, or ``UDPHeatmap`` with Gaussians.
 
     Returns:
-        Heatmaps (N, K, H, W) with Gaussians of height 1, and weights (N, K): ``visible``, or 0 where the
-        Gaussian lies outside the heatmap.
+        Heatmaps (N, K, H, W) with Gaussians of height 1, and weights (N, K): ``visible`` without its sign, or
+        0 where the Gaussian lies outside the heatmap.
     """
     udp = isinstance(codec, UDPHeatmap)
     scales = [(i - udp) / (h - udp) for i, h in zip(codec.input_size, codec.heatmap_size)]
@@ -58,4 +59,4 @@ def draw_heatmaps(keypoints: Tensor, visible: Tensor, codec) -> tuple[Tensor, Te
         along.append(gaussians)
     along_x, along_y = along
     along_y = along_y * (annotated & inside).unsqueeze(2)
-    return along_y.unsqueeze(3) * along_x.unsqueeze(2), visible.masked_fill(annotated & ~inside, 0)
+    return along_y.unsqueeze(3) * along_x.unsqueeze(2), visible.abs().masked_fill(annotated & ~inside, 0)

@@ -14,7 +14,7 @@ from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 from mmpose.datasets import transforms as mmpose_transforms
 from torch import nn
 
-from hg_plugin.datasets import PackKeypoints, TopdownCrop
+from hg_plugin.datasets import PackKeypoints, RandomNegative, RandomOcclusion, TopdownCrop
 from hg_plugin.datasets.walk import wrapped
 from hg_plugin.evaluation import MPIIPCKh
 from hg_plugin.utils.errors import InputError
@@ -30,10 +30,14 @@ PACKS = (PackKeypoints, *_mmposes('PackPoseInputs'))
 # what decides about the crop, or changes keypoints that are not transformed yet
 BEFORE_CROP = (
     LoadImageFromFile,
+    RandomNegative,
     *_mmposes('GetBBoxCenterScale', 'RandomFlip', 'RandomHalfBody', 'RandomBBoxTransform'),
     *_mmposes('KeypointConverter', 'SingleHandConverter'),
 )
-NEED_IMAGE = _mmposes('TopdownAffine', 'Albumentation', 'PhotometricDistortion', 'YOLOXHSVRandomAug')
+NEED_IMAGE: tuple = (
+    RandomOcclusion,
+    *_mmposes('TopdownAffine', 'Albumentation', 'PhotometricDistortion', 'YOLOXHSVRandomAug'),
+)
 IMAGES = (LoadImageFromFile, TopdownCrop)
 CODEC_SETTINGS = ('input_size', 'heatmap_size', 'heatmap_type')
 

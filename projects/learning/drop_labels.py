@@ -43,7 +43,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file, with the annotations that it trains on')
+    parser.add_argument('config', help='config file, with the annotations that it trains on; the first of several files')
     parser.add_argument('checkpoint', help='checkpoint file of a network that was trained on them')
     parser.add_argument('--data-root', help="folder of the dataset, instead of the config's")
     parser.add_argument('--distance', type=float, default=0.25, help='default: %(default)s')
@@ -53,6 +53,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         cfg = load_config(args.config, work_dir=folder, data_root=args.data_root)
         loader, train = cfg.val_dataloader, cfg.train_dataloader.dataset
+        train = train.get('datasets', [train])[0]
         loader.update(num_workers=0, persistent_workers=False)
         loader.dataset.update(ann_file=train.ann_file, headbox_file=None)
         cfg.load_from = args.checkpoint

@@ -79,6 +79,7 @@ def finetune_config(args: argparse.Namespace, out: Path, weights: str | None) ->
     cfg.model.backbone.num_keypoints = len(KEYPOINTS)
     cfg.model.test_cfg.unannotated_keypoints = []
     images = str(args.data_root.absolute() / 'images')
+    cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.datasets[0]
     for split, loader in (('train', cfg.train_dataloader), ('val', cfg.val_dataloader)):
         loader.update(num_workers=0, persistent_workers=False)
         loader.dataset.update(

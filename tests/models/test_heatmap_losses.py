@@ -40,15 +40,16 @@ def test_the_loss_is_the_cross_entropy_of_torch():
     torch.manual_seed(0)
     output, target = torch.randn(3, 2, 12, 16), torch.rand(3, 2, 12, 16)
     weights = torch.tensor([[1.0, 0.0], [0.5, 1.0], [1.0, 1.0]])
-    target[2, 1] = 0  # drawn outside of the heatmap
-    counted = torch.tensor([[1.0, 0.0], [0.5, 1.0], [1.0, 0.0]]).flatten()
-    shares = target.flatten(2) / target.flatten(2).sum(dim=2, keepdim=True).clamp(min=1e-6)
+    shares = target.flatten(2) / target.flatten(2).sum(dim=2, keepdim=True)
+    target[2, 1], shares[2, 1] = 0, 1 / (12 * 16)  # absent: anywhere alike
     each = torch.nn.functional.cross_entropy(
         output.flatten(2).flatten(0, 1), shares.flatten(0, 1), reduction='none'
     )
     assert loss(output, target, weights).item() == pytest.approx(
-        (2 * (each * counted).sum() / counted.sum()).item(), rel=1e-5
+        (2 * (each * weights.flatten()).sum() / weights.sum()).item(), rel=1e-5
     )
+    unweighted = MODELS.build(dict(type='SpatialCrossEntropyLoss', use_target_weight=False))
+    assert unweighted(output, target, weights).item() == pytest.approx(each[:-1].mean().item(), rel=1e-5)
     # in half precision, too
     assert loss(output.bfloat16(), target, weights).isfinite()
 
