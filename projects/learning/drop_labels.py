@@ -43,7 +43,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file, with the annotations that it trains on; the first of several files')
+    parser.add_argument('config', help='config file; of several annotation files the first is read')
     parser.add_argument('checkpoint', help='checkpoint file of a network that was trained on them')
     parser.add_argument('--data-root', help="folder of the dataset, instead of the config's")
     parser.add_argument('--distance', type=float, default=0.25, help='default: %(default)s')
