@@ -8,6 +8,8 @@ from mmengine.registry import MODELS
 from mmpose.registry import KEYPOINT_CODECS
 from torch import Tensor
 
+from hg_plugin.utils.errors import InputError
+
 from .heatmap_targets import check_codec, draw_heatmaps
 
 
@@ -27,7 +29,7 @@ class HeatmapDataPreprocessor(ImgDataPreprocessor):
         non_blocking: Whether to go on while pinned memory is copied. Defaults to True.
 
     Raises:
-        InputError: If the targets of ``encoder`` cannot be drawn on the device.
+        InputError: If the targets of ``encoder`` cannot be drawn on the device, or images differ in size.
     """
 
     def __init__(
@@ -74,4 +76,12 @@ class HeatmapDataPreprocessor(ImgDataPreprocessor):
 
 
 def _stack(tensors: Tensor | Sequence[Tensor]) -> Tensor:
-    return tensors if isinstance(tensors, Tensor) else torch.stack(tuple(tensors))
+    if isinstance(tensors, Tensor):
+        return tensors
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        raise InputError(
+            f'HeatmapDataPreprocessor: samples of a batch have the shapes {shapes}; crop all images to the '
+            "codec's input_size."
+        )
+    return torch.stack(tuple(tensors))

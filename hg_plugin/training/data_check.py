@@ -145,6 +145,10 @@ def _check_person(name: str, person: dict, width: int, height: int) -> list[Find
         return findings
     joints = np.asarray(person['keypoints'], np.float64)[0, :, :2]
     annotated = np.asarray(person['keypoints_visible'])[0].reshape(len(joints), -1)[:, 0] > 0
+    unknown = ~np.isfinite(joints).all(axis=1)
+    if unknown.any():
+        text = f'{unknown.sum()} joints, {(unknown & annotated).sum()} of them annotated, are NaN or null'
+        add('joints', f'{text} instead of points', bool((unknown & annotated).any()))
     margin = MARGIN * (box[2:] - box[:2]).max() if box is not None else 0
     outside = annotated & ((joints < -margin) | (joints > size - 1 + margin)).any(axis=1)
     if outside.any():

@@ -42,6 +42,22 @@ def test_targets_are_those_of_mmposes_codecs(codec):
     assert (weights < torch.from_numpy(visible)).any() and heatmaps.amax(dim=(2, 3)).gt(0.99).any()
 
 
+@pytest.mark.parametrize('codec', CODECS, ids=['msra', 'msra-2.5', 'unbiased', 'udp'])
+@pytest.mark.parametrize('visible', [0.0, 1.0])
+def test_a_keypoint_that_is_nan_does_not_count(codec, visible):
+    keypoints = torch.tensor([[[float('nan')] * 2, [90.0, float('inf')], [40.0, 50.0]]])
+    visible = torch.tensor([[visible, visible, 1.0]])
+    heatmaps, weights = draw_heatmaps(keypoints, visible, KEYPOINT_CODECS.build(codec))
+    assert heatmaps.isfinite().all() and heatmaps.amax(dim=(2, 3)).gt(0).tolist() == [[False, False, True]]
+    assert weights.tolist() == [[0, 0, 1]]
+
+
+def test_images_of_different_sizes_are_refused():
+    preprocessor = MODELS.build(dict(type='HeatmapDataPreprocessor'))
+    with pytest.raises(InputError, match='shapes'):
+        preprocessor(dict(inputs=[torch.zeros(3, 64, 64), torch.zeros(3, 64, 96)]))
+
+
 def batch(num=4):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (num, 3, 256, 192), generator=generator, dtype=torch.uint8)

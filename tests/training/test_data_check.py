@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hg_plugin.prepare.synthetic import make_synthetic
+from hg_plugin.training.data_check import _check_person
 
 CONFIG = 'configs/hg_2stack_synthetic.py'
 TOOL = Path(__file__).parents[2] / 'tools/check.py'
@@ -107,3 +108,11 @@ def test_suspicious_data_alone_is_no_error(check, persons):
     edit(persons, person5=dict(joints_vis=[2] * 16))
     code, found = check()
     assert code == 0 and list(found) == [('annotation', 5)]
+
+
+@pytest.mark.parametrize('annotated, bad', [(0, False), (1, True)])
+def test_joints_that_are_nan_are_counted(annotated, bad):
+    joints = np.array([[[np.nan, np.nan], [30, 40]]])
+    person = dict(index=3, img_path='a.jpg', bbox=None, keypoints=joints, keypoints_visible=[[annotated, 1]])
+    (finding,) = _check_person('a.json', person, 64, 64)
+    assert finding.bad == bad and f'1 joints, {annotated} of them annotated, are NaN' in finding.problem
