@@ -11,19 +11,14 @@ from mmengine.config import Config
 from mmpose.registry import KEYPOINT_CODECS
 
 from hg_plugin.compat.torch import torch_before
-from hg_plugin.evaluation import METRIC_NAMES
 from hg_plugin.utils.config import DATASET, LOADER, parts_of
 from hg_plugin.utils.errors import InputError
+
+from .metric_check import METRIC, metric_problems
 
 # patterns for parts_of
 TRANSFORM = DATASET + r'\.pipeline\.\d+'
 CODEC = r'model\.(codec|data_preprocessor\.encoder|head\.decoder)'
-METRIC = r'_evaluator(\.\d+)?'
-# the names of what metrics compute, without prefix
-COMPUTED = dict(
-    MPIIPCKh=METRIC_NAMES, AUC=('AUC',), EPE=('EPE',), NME=('NME',), CocoMetric=('AP', 'AR'), PCKAccuracy=()
-)
-NORM_ITEMS = dict(bbox='PCK', head='PCKh', torso='tPCK')
 REGISTRIES = {
     r'model(\.(data_preprocessor|backbone|neck|head|head\.loss(\.\d+)?))?': registry.MODELS,
     CODEC: KEYPOINT_CODECS,
@@ -41,14 +36,14 @@ def check_config(cfg: Config) -> None:
     """Check a config with all options merged, before anything is built from it.
 
     Raises:
-        InputError: A class is not registered; a variable was changed that nothing reads; ``save_best`` names
-            a metric that does not exist; there is no epoch; or the installed torch cannot combine two
-            options. :mod:`hg_plugin.training.pipeline_check` finds transforms that do not fit together.
+        InputError: A class is not registered; a variable was changed that nothing reads; ``save_best``, a
+            monitor or its rule does not fit the metrics, or two metrics have one name; there is no epoch; or
+            the installed torch cannot combine two options.
     """
     for problem in chain(
         _unknown_names(cfg),
         _unread_variables(cfg),
-        _unknown_metrics(cfg),
+        metric_problems(cfg),
         _others(cfg),
     ):
         raise InputError(problem)
@@ -75,7 +70,7 @@ def _unknown_names(cfg: Config) -> Iterator[str]:
 
 def _unread_variables(cfg: Config) -> Iterator[str]:
     """Inherited variables that the config's own file assigns, where nothing reads them any more."""
-    own = ast.parse(Path(cfg.filename).read_text()).body if cfg.filename else []
+    own = ast.parse(Path(cfg.filename).read_text('utf-8-sig')).body if cfg.filename else []
     assigned = {
         target.id
         for node in own
@@ -93,28 +88,6 @@ def _unread_variables(cfg: Config) -> Iterator[str]:
             f"{cfg.filename} sets data_root to '{cfg.data_root}', but no dataset has it; set the data_root "
             'of the datasets, too.'
         )
-
-
-def _unknown_metrics(cfg: Config) -> Iterator[str]:
-    """Metrics that something waits for, and no evaluator of the validation computes."""
-    computed = set()
-    for metric in parts_of(cfg, 'val' + METRIC).values():
-        kind = getattr(metric.get('type'), '__name__', metric.get('type'))
-        named = any(part.get('metainfo') for part in parts_of(cfg, 'val_dataloader' + DATASET).values())
-        if kind not in COMPUTED or kind == 'MPIIPCKh' and (named or metric.get('groups')):
-            return  # may compute anything, or has columns of other joints
-        items = metric.get('norm_item') or ['bbox']
-        items = {items} if isinstance(items, str) else {*items}
-        computed |= {NORM_ITEMS[item] for item in items} if kind == 'PCKAccuracy' else {*COMPUTED[kind]}
-    hooks = cfg.get('default_hooks') or {}
-    waiting = {'default_hooks.checkpoint.save_best': (hooks.get('checkpoint') or {}).get('save_best')}
-    for place, part in parts_of(cfg, r'(custom_hooks|param_scheduler)(\.\d+)?').items():
-        waiting[f'{place}.monitor'] = part.get('monitor')
-    for place, names in waiting.items():
-        names = [names] if isinstance(names, str) else names or []
-        if computed and any(name.rpartition('/')[2] not in {*computed, 'auto'} for name in names):
-            known = ', '.join(sorted(computed))
-            yield f'{place} is {names!r}, but val_evaluator computes {known}; give one of them.'
 
 
 def _others(cfg: Config) -> Iterator[str]:

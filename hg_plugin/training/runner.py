@@ -20,6 +20,7 @@ from hg_plugin.utils.latest_checkpoint import read_training
 from hg_plugin.utils.processes import end_with_launcher
 
 from .config_check import check_config
+from .length_check import check_length
 from .pipeline_check import check_pipelines
 
 
@@ -99,6 +100,7 @@ def train(
     with building(cfg, 'training', late=True):
         runner = _build_runner(cfg, cfg.get('load_from'), resume=bool(resume), partly=not resume)
         check_pipelines(runner, 'train', 'val')
+        check_length(runner)
         return runner.train()
 
 
