@@ -14,6 +14,7 @@ from hg_plugin.compat.torch import torch_before
 from hg_plugin.utils.config import DATASET, LOADER, parts_of
 from hg_plugin.utils.errors import InputError
 
+from .metainfo_check import metainfo_problems
 from .metric_check import METRIC, metric_problems
 
 # patterns for parts_of
@@ -36,13 +37,14 @@ def check_config(cfg: Config) -> None:
     """Check a config with all options merged, before anything is built from it.
 
     Raises:
-        InputError: A class is not registered; a variable was changed that nothing reads; ``save_best``, a
-            monitor or its rule does not fit the metrics, or two metrics have one name; there is no epoch; or
-            the installed torch cannot combine two options.
+        InputError: A class is not registered; a variable was changed that nothing reads; metainfo has a slip;
+            ``save_best``, a monitor or its rule does not fit the metrics, or two metrics have one name; there
+            is no epoch; or the installed torch cannot combine two options.
     """
     for problem in chain(
         _unknown_names(cfg),
         _unread_variables(cfg),
+        metainfo_problems(cfg),
         metric_problems(cfg),
         _others(cfg),
     ):

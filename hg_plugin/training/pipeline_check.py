@@ -19,6 +19,8 @@ from hg_plugin.datasets.walk import wrapped
 from hg_plugin.evaluation import MPIIPCKh
 from hg_plugin.utils.errors import InputError
 
+from .data_check import EMPTY, why_empty
+
 
 def _mmposes(*names: str) -> tuple[type, ...]:
     return tuple(getattr(mmpose_transforms, name) for name in names)
@@ -39,6 +41,11 @@ NEED_IMAGE: tuple = (
     *_mmposes('TopdownAffine', 'Albumentation', 'PhotometricDistortion', 'YOLOXHSVRandomAug'),
 )
 IMAGES = (LoadImageFromFile, TopdownCrop)
+# what albumentations also applies to keypoints, but leaves where they are
+KEEP_POSITIONS = {
+    *('NoOp', 'Lambda', 'CoarseDropout', 'ConstrainedCoarseDropout', 'Erasing', 'GridDropout', 'MaskDropout'),
+    *('PixelDropout', 'XYMasking', 'TimeMasking', 'FrequencyMasking'),
+}
 CODEC_SETTINGS = ('input_size', 'heatmap_size', 'heatmap_type')
 
 
@@ -55,7 +62,13 @@ def check_pipelines(runner: Runner, *phases: str) -> None:
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     for phase in phases:
-        loop = getattr(runner, f'{phase}_loop')
+        try:
+            loop = getattr(runner, f'{phase}_loop')
+        except ValueError as error:
+            if EMPTY in str(error):
+                why = why_empty(runner.cfg[f'{phase}_dataloader'])
+                raise InputError(f'{phase}_dataloader: {why}') from error
+            raise
         metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
         for dataset, steps in paths(loop.dataloader.dataset) if loop else ():
             for problem in (
@@ -101,11 +114,27 @@ def wrong_order(steps: Sequence) -> Iterator[str]:
             yield f'{name} comes before {names[crop]}, and would draw keypoints of the image; put it after.'
         if isinstance(step, PACKS) and index + 1 < len(steps):
             yield f'{names[index + 1]} comes after {name}; put {name} last.'
+        for mover in moving(step) if crop is not None and index > crop else ():
+            yield (
+                f'{mover} of albumentations in {name} comes after {names[crop]}, and moves pixels without '
+                f'their keypoints; leave that to {names[crop]}.'
+            )
         if isinstance(step, NEED_IMAGE) and known and not any(isinstance(s, IMAGES) for s in steps[:index]):
             advice = 'LoadImage before it' if isinstance(step, CROPS) else 'it after TopdownCrop'
             yield f'{name} comes before there is an image; put {advice}.'
     if crop is None and known and isinstance(steps[-1], PACKS):
         yield f'{names[-1]} packs an image that is not cropped; put TopdownCrop before it.'
+
+
+def moving(step) -> Iterator[str]:
+    """Transforms of albumentations that move pixels, in MMPose's ``Albumentation`` and whatever wraps it."""
+    bases = {base.__name__ for base in type(step).__mro__}
+    if 'DualTransform' in bases and type(step).__name__ not in KEEP_POSITIONS:
+        yield type(step).__name__
+    inner = getattr(step, 'aug', getattr(step, 'transforms', ()))  # of MMPose; of MMCV and albumentations
+    for each in inner if isinstance(inner, (list, tuple)) else [inner]:
+        if not isinstance(each, (str, dict)):
+            yield from moving(each)
 
 
 def missing_truth(dataset, metrics: Sequence) -> Iterator[str]:

@@ -153,6 +153,9 @@ def load_config(config, work_dir=None, data_root=None, cfg_options=None, launche
             if loader.get('num_workers') == 0:  # torch accepts no settings of processes then
                 loader['persistent_workers'] = False
                 loader.pop('prefetch_factor', None)
+        for backend in parts_of(cfg, r'visualizer\.vis_backends\.\d+').values():
+            if backend.get('type') == 'MLflowVisBackend':
+                backend['type'] = 'SafeMLflowVisBackend'
         if parts_of(cfg, r'optim_wrapper\.optimizer'):
             fit_optimizer_to_torch(cfg)
     return cfg

@@ -1,4 +1,5 @@
 import itertools
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -15,7 +16,7 @@ from mmpose.registry import DATASETS, KEYPOINT_CODECS
 
 from hg_plugin.datasets import MPIIPoseDataset, PackKeypoints, TopdownCrop
 from hg_plugin.evaluation import MPIIPCKh
-from hg_plugin.training.pipeline_check import check_pipelines, wrong_order
+from hg_plugin.training.pipeline_check import check_pipelines, moving, wrong_order
 from hg_plugin.utils.errors import InputError
 
 SIZE = (64, 64)
@@ -183,3 +184,60 @@ def test_pckh_needs_head_boxes(check, wrap):
         check(steps, wrap, 'val', metrics=[MPIIPCKh()])
     check(steps, wrap, 'val')
     check(steps, wrap, 'val', metrics=[MPIIPCKh()], headbox_file='annotations/mpii_gt_val.mat')
+
+
+class DualTransform:
+    """As albumentations' class of this name."""
+
+
+Rotate, GridDropout = (type(name, (DualTransform,), {}) for name in ('Rotate', 'GridDropout'))
+
+
+@pytest.mark.parametrize(
+    'step, moves',
+    [
+        (SimpleNamespace(aug=[Rotate()], transforms=[dict(type='Rotate')]), ['Rotate']),
+        (SimpleNamespace(aug=SimpleNamespace(transforms=[GridDropout(), Rotate()])), ['Rotate']),
+        (
+            SimpleNamespace(transforms=[SimpleNamespace(aug=[SimpleNamespace(transforms=[Rotate()])])]),
+            ['Rotate'],
+        ),
+        (SimpleNamespace(aug=[GridDropout(), SimpleNamespace()]), []),
+        (len, []),
+    ],
+)
+def test_albumentations_that_move_pixels_are_found_in_every_wrapper(step, moves):
+    assert [*moving(step)] == moves
+
+
+def test_they_are_refused_after_the_crop(check):
+    box, crop, pack = check([BOX, CROP, KEYPOINTS]).pipeline.transforms
+    (problem,) = wrong_order([box, crop, SimpleNamespace(aug=[Rotate()]), pack])
+    assert 'Rotate' in problem
+    assert not [*wrong_order([box, SimpleNamespace(aug=[Rotate()]), crop, pack])]
+
+
+@pytest.mark.parametrize(
+    'changes, words',
+    [
+        (dict(num_keypoints=0), '2 without keypoints'),
+        (dict(iscrowd=1), '2 of crowds'),
+        (dict(bbox=[0, 0, 0, 9]), '2 without a box'),
+        (dict(image_id=9), '2 of images'),
+    ],
+)
+def test_a_coco_file_without_a_usable_annotation_says_why(tmp_path, changes, words):
+    annotation = dict(
+        id=1, image_id=1, category_id=1, bbox=[0, 0, 9, 9], keypoints=[3, 3, 2] * 17, num_keypoints=17
+    )
+    annotations = [{**annotation, **changes}, {**annotation, **changes, 'id': 2}]
+    image = dict(id=1, file_name='a.jpg', width=9, height=9)
+    content = dict(images=[image], annotations=annotations, categories=[dict(id=1, name='person')])
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    loader = dict(dataset=dict(type='CocoDataset', data_root=str(tmp_path), ann_file='a.json', pipeline=[]))
+
+    class Runner(SimpleNamespace):
+        train_loop = property(lambda self: DATASETS.build(loader['dataset']))
+
+    with pytest.raises(InputError, match=f'train_dataloader: .*a.json has 2 annotations, {words}'):
+        check_pipelines(Runner(model=None, cfg=Config(dict(train_dataloader=loader))), 'train')
