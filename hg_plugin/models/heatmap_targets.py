@@ -36,9 +36,8 @@ def draw_heatmaps(keypoints: Tensor, visible: Tensor, codec) -> tuple[Tensor, Te
         Heatmaps (N, K, H, W) with Gaussians of height 1, and weights (N, K): ``visible`` without its sign, or
         0 where the Gaussian lies outside the heatmap or the keypoint is NaN.
     """
-    # COCO's files may hold NaN for keypoints that are not annotated, and 0 * NaN is NaN
-    known = keypoints.isfinite().all(dim=2)
-    keypoints = keypoints.masked_fill(~known.unsqueeze(2), 0)
+    # COCO's files may hold NaN for keypoints that are not annotated, and 0 * NaN is NaN; these are far outside
+    keypoints = keypoints.nan_to_num(nan=-1e6)
     udp = isinstance(codec, UDPHeatmap)
     scales = [(i - udp) / (h - udp) for i, h in zip(codec.input_size, codec.heatmap_size)]
     mean = torch.stack([keypoints[..., axis] / scales[axis] for axis in (0, 1)], dim=2)  # (N, K, 2)
@@ -52,7 +51,7 @@ def draw_heatmaps(keypoints: Tensor, visible: Tensor, codec) -> tuple[Tensor, Te
         peak = first + (2 * radius + 1) // 2
         if udp:
             peak = peak + (mean - nearest)
-    annotated, inside = visible > 0, known & (end >= 0).all(dim=2)
+    annotated, inside = visible > 0, (end >= 0).all(dim=2)
     along = []
     for axis, length in enumerate(codec.heatmap_size):
         inside = inside & (first[..., axis] < length)
