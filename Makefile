@@ -1,4 +1,4 @@
-# make demo and make test need Python 3.10 to 3.12 and a C compiler. Everything they make lies in this folder.
+# make demo and make test need Python 3.10 to 3.14, and no compiler. Everything they make lies in this folder.
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST ?=
@@ -25,7 +25,7 @@ help:
 	@echo 'make lint    ruff (lint, import order, format) and mypy'
 	@echo 'make clean   remove $(VENV), build leftovers and what make demo made'
 	@echo
-	@echo 'PYTHON=python3.12 VENV=.venv312        another Python, in an environment of its own'
+	@echo 'PYTHON=python3.13 VENV=.venv313        another Python, in an environment of its own'
 	@echo 'TORCH="torch==2.11.0 --index-url ..."  another torch: anything that pip install takes'
 	@echo 'TORCH=                                 the torch that $(VENV) has. To use the one of your Python, run'
 	@echo '                                       $(PYTHON) -m venv --system-site-packages $(VENV) before'
@@ -61,14 +61,13 @@ lint: $(VENV)/.plugin $(VENV)/.lint
 ifneq ($(TORCH),$(shell cat $(INSTALLED) 2>/dev/null))
 $(INSTALLED): FORCE
 endif
-$(INSTALLED): requirements/build.txt requirements/xtcocotools.txt requirements/runtime.txt requirements/torch.txt
+$(INSTALLED): requirements/build.txt requirements/runtime.txt requirements/torch.txt
 	@$(if $(wildcard $(VENV)/bin/pip),$(VENV)/bin/python,$(PYTHON)) -c \
-	'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || { \
-	echo 'error: hg_plugin supports Python 3.10, 3.11 and 3.12, which $(PYTHON) is not; give another: PYTHON=python3.11'; \
+	'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' || { \
+	echo 'error: hg_plugin supports Python 3.10 to 3.14, which $(PYTHON) is not; give another: PYTHON=python3.11'; \
 	exit 1; }
 	test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --no-deps -r requirements/build.txt
-	$(PIP) install --no-deps --no-build-isolation --no-binary xtcocotools --no-cache-dir -r requirements/xtcocotools.txt
 	$(PIP) install --no-deps -r requirements/runtime.txt
 	$(if $(TORCH),$(PIP) install $(TORCH))
 	@$(VENV)/bin/python -c 'import torch' || { \

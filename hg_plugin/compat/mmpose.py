@@ -2,7 +2,7 @@
 torchvision.
 
 MMPose imports four names from these packages unconditionally. No hourglass calls them, so placeholders
-replace what is missing while MMPose is imported.
+replace what is missing while MMPose is imported. pycocotools replaces a missing xtcocotools.
 """
 
 import contextlib
@@ -15,7 +15,6 @@ import types
 import warnings
 from collections.abc import Iterator
 from importlib import import_module, metadata
-from pathlib import Path
 
 import numpy as np
 
@@ -30,44 +29,50 @@ OPTIONAL = {
 # module -> why it could not be imported; empty on the full set-up
 stood_in: dict[str, str] = {}
 
-# Module -> package. setup.py does not require them, because pip would change the user's environment to meet
-# that.
+# Module -> package, of all that MMPose imports. setup.py requires none, because pip would change the user's
+# environment to meet that.
 REQUIRED = dict(
     torch='torch',
     cv2='opencv-python-headless',
     scipy='scipy',
+    matplotlib='matplotlib',
     pkg_resources="'setuptools<81'",
-    mmengine='mmengine',
-    mmcv='mmcv-lite',
+    addict='addict',
+    yaml='pyyaml',
+    rich='rich',
+    termcolor='termcolor',
+    yapf='yapf',
+    platformdirs='platformdirs',
     six='six',
     json_tricks='json_tricks',
     munkres='munkres',
-    xtcocotools='xtcocotools',
-    matplotlib='matplotlib',
-    mmpose='mmpose',
+    pycocotools='pycocotools',  # or xtcocotools
 )
+# These require opencv-python, which breaks a headless OpenCV, and chumpy, which does not build.
+WITHOUT_DEPENDENCIES = dict(mmengine='mmengine', mmcv='mmcv-lite', mmpose='mmpose')
 
 
 def check_requirements() -> None:
     """Raises an ImportError that names the command that installs all missing packages."""
-    missing = [package for module, package in REQUIRED.items() if importlib.util.find_spec(module) is None]
-    # MMPose requires chumpy, which does not build
-    commands = [
-        f'pip install {options}{" ".join(packages)}'
-        for options, packages in (
-            ('', [package for package in missing if package != 'mmpose']),
-            ('--no-deps ', [package for package in missing if package == 'mmpose']),
-        )
-        if packages
-    ]
-    if missing:
+    missing = {
+        options: [package for module, package in packages.items() if not _is_installed(module)]
+        for options, packages in (('', REQUIRED), ('--no-deps ', WITHOUT_DEPENDENCIES))
+    }
+    commands = [f'pip install {options}{" ".join(each)}' for options, each in missing.items() if each]
+    if commands:
         raise ImportError(f'hg_plugin needs missing packages; run: {" && ".join(commands)}\n{versions()}')
 
 
-def versions() -> str:
+def _is_installed(module: str) -> bool:
+    either = (module, 'xtcocotools') if module == 'pycocotools' else (module,)
+    return any(importlib.util.find_spec(name) for name in either)
+
+
+def versions(*more: str) -> str:
     """Lists the packages that are installed, by their metadata: a report when they cannot be imported."""
-    names = {'numpy', 'mmcv', 'mmdet', *(name.strip("'").partition('<')[0] for name in REQUIRED.values())}
-    found = {each.metadata['Name']: each.version for each in metadata.distributions()}
+    stock = ('numpy', 'setuptools', 'mmcv', 'mmdet', 'xtcocotools')
+    names = {*more, *stock, *REQUIRED.values(), *WITHOUT_DEPENDENCIES.values()}
+    found = {each.metadata['Name'].lower(): each.version for each in metadata.distributions()}
     known = [f'{name} {found[name]}' for name in sorted(found) if name in names or 'opencv' in name]
     return f'Python {platform.python_version()}, {", ".join(known)}'
 
@@ -82,15 +87,24 @@ def import_mmpose() -> None:
     try:
         _import_mmpose()
     except Exception as error:  # a broken package raises anything
-        files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-        named = [name for file in files for name in REQUIRED if name in Path(file).parts]
-        package = REQUIRED.get(named[-1], 'mmpose') if named else 'mmpose'
+        package = _broken_package(error)
         raise ImportError(
-            f'hg_plugin needs {package}, which is installed but cannot be imported: '
-            f'{type(error).__name__}: {error}; install another version, or build it for the NumPy here: '
-            f'pip install --no-deps --no-build-isolation --force-reinstall --no-binary {package} {package}\n'
-            f'{versions()}'
+            f'hg_plugin needs MMPose, which cannot be imported because {package} is missing or broken: '
+            f'{type(error).__name__}: {error}; install another version of {package}, '
+            f'or uninstall it if you do not need it.\n{versions(package)}'
         ) from error
+
+
+def _broken_package(error: Exception) -> str:
+    """The missing package, or the last in the traceback whose import has not succeeded: others, such as
+    NumPy, only refuse what it asks of them."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    modules = [frame.f_globals.get('__name__', '').partition('.')[0] for frame in frames]
+    packages = [name for name in modules if name not in {'hg_plugin', *sys.stdlib_module_names}]
+    broken = [name for name in packages if name not in sys.modules] or packages
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        broken.append(error.name.partition('.')[0])
+    return metadata.packages_distributions().get(broken[-1], broken)[-1]
 
 
 def _import_mmpose() -> None:
@@ -108,8 +122,8 @@ def _import_mmpose() -> None:
 
 @contextlib.contextmanager
 def _placeholders() -> Iterator[None]:
-    """Replaces the missing modules of :data:`OPTIONAL` inside a ``with`` block."""
-    marked_broken = {}
+    """Replaces xtcocotools and the modules of :data:`OPTIONAL` that are missing, inside a ``with`` block."""
+    replacements: dict[str, types.ModuleType] = {}
     for module, (names, package) in OPTIONAL.items():
         error = _import_error(module)
         if error is None:
@@ -119,18 +133,22 @@ def _placeholders() -> Iterator[None]:
         for name in names:
             setattr(placeholder, name, _placeholder(module, name, package))
         parent = module.split('.')[0]
-        for name, replacement in {parent: types.ModuleType(parent), module: placeholder}.items():
-            if sys.modules.get(name) is None:
-                marked_broken[name] = name in sys.modules
-                sys.modules[name] = replacement
+        replacements.update({parent: types.ModuleType(parent), module: placeholder})
+    if error := _import_error('xtcocotools.coco'):
+        from . import xtcocotools
+
+        stood_in['xtcocotools'] = f'{type(error).__name__}: {error}'
+        replacements.update({f'xtcocotools{part}': xtcocotools for part in ('', '.coco', '.cocoeval')})
+        replacements['xtcocotools.mask'] = xtcocotools.mask
+    replaced = {name: each for name, each in replacements.items() if sys.modules.get(name) is None}
+    broken = [name for name in replaced if name in sys.modules]
+    sys.modules.update(replaced)
     try:
         yield
     finally:
-        for name, broken in marked_broken.items():
-            if broken:
-                sys.modules[name] = None  # type: ignore[assignment]
-            else:
-                del sys.modules[name]
+        for name in replaced:
+            del sys.modules[name]
+        sys.modules.update(dict.fromkeys(broken))  # type: ignore[arg-type]  # None means broken
 
 
 def _import_error(module: str) -> Exception | None:

@@ -18,7 +18,7 @@ PACKAGES = [
     ('torchvision',),
     ('numpy',),
     ('opencv-python-headless', 'opencv-python', 'opencv-contrib-python'),
-    ('xtcocotools',),
+    ('xtcocotools', 'pycocotools'),
     ('scipy',),
 ]
 

@@ -100,25 +100,54 @@ def test_circles_of_any_kind_of_radius_are_drawn(radius):
     assert drawn[10, 13].any() and not drawn[10, 15].any()
 
 
-def test_missing_packages_are_named_with_commands_that_work(monkeypatch):
-    monkeypatch.setattr(compat_mmpose, 'REQUIRED', dict(gone1='gone-1', gone2='mmpose'))
-    with pytest.raises(ImportError, match='run: pip install gone-1 && pip install --no-deps mmpose\n'):
+def test_missing_packages_are_named_with_one_command(monkeypatch):
+    monkeypatch.setattr(compat_mmpose, 'REQUIRED', dict(gone1='gone-1', gone2='gone-2'))
+    monkeypatch.setattr(compat_mmpose, 'WITHOUT_DEPENDENCIES', dict(gone3='mmpose'))
+    with pytest.raises(ImportError, match='run: pip install gone-1 gone-2 && pip install --no-deps mmpose\n'):
         compat_mmpose.check_requirements()
 
 
-def test_a_broken_package_is_named_with_what_is_installed(tmp_path):
+def packages(folder, **programs):
+    """The environment of a Python that finds packages of these programs before others."""
+    for name, program in programs.items():
+        (folder / name).mkdir()
+        (folder / name / '__init__.py').write_text(program)
+    return dict(PYTHONPATH=os.pathsep.join([str(folder), os.getcwd()]))
+
+
+@pytest.mark.parametrize('installed', [True, False])
+def test_pycocotools_stands_in_for_an_xtcocotools_that_is_broken_or_missing(tmp_path, installed):
     """xtcocotools is compiled for NumPy 1, and does not load with NumPy 2."""
-    package = tmp_path / 'xtcocotools'
-    package.mkdir()
-    (package / '__init__.py').write_text("raise ValueError('numpy.dtype size changed')")
+    error = (
+        "ValueError('numpy.dtype size changed')" if installed else "ModuleNotFoundError(name='xtcocotools')"
+    )
+    out = python(
+        'import sys, hg_plugin, mmpose.datasets.datasets.base.base_coco_style_dataset as m;'
+        'from hg_plugin.compat.mmpose import stood_in;'
+        'print(m.COCO.__module__, sys.modules.get("xtcocotools"), stood_in["xtcocotools"])',
+        **packages(tmp_path, xtcocotools=f'raise {error}'),
+    )
+    assert out.startswith(f'hg_plugin.compat.xtcocotools None {error.partition("(")[0]}')
+
+
+@pytest.mark.parametrize(
+    'programs, named',
+    [
+        # MMPose imports albumentations where it is installed
+        (dict(albumentations='import broken', broken="raise KeyError('numpy.uint32')"), 'broken'),
+        (dict(albumentations='import numpy; numpy.gone'), 'albumentations'),
+        (dict(munkres='import gone'), 'gone'),
+        (dict(mmengine='raise SyntaxError'), 'mmengine'),
+    ],
+)
+def test_the_package_that_is_broken_is_named_with_what_is_installed(tmp_path, programs, named):
     result = subprocess.run(
-        [sys.executable, '-m', 'hg_plugin'],
-        env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(tmp_path), os.getcwd()])},
+        [sys.executable, '-c', 'import hg_plugin'],
+        env={**os.environ, **packages(tmp_path, **programs)},
         text=True,
         capture_output=True,
         timeout=120,
     )
     *_, message, installed = result.stderr.splitlines()
-    assert result.returncode == 1
-    assert 'needs xtcocotools, which is installed but cannot be imported: ValueError: numpy.dtype' in message
+    assert result.returncode == 1 and f'because {named} is missing or broken' in message
     assert f'numpy {np.__version__}' in installed and 'mmpose 1.' in installed
