@@ -28,15 +28,15 @@ def draw_heatmaps(keypoints: Tensor, visible: Tensor, codec) -> tuple[Tensor, Te
     Args:
         keypoints: (N, K, 2) float32 in pixels of the network's input.
         visible: (N, K) float32, the weights; keypoints of weight 0 get an empty heatmap, and so do those of
-            negative weight, which are annotated as absent. Those below 0.5 are drawn, too, where MMPose's codecs
-            leave the heatmap empty and keep the weight.
+            negative weight, which are annotated as absent. Those below 0.5 are drawn, too, where MMPose's
+            codecs leave the heatmap empty and keep the weight.
         codec: MMPose's ``MSRAHeatmap``, biased or not, or ``UDPHeatmap`` with Gaussians.
 
     Returns:
         Heatmaps (N, K, H, W) with Gaussians of height 1, and weights (N, K): ``visible`` without its sign, or
         0 where the Gaussian lies outside the heatmap or the keypoint is NaN.
     """
-    # COCO's files may hold NaN for keypoints that are not annotated, and 0 * NaN is NaN; these are far outside
+    # COCO's files may hold NaN for keypoints that are not annotated, and 0 * NaN is NaN: move them far away
     keypoints = keypoints.nan_to_num(nan=-1e6)
     udp = isinstance(codec, UDPHeatmap)
     scales = [(i - udp) / (h - udp) for i, h in zip(codec.input_size, codec.heatmap_size)]
@@ -51,15 +51,15 @@ def draw_heatmaps(keypoints: Tensor, visible: Tensor, codec) -> tuple[Tensor, Te
         peak = first + (2 * radius + 1) // 2
         if udp:
             peak = peak + (mean - nearest)
-    annotated, inside = visible > 0, (end >= 0).all(dim=2)
+    drawn = (visible > 0) & (end >= 0).all(dim=2)
     along = []
     for axis, length in enumerate(codec.heatmap_size):
-        inside = inside & (first[..., axis] < length)
+        drawn = drawn & (first[..., axis] < length)
         pixels = torch.arange(length, device=keypoints.device, dtype=keypoints.dtype)
         gaussians = torch.exp((pixels - peak[..., axis, None]) ** 2 / (-2 * codec.sigma**2))
         if not unbiased:
             gaussians = gaussians * ((pixels >= first[..., axis, None]) & (pixels < end[..., axis, None]))
         along.append(gaussians)
     along_x, along_y = along
-    along_y = along_y * (annotated & inside).unsqueeze(2)
-    return along_y.unsqueeze(3) * along_x.unsqueeze(2), visible.abs().masked_fill(annotated & ~inside, 0)
+    heatmaps = (along_y * drawn.unsqueeze(2)).unsqueeze(3) * along_x.unsqueeze(2)
+    return heatmaps, visible.where(drawn, (-visible).relu())

@@ -203,7 +203,7 @@ class MultiStageHeatmapHead(CPMHead):
                 step = targets.shape[1] // weights.shape[1]  # 3 where two offsets follow each heatmap
                 maxima, peaks = heatmap_peaks(self._to_heatmaps(self.num_stages - 1, outputs[-1])[:, ::step])
                 target_maxima, target_peaks = heatmap_peaks(targets[:, ::step])
-                counted = (weights > 0) & (target_maxima > 0)
+                counted = weights * target_maxima > 0  # absent keypoints have weights, too
                 losses['heatmap_peak'] = (maxima * counted).sum() / counted.sum().clamp(min=1)
                 losses['acc_pose'] = peak_pck(peaks, target_peaks, counted, targets.shape[:1:-1])
         return losses
