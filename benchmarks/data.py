@@ -60,8 +60,8 @@ class Pipeline:
         ]
         collate = cfg.train_dataloader.get('collate_fn', dict(type='pseudo_collate'))
         self.collate = self.timed('collate', FUNCTIONS.get(collate['type']))
-        self.preprocessor = MODELS.build(cfg.model.data_preprocessor)
-        self.head = MODELS.build(cfg.model.head)
+        model = MODELS.build(cfg.model)
+        self.preprocessor, self.head = model.data_preprocessor, model.head
         # hourglass52's final layers belong to the network
         self.head.multi_final_layers = nn.ModuleList(nn.Identity() for _ in range(self.head.num_stages))
         self.order = itertools.cycle(torch.randperm(len(self.dataset)).tolist())
