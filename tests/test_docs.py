@@ -9,6 +9,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
+import torch
 from docs_commands import PAGES, ROOT, blocks, commands, write_files
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
 
@@ -86,5 +87,7 @@ def test_the_parts_of_write_your_own_train_together(tmp_path, monkeypatch):
     small = dict(train_cfg=dict(max_epochs=1, val_interval=1), train_dataloader=loader, val_dataloader=loader)
     model = train('my_config.py', cfg_options={'model.backbone': backbone, **small})
     assert type(model.backbone.stem_residuals[0]).__name__ == 'DepthwiseResidual'
+    outputs = [torch.zeros(1, 16, 64, 64)] * 2
+    assert model.head(outputs)[0].mean() == 0.5  # by to_heatmaps of the loss
     (log,) = tmp_path.glob('work_dirs/my_config/*/*.log')
     assert 'loss_distillation' in log.read_text() and 'MeanError' in log.read_text()

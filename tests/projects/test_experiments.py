@@ -27,7 +27,7 @@ def test_a_trial_changes_what_it_names_and_nothing_else(config_of):
     configs = {name: config(name, 'work_dirs/x') for name in ('ours', 'sigma-3', 'adamw', 'rotation-60')}
     assert configs['ours'].model.head.loss.type == 'SpatialCrossEntropyLoss'
     assert configs['adamw'].optim_wrapper.optimizer.type == 'AdamW'
-    assert configs['sigma-3'].model.head.decoder.sigma == 3
+    assert configs['sigma-3'].model.codec.sigma == 3
     crop = configs['rotation-60'].train_dataloader.dataset.pipeline[1]
     assert crop.rotate_factor == 60
     configs['rotation-60'].train_dataloader.dataset.pipeline[1].rotate_factor = 30
