@@ -27,10 +27,10 @@ from statistics import median
 os.environ['OMP_NUM_THREADS'] = '1'
 
 import cv2
-import mmpose
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, FUNCTIONS, MODELS, init_default_scope
+from networks import ROOT, STOCK
 from tables import device_name, write_tables
 from torch import nn
 
@@ -38,11 +38,6 @@ import hg_plugin  # noqa: F401
 from hg_plugin.engine.hooks import keep_freed_memory
 from hg_plugin.prepare.crops import make_crops
 
-ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-STOCK = osp.join(
-    osp.dirname(mmpose.__file__),
-    '.mim/configs/body_2d_keypoint/topdown_heatmap/mpii/td-hm_hourglass52_8xb64-210e_mpii-256x256.py',
-)
 OURS = osp.join(ROOT, 'configs/hg_2stack_mpii.py')
 
 

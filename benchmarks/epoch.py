@@ -23,7 +23,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner, ValLoop
-from tables import append_raw, device_name, make_miniature, write_tables
+from tables import MINIATURE, append_raw, device_name, make_miniature, write_tables
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 import hg_plugin
@@ -136,12 +136,7 @@ def main():
         f'{osp.basename(args.config)}, {args.persons or "all"} persons in batches of '
         f'{cfg.train_dataloader.batch_size}, {args.val_persons or "all"} to validate; {device_name(device)}, '
         f'{torch.get_num_threads()} CPU threads, {cfg.train_dataloader.num_workers} loader processes.'
-        + (
-            ' **A network of a few channels: a try of the command, not a measurement.**'
-            if args.miniature
-            else ''
-        )
-        + ('' if device == 'cuda' else ' **GPU: not measured.**'),
+        + (MINIATURE if args.miniature else ''),
         rows,
     )
 

@@ -20,7 +20,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from tables import append_raw, device_name, make_miniature, write_tables
+from tables import MINIATURE, append_raw, device_name, make_miniature, write_tables
 from train import measure
 
 from hg_plugin.engine.hooks import LazyRuntimeInfoHook
@@ -164,13 +164,7 @@ def main():
             args.out,
             f'{osp.basename(args.config)}, batch {cfg.train_dataloader.batch_size}, '
             f'{args.workers} loader processes; '
-            f'{device_name(args.device)}.'
-            + (
-                ' **A network of a few channels: a try of the command, not a measurement.**'
-                if args.miniature
-                else ''
-            )
-            + ('' if args.device == 'cuda' else ' **GPU: not measured.**'),
+            f'{device_name(args.device)}.' + (MINIATURE if args.miniature else ''),
             rows,
         )
 

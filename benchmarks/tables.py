@@ -12,6 +12,9 @@ from collections.abc import Sequence
 import torch
 from mmengine.config import Config
 
+# for tables of networks that make_miniature has made
+MINIATURE = ' **Networks of a few channels: a try of the command, not a measurement.**'
+
 
 def device_name(device: str) -> str:
     """As the reader knows it: the GPU's name, or the CPU's with the number of threads; and torch's
