@@ -71,7 +71,7 @@ DEFAULT = (
 
 def synthetic_batch(cfg: Config, batch_size: int) -> dict:
     """Random images and keypoints, as the config's loader would hand them over."""
-    width, height = cfg.model.codec.input_size
+    width, height = cfg.codec.input_size
     images = torch.randint(0, 256, (batch_size, 3, height, width), dtype=torch.uint8)
     if cfg.model.data_preprocessor.type == 'HeatmapDataPreprocessor':
         return default_collate(
