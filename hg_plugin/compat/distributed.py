@@ -9,7 +9,7 @@ import sys
 import torch
 from torch.utils.data import _utils
 
-from .rendezvous import meet, node_timeout
+from .rendezvous import meet
 
 # by launcher: what sets the environment, and its names for rank, number of processes and rank on the machine
 LAUNCHERS = dict(
@@ -38,7 +38,8 @@ def start_processes(cfg) -> None:
     """
     if not torch.distributed.is_initialized():
         _set_environment(cfg.launcher)
-        _meet()
+        address, *numbers = map(os.environ.get, ('MASTER_ADDR', 'MASTER_PORT', 'RANK', 'WORLD_SIZE'))
+        _stores.append(meet(address, *map(int, numbers), kind='process'))
         if not torch.cuda.is_available():
             torch.distributed.init_process_group('gloo')  # MMEngine 0.10 calls CUDA there
             _stores.clear()
@@ -78,24 +79,6 @@ def _set_environment(launcher: str) -> None:
             raise ConnectionError(
                 f'{name} is {env.get(name)!r}; set it to the {what} of the first process, the same for all.'
             )
-
-
-def _meet() -> None:
-    env = os.environ
-    rank = int(env['RANK'])
-    store = meet(
-        env['MASTER_ADDR'],
-        int(env['MASTER_PORT']),
-        rank,
-        int(env['WORLD_SIZE']),
-        node_timeout(),
-        kind='process',
-        # torchrun may have opened the store
-        serve=rank == 0 and env.get('TORCHELASTIC_USE_AGENT_STORE') != 'True',
-        port_name='MASTER_PORT',
-        prefix=f'processes/{env.get("TORCHELASTIC_RESTART_COUNT", 0)}',
-    )
-    _stores.append(store)
 
 
 def first_host(nodes: str) -> str:

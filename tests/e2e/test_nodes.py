@@ -95,17 +95,12 @@ def test_two_nodes_train(start, config, tmp_path, free_port):
 def test_nodes_that_are_started_wrong(start, free_port):
     """Each of these was 15 minutes of silence, or a traceback."""
     port, other, third, fourth = (free_port() for _ in range(4))
-    here = socket.gethostname()
-    at = rf'127.0.0.1:{port}'
     # by (rank, port, address of the first)
     cases = [
-        ((0, port, '127.0.0.1'), rf'at {at}, node 1 of 2 is missing and node 0 \({here}\) is here;'),
+        ((0, port, '127.0.0.1'), f'at 127.0.0.1:{port}, node 1 of 2 is missing;'),
         ((1, other, '127.0.0.1'), rf'node 0 is missing at 127.0.0.1:{other} \(.*refused\);'),
         ((2, third, '127.0.0.1'), 'This is node 2 of 2, which are counted from 0;'),
-        (
-            (1, fourth, 'no.such.host'),
-            rf'node 0 is missing at no.such.host:{fourth} \(the host',
-        ),
+        ((1, fourth, 'no.such.host'), f'node 0 is missing at no.such.host:{fourth}'),
     ]
     nodes = [
         start(
@@ -130,7 +125,7 @@ def test_a_port_in_use_is_named_and_one_node_needs_none(start, tmp_path):
         listener.listen()
         port = listener.getsockname()[1]
         code, out = ended(start(*command, f'--master_port={port}', script))
-    assert code == 1 and out.startswith(f'error: Port {port} of this machine is in use,')
+    assert code == 1 and re.match(f'error: 127.0.0.1:{port} .*already in use', out)
     runs = [ended(start(*command, script)) for _ in range(2)]
     ports = {re.search(r'port (\d+)', out)[1] for _, out in runs}
     assert [code for code, _ in runs] == [0, 0] and len(ports) == 2 and str(port) not in ports

@@ -211,7 +211,7 @@ def test_a_process_that_is_killed_is_named(tmp_path, launch, free_port):
     arguments = ['--nproc_per_node=2', f'--master_port={free_port()}', tmp_path / 'killed.py']
     result = launch(sys.executable, 'tools/dist_run.py', *arguments, stderr=subprocess.PIPE)
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith('error: the process of rank 1 was ended by SIGKILL;')
+    assert result.stderr.splitlines()[-1].startswith('error: process 1 was ended by SIGKILL;')
     assert 'Traceback' not in result.stderr
 
 
