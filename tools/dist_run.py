@@ -45,7 +45,8 @@ def main():
     try:
         if args.rdzv_backend == 'static' and not args.rdzv_endpoint and not args.standalone:
             nodes = run.parse_min_max_nnodes(args.nnodes)[1]
-            port = 0 if nodes == 1 and args.master_port == 29500 else args.master_port
+            default = args.master_port in (None, 29500)  # which one it is depends on torch's version
+            port = args.master_port if not default else 29500 if nodes > 1 else 0
             # without the package around it, whose import takes seconds
             rendezvous = Path(find_spec('hg_plugin').origin).with_name('compat') / 'rendezvous.py'
             store = runpy.run_path(str(rendezvous))['meet'](args.master_addr, port, args.node_rank, nodes)

@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
@@ -61,8 +62,8 @@ class PoseEstimator:
     agree with MMPose's own inferencer, and nearly with a test, which decodes large JPEGs at a reduced size.
 
     Args:
-        config: The config file. Defaults to None, together with ``checkpoint``: the network of the package,
-            see :mod:`hg_plugin.utils.weights`.
+        config: The config file, or a config. Defaults to None, together with ``checkpoint``: the network of
+            the package, see :mod:`hg_plugin.utils.weights`.
         checkpoint: The weights. Defaults to None.
         device: 'cpu', 'cuda', 'cuda:1', ... Defaults to None: a GPU if torch can use one.
         batch_size: Persons per batch, twice as many in the flip test. Defaults to 16.
@@ -82,7 +83,7 @@ class PoseEstimator:
 
     def __init__(
         self,
-        config: str | PathLike | None = None,
+        config: str | PathLike | Config | None = None,
         checkpoint: str | PathLike | None = None,
         device: str | torch.device | None = None,
         batch_size: int = 16,
@@ -91,9 +92,9 @@ class PoseEstimator:
         if batch_size < 1:
             raise InputError(f'batch_size is {batch_size}; give at least 1.')
         config, checkpoint = config_and_checkpoint(config, checkpoint)
-        self.config = str(config)
         self.batch_size = batch_size
-        self.cfg = read_config(self.config, cfg_options=cfg_options)
+        self.cfg = read_config(config, cfg_options=cfg_options)
+        self.config = str(self.cfg.filename or 'The config')
         init_default_scope(self.cfg.get('default_scope', 'mmpose'))
         with building(self.config, 'model'):
             self.model = revert_sync_batchnorm(MODELS.build(self.cfg.model))

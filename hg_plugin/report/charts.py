@@ -14,7 +14,7 @@ def chart(title: str, figure: dict, note: str = '') -> dict:
 
 def curve_charts(runs: list[Run]) -> list[dict]:
     """What changes over trainings: losses, metrics, peaks of heatmaps, learning rate."""
-    keys = list(dict.fromkeys(key for run in runs for row in run.train for key in row))
+    keys = list(dict.fromkeys(key for run in runs for key in run.train))
     losses = [key for key in keys if re.match(r'loss_', key)] or [key for key in keys if key == 'loss']
     metrics = list(dict.fromkeys(key for run in runs for key in run.metrics))
     stages = [key for key in metrics if re.fullmatch(r'stage\d+/Mean', key)]
@@ -23,11 +23,9 @@ def curve_charts(runs: list[Run]) -> list[dict]:
     shown = [*(stages or ([main] if main else [])), *others]
     if len(runs) > 1:  # legends have room for one or two a run
         losses, shown = losses[-1:], [key for key in (main, 'AUC') if key in metrics]
-    names = {key: f'PCKh@0.5, stage {int(re.findall(r"[0-9]+", key)[0]) + 1}' for key in stages} | {
-        'Mean': 'PCKh@0.5',
-        'Mean@0.1': 'PCKh@0.1',
-    }
-    names |= {key: f'stage {int(key[10:]) + 1}' for key in losses if key[10:].isdigit()}
+    names = {'Mean': 'PCKh@0.5', 'Mean@0.1': 'PCKh@0.1'}
+    names |= {key: f'PCKh@0.5, {key[:-5].replace("stage", "stage ")}' for key in stages}
+    names |= {key: key.replace('loss_stage', 'stage ') for key in losses}
     found = []
     if losses:
         loss = figures.history(runs, 'train', losses, 'loss', names)

@@ -8,8 +8,8 @@ import numpy as np
 from hg_plugin.evaluation import THRESHOLDS
 from hg_plugin.mpii_format import JOINT_GROUPS, SCORED_JOINTS
 
-from .log import MARKED
 from .persons import PLACES, Persons, by_occlusion, by_size, confusion, joint_name
+from .records import MARKED
 from .runs import Run
 
 # readable on white and on black
@@ -21,9 +21,9 @@ MOST_POINTS = 1200
 MOST_MARKS = 60
 
 
-def line(x: Iterable, y: Iterable, name: str, color: str, dash: str = 'solid', **options) -> dict:
+def line(x: Sequence, y: Sequence, name: str, color: str, dash: str = 'solid', **options) -> dict:
     """A curve, of at most MOST_POINTS points."""
-    x, y = np.asarray([*x], float), np.asarray([*y], float)
+    x, y = np.asarray(x, float), np.asarray(y, float)
     bins = math.ceil(len(x) / MOST_POINTS)
     if bins > 1:
         whole = len(x) // bins * bins
@@ -76,15 +76,14 @@ def history(runs: Sequence[Run], phase: str, keys: Sequence[str], y: str, names:
     traces = []
     several = len(runs) > 1
     for number, run in enumerate(runs):
-        rows = getattr(run, phase)
-        present = [key for key in keys if any(key in row for row in rows)]
-        for place, key in enumerate(present):
-            own = [row for row in rows if key in row]
+        columns = getattr(run, phase)
+        for place, key in enumerate([key for key in keys if key in columns]):
+            logged = ~np.isnan(columns[key])
             label = (names or {}).get(key, key)
             color = COLORS[(number if several else place) % len(COLORS)]
             trace = line(
-                [row['x'] for row in own],
-                [row[key] for row in own],
+                columns['x'][logged],
+                columns[key][logged],
                 (f'{run.name}: {label}' if place else run.name) if several else label,
                 color,
                 'dot' if several and place else 'solid',
@@ -100,7 +99,7 @@ def history(runs: Sequence[Run], phase: str, keys: Sequence[str], y: str, names:
 
 
 def add_marks(drawn: dict, run: Run) -> None:
-    """Draw what the log warns of, and resumes, as vertical lines with their text at the upper edge."""
+    """Draw events as vertical lines with their text at the upper edge."""
     events = [event for event in run.events if event.kind in MARKED]
     resumes = [event for event in events if event.kind == 'resumed']
     events = resumes[:MOST_MARKS] + [event for event in events if event not in resumes][:MOST_MARKS]
@@ -269,21 +268,15 @@ def occlusion(persons: dict[str, Persons]) -> dict:
 
 def timings(run: Run) -> dict:
     """Milliseconds of a training step, stacked."""
-    rows = [row for row in run.train if 'time' in row]
-    x = [row['x'] for row in rows]
-    parts = {
-        'data wait': [row.get('data_time', 0) for row in rows],
-        'forward': [row.get('forward_time', 0) for row in rows],
-        'backward and optimizer': [row.get('backward_time', 0) for row in rows],
-    }
-    parts = {name: values for name, values in parts.items() if any(values)}
-    known = [sum(values) for values in zip(*parts.values())] or [0] * len(rows)
-    rest = 'everything else' if len(parts) == 3 else 'forward, backward and everything else'
-    parts[rest] = [max(row['time'] - part, 0) for row, part in zip(rows, known)]
+    whole = run.train['time']
+    parts = {'data wait': 'data_time', 'forward': 'forward_time', 'backward and optimizer': 'backward_time'}
+    times = {name: np.nan_to_num(run.train[key]) for name, key in parts.items() if key in run.train}
+    rest = 'everything else' if len(times) == 3 else 'forward, backward and everything else'
+    times[rest] = np.maximum(np.nan_to_num(whole) - sum(times.values()), 0)
     traces = []
-    for number, (name, values) in enumerate(parts.items()):
+    for number, (name, values) in enumerate(times.items()):
         color = COLORS[number] if name != 'everything else' else GRAY
-        trace = line(x, [1000 * value for value in values], name, color, stackgroup='time')
+        trace = line(run.train['x'], 1000 * values, name, color, stackgroup='time')
         traces.append({**trace, 'mode': 'lines'})
     drawn = figure(traces, run.unit, 'milliseconds a step')
     add_marks(drawn, run)

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from os import PathLike
@@ -19,12 +18,14 @@ from hg_plugin.utils.files import atomic_write
 
 from . import figures
 from .charts import chart, curve_charts, error_charts
-from .log import merge
 from .persons import Persons, read_persons
 from .pictures import draw_persons
+from .records import merge
 from .runs import Run, read_run
 from .settings import differences, flatten, shipped_base
 
+# that are listed
+MOST_EVENTS = 200
 TEMPLATE = Path(__file__).with_name('page.html')
 
 
@@ -97,12 +98,12 @@ def _one(run: Run) -> dict:
     if persons:
         weights = _weights(run)
         number = persons.keypoints.shape[1]
-        curves = {f'stage {stage + 1}': persons.curves(weights, stage) for stage in range(number)}
+        curves = {f'stage {stage}': persons.curves(weights, stage) for stage in range(number)}
         stages = [
             dict(name=name, values=[_number(pckh_metrics(own)[metric]) for metric in METRIC_NAMES])
             for name, own in curves.items()
         ]
-        errors = {f'stage {stage + 1}': persons.errors(stage) for stage in range(number)}
+        errors = {f'stage {stage}': persons.errors(stage) for stage in range(number)}
         charts['accuracy'] = [
             chart('PCKh over the threshold', figures.over_threshold(curves), 'Of the last stage by joint.'),
             chart('PCKh@0.5 of every joint', figures.joints_pckh(errors)),
@@ -110,7 +111,7 @@ def _one(run: Run) -> dict:
         charts['errors'] = error_charts({run.name: persons}, persons)
         pictures, notes = draw_persons(run, persons)
         missing += notes
-    if any('time' in row for row in run.train):
+    if 'time' in run.train:
         charts['timings'] = [chart('Where a training step spends its time', figures.timings(run))]
     settings = flatten(run.config)
     base_name, base = shipped_base(settings, _filename(run))
@@ -145,7 +146,7 @@ def _several(runs: list[Run]) -> dict:
             chart('PCKh@0.5 of every joint', figures.joints_pckh(errors)),
         ]
         charts['errors'] = error_charts(persons, None)
-    if any('time' in row for run in runs for row in run.train):
+    if any('time' in run.train for run in runs):
         steps = figures.history(runs, 'train', ['time'], 'seconds a step')
         charts['timings'] = [chart('Seconds of a training step', figures.log_axis(steps))]
     metrics = list(dict.fromkeys(metric for run in runs for metric in run.metrics))
@@ -180,9 +181,10 @@ def _persons(run: Run) -> tuple[Persons | None, list[str]]:
 
 
 def _weights(run: Run) -> str:
-    evaluator = run.config.get('val_evaluator')
-    evaluators = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator or {}]
-    return next((own['weights'] for own in evaluators if own.get('weights')), 'annotations')
+    evaluator = run.setting('val_evaluator')
+    evaluators = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
+    named = [own['weights'] for own in evaluators if isinstance(own, dict) and 'weights' in own]
+    return 'equal' if 'equal' in named else 'annotations'
 
 
 def _filename(run: Run) -> str:
@@ -196,11 +198,9 @@ def _summary(run: Run) -> dict:
     cards = []
     main = run.main_metric
     if main:
-        rule = ((run.config.get('default_hooks') or {}).get('checkpoint') or {}).get('rule')
-        best = (min if rule == 'less' else max)(
-            (row for row in run.val if main in row), key=lambda row: row[main]
-        )
-        note = f'best {_number(best[main])} at {run.unit} {best["x"]:g}'
+        sign = -1 if run.setting('default_hooks', 'checkpoint', 'rule') == 'less' else 1
+        best = np.argmax(np.where(np.isfinite(run.val[main]), sign * run.val[main], -np.inf))
+        note = f'best {_number(run.val[main][best])} at {run.unit} {run.val["x"][best]:g}'
         cards.append(('PCKh@0.5' if main == 'Mean' else main, _number(run.metrics[main]), note))
     for metric, label in (('Mean@0.1', 'PCKh@0.1'), ('AUC', 'AUC')):
         if main == 'Mean' and metric in run.metrics:
@@ -210,12 +210,8 @@ def _summary(run: Run) -> dict:
     cards.append(('time', _duration(run.hours), f'{len(run.starts)} starts' if len(run.starts) > 1 else ''))
     if run.images_per_second:
         cards.append(('images/s', _rate(run.images_per_second), f'{run.batch} images a step'))
-    cards.append(('device', run.record.get('device') or _device(run), ''))
-    environment = run.record.get('environment', {})
-    git = {name: state for name, state in run.record.get('git', {}).items() if state}
-    if git.get('folder') == git.get('hg_plugin'):
-        git.pop('folder', None)
-    events = merge(run.events)
+    cards.append(('device', run.newest('device') or 'not recorded', ''))
+    events = merge(run.events)[:MOST_EVENTS]
     return dict(
         name=run.name,
         folder=str(run.folder.resolve()),
@@ -229,20 +225,12 @@ def _summary(run: Run) -> dict:
             dict(vars(event), at=_position(run, event.iteration), until=_position(run, event.last))
             for event in events
         ],
-        environment=environment,
-        where=run.record.get('folder'),
-        git=git,
-        log_environment='' if environment else run.starts[-1].log.environment,
+        environment=run.newest('environment') or {},
     )
 
 
 def _position(run: Run, iteration: int) -> str:
     return f'{run.position(iteration):.4g}'
-
-
-def _device(run: Run) -> str:
-    found = re.search(r'GPU 0[^:]*: (.+)', run.starts[-1].log.environment)
-    return found[1] if found else 'not recorded'
 
 
 def _timings(run: Run) -> list[tuple[str, str]]:
@@ -254,14 +242,15 @@ def _timings(run: Run) -> list[tuple[str, str]]:
         ('backward_time', 'backward and optimizer'),
         ('time', 'whole step'),
     ):
-        values = [row[key] for row in run.train if np.isfinite(row.get(key, np.nan))]
-        if values:
+        values = run.train.get(key, np.zeros(0))
+        values = values[np.isfinite(values)]
+        if len(values):
             rows.append((f'{label}, a step', f'{1000 * np.mean(values):.4g} ms'))
-    batches = next((start.log.val_batches for start in reversed(run.starts) if start.log.val_batches), None)
-    values = [row['time'] * batches for row in run.val if batches and 'time' in row]
-    if values:
-        rows.append(('validation', f'{np.mean(values):.4g} s'))
-        share = sum(values) / 36 / run.hours if run.hours else np.nan
+    seconds = run.val.get('time', np.zeros(0)) * (run.newest('val_batches') or np.nan)
+    seconds = seconds[np.isfinite(seconds)]
+    if len(seconds):
+        rows.append(('validation', f'{seconds.mean():.4g} s'))
+        share = seconds.sum() / 36 / run.hours if run.hours else np.nan
         rows.append(('all validations, of the whole time', f'{_number(min(share, 100.0), ".1f")} %'))
     return rows
 

@@ -1,18 +1,21 @@
 """What the predictions of a validation tell: which persons, joints and sizes are hard."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hg_plugin.evaluation import pckh_curves
-from hg_plugin.evaluation.pckh import joint_groups
 from hg_plugin.mpii_format import JOINT_GROUPS, JOINTS, NUM_JOINTS, SCORED_JOINTS, read_file
 
 NAMES = dict(
     zip(('ank', 'kne', 'hip', 'wri', 'elb', 'sho'), ('ankle', 'knee', 'hip', 'wrist', 'elbow', 'shoulder'))
 )
+# of a person, in predictions.npz; keypoints are of every stage
+SHAPES = dict.fromkeys(('keypoints', 'truth'), (NUM_JOINTS, 2)) | dict(
+    box=(4,), head_size=(), id=(), image=()
+)
+SHAPES |= dict.fromkeys(('scores', 'visible'), (NUM_JOINTS,)) | dict.fromkeys(('center', 'scale'), (2,))
 # within this share of the head size a joint is found
 FOUND = 0.5
 # where the place of a prediction falls, in the order of precedence
@@ -33,7 +36,6 @@ class Persons:
         boxes: (N, 4), left, top, right, bottom.
         centers, scales: (N, 2), of the network's inputs.
         ids: (N,), rows of the annotation file.
-        meta: MMPose's metainfo, as far as it is needed.
         run, iteration: The start of the training that wrote them, and when.
     """
 
@@ -47,7 +49,6 @@ class Persons:
     centers: np.ndarray
     scales: np.ndarray
     ids: np.ndarray
-    meta: dict
     run: str
     iteration: int
 
@@ -75,36 +76,31 @@ def read_persons(path: Path) -> Persons:
     """Read what ReportHook has written.
 
     Raises:
-        InputError: The file is missing or damaged, or its persons have not MPII's joints.
+        InputError: The file is missing or damaged.
     """
 
     def reader(path):
         with np.load(path, allow_pickle=False) as file:
             content = {name: file[name] for name in file.files}
-        meta = json.loads(str(content['meta']))
-        if content['keypoints'].shape[2:] != (NUM_JOINTS, 2) or joint_groups(_known(meta)) is not None:
-            raise ValueError(f'its persons have not the {NUM_JOINTS} joints of MPII')
+        number, stages = content['keypoints'].shape[:2]
+        for name, shape in SHAPES.items():
+            if content[name].shape != (number, *(shape if name != 'keypoints' else (stages, *shape))):
+                raise ValueError(f'{name} is of the shape {content[name].shape}')
+            if name != 'image':
+                content[name] = content[name].astype(float)
         return Persons(
             images=content['image'],
             annotated=content['visible'] > 0,
             boxes=content['box'],
             centers=content['center'],
             scales=content['scale'],
-            ids=content['id'],
-            meta=meta,
+            ids=content['id'].astype(int),
             run=str(content['run']),
             iteration=int(content['iteration']),
             **{key: content[key] for key in ('keypoints', 'scores', 'truth', 'head_size')},
         )
 
     return read_file(path, reader, 'the next validation writes it again')
-
-
-def _known(meta: dict) -> dict:
-    """What the dataset has of its metainfo, with numbers for JSON's text."""
-    known = {key: value for key, value in meta.items() if value is not None}
-    names = known.get('keypoint_id2name', {})
-    return {**known, 'keypoint_id2name': {int(index): name for index, name in names.items()}}
 
 
 def joint_name(joint: int) -> str:

@@ -5,9 +5,16 @@ import os
 from dataclasses import dataclass
 
 import cv2
+import mmengine.registry
+import mmpose.registry
 import numpy as np
+from mmengine.config import Config
+from mmengine.registry import Registry
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
+from hg_plugin.datasets import MPIIPoseDataset
 from hg_plugin.inference.pose_estimator import PoseEstimator, PosesWithHeatmaps
+from hg_plugin.utils.config import parts_of
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import ImageError, read_image
 from hg_plugin.utils.latest_checkpoint import latest_checkpoint
@@ -49,7 +56,7 @@ def draw_persons(run: Run, persons: Persons, number: int = 12) -> tuple[dict[str
     maps: dict[int, PosesWithHeatmaps] = {}
     try:
         maps = _run_network(run, persons, images)
-    except InputError as error:
+    except Exception as error:  # settings may be of any type, and images need not fit the network
         missing.append(f'There are no heatmaps: {error}')
     drawn = {
         name: [_draw(persons, index, images[index], maps.get(index)) for index in indices if index in images]
@@ -71,13 +78,34 @@ def _read_images(persons: Persons, indices: np.ndarray) -> tuple[dict[int, np.nd
 
 def _run_network(run: Run, persons: Persons, images: dict[int, np.ndarray]) -> dict[int, PosesWithHeatmaps]:
     """Heatmaps of the newest whole checkpoint, on the CPU: a training may need all of the GPU."""
-    hook = (run.config.get('default_hooks') or {}).get('checkpoint') or {}
-    checkpoint = latest_checkpoint(str(run.folder), hook.get('out_dir')) if images else None
+    out_dir = run.setting('default_hooks', 'checkpoint', 'out_dir')
+    out_dir = out_dir if isinstance(out_dir, str) else None
+    checkpoint = latest_checkpoint(str(run.folder), out_dir) if images else None
     if checkpoint is None:
         raise InputError(f'{run.folder} has no checkpoint.' if images else 'no image can be read.')
-    estimator = PoseEstimator(run.starts[-1].folder / 'vis_data/config.py', checkpoint, device='cpu')
+    estimator = PoseEstimator(_network_config(run), checkpoint, device='cpu')
     people = [(image, persons.boxes[index][None]) for index, image in images.items()]
     return dict(zip(images, estimator.stream(people, heatmaps=True)))
+
+
+def _network_config(run: Run) -> Config:
+    """Network and test pipeline, of which nothing is imported or run that is not registered here.
+
+    Raises:
+        InputError: A type is not registered: MMEngine would import it by its name.
+    """
+    dataset = run.setting('test_dataloader', 'dataset')
+    while not dataset.get('pipeline'):  # of RepeatDataset, ConcatDataset, CombinedDataset
+        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+    # metainfo may name a file that would be run
+    model = {key: value for key, value in run.config['model'].items() if key != 'metainfo'}
+    config = Config(dict(model=model, test_dataloader=dict(dataset=dict(pipeline=dataset['pipeline']))))
+    registries = [*vars(mmengine.registry).values(), *vars(mmpose.registry).values()]
+    known = {name for own in registries if isinstance(own, Registry) for name in own.module_dict}
+    for place, part in parts_of(config, '.*').items():
+        if 'type' in part and part['type'] not in known:
+            raise InputError(f'{place}.type is {part["type"]!r}, which MMPose and hg_plugin do not have.')
+    return config
 
 
 def _draw(persons: Persons, index: int, image: np.ndarray, maps: PosesWithHeatmaps | None) -> Picture:
@@ -85,10 +113,11 @@ def _draw(persons: Persons, index: int, image: np.ndarray, maps: PosesWithHeatma
     worst = int(np.nanargmax(errors))
     center, scale = persons.centers[index], persons.scales[index]
     crop, matrix = crop_person(image, center, scale, PERSON_SIZE)
+    meta = parse_pose_metainfo(dict(MPIIPoseDataset.METAINFO))
     halves = []
     for points in (persons.keypoints[index, -1], persons.truth[index]):
         points = cv2.transform(np.asarray(points, np.float64)[None], matrix)[0]
-        half = draw_skeleton(crop.copy(), points, persons.annotated[index], persons.meta)
+        half = draw_skeleton(crop.copy(), points, persons.annotated[index], meta)
         cv2.circle(half, _pixel(points[worst]), 9, WHITE, 3, cv2.LINE_AA)
         cv2.circle(half, _pixel(points[worst]), 9, RED, 2, cv2.LINE_AA)
         halves.append(encode(half))
@@ -120,7 +149,7 @@ def _heatmaps(
         y, x = np.unravel_index(values.argmax(), values.shape)
         peak = (x + 0.5) * size[0] / values.shape[1], (y + 0.5) * size[1] / values.shape[0]
         cv2.drawMarker(cell, _pixel(peak), WHITE, cv2.MARKER_CROSS, 11, 1, cv2.LINE_AA)
-        drawn.append((encode(cell), f'stage {stage + 1}: {values.max():.2f}'))
+        drawn.append((encode(cell), f'stage {stage}: {values.max():.2f}'))
     return drawn
 
 

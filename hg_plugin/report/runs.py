@@ -1,18 +1,18 @@
-"""Read a work directory: curves, log and config of a training that has ended, was killed or goes on."""
+"""Read a work directory: curves, events and settings of a training that has ended, was killed or goes on."""
 
-import json
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from mmengine.config import Config
+import numpy as np
 
-from hg_plugin.engine.hooks.report_hook import RECORD
+from hg_plugin.engine.hooks.report_hook import EVENTS, RECORD
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.lock import is_locked
 
-from .log import Event, Log, read_log
+from .records import Columns, Event, read_events, read_scalars, read_start
+from .settings import read_settings
 
 # of a validation's record; all else are metrics
 NO_METRICS = ('data_time', 'time', 'step', 'iter', 'epoch', 'x')
@@ -20,18 +20,18 @@ NO_METRICS = ('data_time', 'time', 'step', 'iter', 'epoch', 'x')
 
 @dataclass
 class Start:
-    """The folder of a start or resume: the records that are not repeated by a later one."""
+    """The folder of a start or resume: the rows that are not repeated by a later one, record and events."""
 
     folder: Path
-    log: Log
-    train: list[dict]
-    val: list[dict]
-    record: dict
+    record: dict[str, Any]
+    train: Columns
+    val: Columns
+    events: list[Event]
 
     @property
     def first(self) -> int:
         """The iteration before the first one."""
-        return self.log.resumed or 0
+        return self.record.get('resumed', 0)
 
 
 @dataclass
@@ -49,39 +49,51 @@ class Run:
     folder: Path
     starts: list[Start]
     others: int
-    config: Config
-    name: str = field(default='')
+    config: dict[str, Any]
+    name: str = ''
+
+    def setting(self, *keys: str) -> Any:
+        """A setting, or None."""
+        value: Any = self.config
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    def newest(self, field: str) -> Any:
+        """What ReportHook has recorded of the newest start that has it, or None."""
+        return next((start.record[field] for start in self.starts[::-1] if field in start.record), None)
 
     @property
     def per_epoch(self) -> int | None:
-        return next((start.log.per_epoch for start in reversed(self.starts) if start.log.per_epoch), None)
+        return self.newest('per_epoch')
 
     @property
     def unit(self) -> str:
         return 'epoch' if self.per_epoch else 'iteration'
 
-    def position(self, iteration: int) -> float:
-        """An iteration on the axis of curves, which counts epochs or iterations."""
+    def position(self, iteration):
+        """An iteration, or several, on the axis of curves, which counts epochs or iterations."""
         return iteration / (self.per_epoch or 1)
 
     @cached_property
-    def train(self) -> list[dict]:
-        """Records of training iterations, with their position ``x``."""
-        return [{**row, 'x': self.position(row['iter'])} for start in self.starts for row in start.train]
+    def train(self) -> Columns:
+        """What was logged of training iterations, with their position ``x``."""
+        columns = _join([start.train for start in self.starts])
+        return {**columns, 'x': self.position(columns['iter'])}
 
     @cached_property
-    def val(self) -> list[dict]:
-        """Records of validations. MMEngine writes no iteration into them: they follow one of training."""
-        rows = []
-        for row in (row for start in self.starts for row in start.val):
-            x = self.position(row['iter'])
-            rows.append({**row, 'x': math.ceil(x - 1e-9) if self.per_epoch else x})
-        return rows
+    def val(self) -> Columns:
+        """What was logged of validations."""
+        columns = _join([start.val for start in self.starts])
+        x = self.position(columns['iter'])
+        # MMEngine writes no iteration into them, and the last one of an epoch may not be logged
+        return {**columns, 'x': np.ceil(x - 1e-9) if self.per_epoch else x}
 
     @property
     def metrics(self) -> dict[str, float]:
         """Those of the last validation."""
-        return {k: v for k, v in self.val[-1].items() if k not in NO_METRICS} if self.val else {}
+        last = {key: own[-1] for key, own in self.val.items() if key not in NO_METRICS and len(own)}
+        return {key: value for key, value in last.items() if not np.isnan(value)}
 
     @property
     def main_metric(self) -> str | None:
@@ -92,58 +104,64 @@ class Run:
         events = []
         for number, start in enumerate(self.starts):
             if number:
-                at = start.first
-                time = start.folder.name
-                text = f'Resumed after iteration {at}, in {start.folder.name}.'
-                events.append(Event(time, at, 'resumed', text, at))
-            events += start.log.events
+                text = f'Resumed after iteration {start.first}, in {start.folder.name}.'
+                events.append(Event(start.first, 'resumed', text, start.first))
+            events += start.events
         return events
 
     @property
-    def record(self) -> dict:
-        """What ReportHook has kept of the newest start."""
-        return next((start.record for start in reversed(self.starts) if start.record), {})
-
-    @property
     def iteration(self) -> int:
-        logged = [row['iter'] for row in self.train[-1:]]
-        last = max([start.log.iteration for start in self.starts] + logged)
-        return max(last, round(self.val[-1]['x'] * (self.per_epoch or 1)) if self.val else 0)
+        recorded = [start.record.get('iter', 0) for start in self.starts]
+        return int(max([*recorded, *self.train['iter'][-1:], *self.val['iter'][-1:]]))
 
     @property
     def total(self) -> int | None:
         """Epochs or iterations that the config asks for."""
-        return (self.config.get('train_cfg') or {}).get('max_epochs' if self.per_epoch else 'max_iters')
+        total = self.setting('train_cfg', 'max_epochs' if self.per_epoch else 'max_iters')
+        return total if isinstance(total, int) else None
 
     @property
     def hours(self) -> float:
-        return sum(start.log.seconds for start in self.starts) / 3600
+        seconds = [
+            [start.record.get('seconds', 0.0), *(event.seconds for event in start.events)]
+            for start in self.starts
+        ]
+        return sum(map(max, seconds)) / 3600
 
     @property
     def batch(self) -> int | None:
         """Images in an iteration, of all processes."""
-        size = (self.config.get('train_dataloader') or {}).get('batch_size')
-        return size and size * self.record.get('processes', 1)
+        size = self.setting('train_dataloader', 'batch_size')
+        return size * (self.newest('processes') or 1) if isinstance(size, int) else None
 
     @property
     def images_per_second(self) -> float | None:
         """Over the latest tenth of the training, without validation and checkpoints."""
-        rows = [row['time'] for row in self.train[-max(10, len(self.train) // 10) :] if row.get('time')]
-        return self.batch * len(rows) / sum(rows) if self.batch and rows else None
+        seconds = self.train.get('time', np.zeros(0))[-max(10, len(self.train['x']) // 10) :]
+        seconds = seconds[np.isfinite(seconds) & (seconds > 0)]
+        return self.batch / seconds.mean() if self.batch and len(seconds) else None
 
     @property
     def status(self) -> str:
-        log, total = self.starts[-1].log, self.total
-        if log.complete or total and self.position(self.iteration) >= total:
+        last, total = self.starts[-1], self.total
+        if last.record.get('complete') or total and self.position(self.iteration) >= total:
             return 'complete'
         if is_locked(self.folder):
             return 'going on'
-        kinds = [event.kind for event in log.events]
-        if 'ended by a signal' in kinds:
+        if any(event.kind == 'signal' for event in last.events):
             return 'ended by a signal'
-        if log.events and 'iverged' in log.events[-1].text:
+        if last.events and (last.events[-1].kind, last.events[-1].level) == ('divergence', 'ERROR'):
             return 'diverged'
         return 'incomplete'
+
+
+def _join(parts: list[Columns]) -> Columns:
+    """Columns below each other."""
+    keys = dict.fromkeys(key for part in parts for key in part)
+    return {
+        key: np.concatenate([part.get(key, np.full(len(part['iter']), np.nan)) for part in parts])
+        for key in keys
+    }
 
 
 def read_run(work_dir: str | Path) -> Run:
@@ -155,55 +173,36 @@ def read_run(work_dir: str | Path) -> Run:
     folder = Path(work_dir)
     if not folder.is_dir():
         raise InputError(f'The work directory {work_dir} does not exist; give the folder of a training.')
+    found = [
+        Start(
+            place,
+            read_start(place / RECORD),
+            *read_scalars(place / 'vis_data/scalars.json'),
+            read_events(place / EVENTS),
+        )
+        for place in sorted(
+            path.parent.parent for path in folder.glob('*/vis_data/config.py') if path.is_file()
+        )
+    ]
     starts: list[Start] = []
     others = 0
-    for place in sorted(path.parent.parent for path in folder.glob('*/vis_data/config.py')):
-        start = Start(place, read_log(place / f'{place.name}.log'), *_read_scalars(place), _read_json(place))
-        if not (start.train or start.record):  # of a test
+    # names of folders are times of a clock that may have been set back, or moved to another zone
+    for start in sorted(found, key=lambda start: start.record.get('start', -1)):
+        if not (start.record or len(start.train['iter'])):  # of a test
             continue
-        first = start.first
-        if first == 0 and starts:  # a training of its own
+        ids = [own.record.get('run_id') for own in (start, *starts[-1:])]
+        if starts and (start.first == 0 or len({*ids}) > 1):  # a training of its own
             starts, others = [], others + 1
         for earlier in starts:  # killed after the checkpoint that was resumed
-            earlier.train = [row for row in earlier.train if row['iter'] <= first]
-            earlier.val = [row for row in earlier.val if row['iter'] <= first]
-        for row in start.val:
-            row['iter'] = max(row['iter'], first)
+            for part in ('train', 'val'):
+                columns = getattr(earlier, part)
+                kept = columns['iter'] <= start.first
+                setattr(earlier, part, {key: own[kept] for key, own in columns.items()})
+        start.val['iter'] = np.maximum(start.val['iter'], start.first)
         starts.append(start)
     if not starts:
         raise InputError(
             f'{work_dir} holds no log of a training (TIME/vis_data/scalars.json); give its work directory.'
         )
-    return Run(folder, starts, others, _read_config(starts[-1].folder), folder.resolve().name)
-
-
-def _read_scalars(place: Path) -> tuple[list[dict], list[dict]]:
-    """Records of training and validation, the latter with the iteration of training that they follow."""
-    train, val = [], []
-    iteration = 0
-    path = place / 'vis_data/scalars.json'
-    for line in path.read_text(errors='replace').splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:  # cut off by a kill
-            continue
-        if 'lr' in row or 'loss' in row:
-            iteration = row['iter'] = int(row.get('iter', row.get('step', 0)))
-            train.append(row)
-        else:
-            val.append({**row, 'iter': iteration})
-    return train, val
-
-
-def _read_json(place: Path) -> dict:
-    try:
-        return json.loads((place / RECORD).read_text())
-    except (OSError, ValueError):  # the training did not have the hook
-        return {}
-
-
-def _read_config(place: Path) -> Config:
-    try:
-        return Config.fromfile(place / 'vis_data/config.py', import_custom_modules=False)
-    except Exception as error:  # a config is a program and may raise anything
-        raise InputError(f'{place}/vis_data/config.py cannot be read ({error}); restore it.') from error
+    config = read_settings(starts[-1].folder / 'vis_data/config.py')
+    return Run(folder, starts, others, config, folder.resolve().name)

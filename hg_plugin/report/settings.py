@@ -1,14 +1,50 @@
 """Configs as lists of settings, and how two of them differ."""
 
+import ast
 import warnings
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from hg_plugin.compat.mmengine import MIM
+from hg_plugin.utils.errors import InputError
 
 # what a run adds to every config
 OWN = ('work_dir', 'launcher', 'resume')
+
+
+class _Literals(ast.NodeTransformer):
+    """Turn calls of dict into displays, and what is no literal into its text."""
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        names = [keyword.arg for keyword in node.keywords]
+        if getattr(node.func, 'id', None) != 'dict' or node.args or None in names:
+            return ast.Constant(ast.unparse(node))
+        keys: list[ast.expr | None] = [ast.Constant(name) for name in names]
+        return ast.Dict(keys, [self.visit(keyword.value) for keyword in node.keywords])
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(float(node.id) if node.id in ('inf', 'nan') else node.id)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        return ast.Constant(ast.unparse(node))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings of a config that a run has written, which is not run.
+
+    Raises:
+        InputError: It does not consist of assignments of values.
+    """
+    settings = {}
+    try:
+        for node in ast.parse(path.read_bytes()).body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                settings[node.targets[0].id] = ast.literal_eval(_Literals().visit(node.value))
+    except (OSError, SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        raise InputError(f'{path} cannot be read as settings ({error}); restore it.') from error
+    return settings
 
 
 def flatten(cfg: Config | dict) -> dict[str, str]:

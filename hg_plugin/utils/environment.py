@@ -59,13 +59,8 @@ def device_name(device: torch.device) -> str:
     return f'{name}, {threads} thread{"s" if threads > 1 else ""}'
 
 
-def git_state(folder: str | PathLike) -> dict | None:
-    """The state of the git repository that holds a folder.
-
-    Returns:
-        ``commit``, ``branch`` and ``changed``, the tracked files that differ from the commit; None where
-        there is no repository, or no git.
-    """
+def git_state(folder: str | PathLike) -> str:
+    """Commit, branch and changed files of the git repository that holds a folder, or why there are none."""
 
     def git(*arguments: str) -> str:
         command = ['git', '--no-optional-locks', *arguments]
@@ -73,11 +68,9 @@ def git_state(folder: str | PathLike) -> dict | None:
         return done.stdout
 
     try:
-        changed = git('status', '--porcelain', '--untracked-files=no').splitlines()
-        return dict(
-            commit=git('rev-parse', 'HEAD').strip(),
-            branch=git('rev-parse', '--abbrev-ref', 'HEAD').strip(),
-            changed=[line[3:] for line in changed],
-        )
+        files = [line[3:] for line in git('status', '--porcelain', '--untracked-files=no').splitlines()]
+        changes = f'{len(files)} changed files: {", ".join(files[:12])}' if files else 'no changed file'
+        branch = git('rev-parse', '--abbrev-ref', 'HEAD').strip()
+        return f'{git("rev-parse", "HEAD")[:12]} on {branch}, {changes}'
     except (OSError, subprocess.SubprocessError):
-        return None
+        return 'no repository'

@@ -11,11 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 from mmengine.config import Config
-from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
 from hg_plugin.compat.mmengine import MIM
-from hg_plugin.datasets import MPIIPoseDataset
-from hg_plugin.engine.hooks.report_hook import META, PREDICTIONS, RECORD
+from hg_plugin.engine.hooks.report_hook import EVENTS, PREDICTIONS, RECORD
 from hg_plugin.mpii_format import NUM_JOINTS
 
 BEGIN = datetime(2026, 1, 5, 8)
@@ -37,26 +35,16 @@ class FakeRun:
         (self.folder / config).write_text(self.text)
         self.per_epoch = per_epoch
         self.time = BEGIN
+        self.starts = 0
 
-    def start(self, first, last, every=10, lines=(), metrics=True, record=True):
-        """Iterations ``first`` + 1 to ``last``, with ``lines`` of (iteration, level, text) in the log."""
+    def start(self, first, last, every=10, events=(), run_id='a', record=True):
+        """Iterations ``first`` + 1 to ``last``, with ``events`` of (iteration, level, kind, text)."""
         rng = np.random.default_rng(first)
         name = f'{self.time:%Y%m%d_%H%M%S}'
         place = self.folder / name
         (place / 'vis_data').mkdir(parents=True)
         (place / 'vis_data/config.py').write_text(self.text)
-        if record:
-            git = dict(commit='0123456789abcdef', branch='main', changed=['configs/mine.py'])
-            content = dict(
-                environment={'torch': '2.13.0'}, device='A fast GPU', processes=2, folder='/home/a'
-            )
-            (place / RECORD).write_text(json.dumps({**content, 'git': dict(folder=git, hg_plugin=None)}))
-        scalars, log = [], []
-        self._log(log, 'INFO', '\n----\nSystem environment:\n    Python: 3.11\n  - long\n----')
-        self._log(log, 'INFO', "Config:\nmodel = dict(type='<script>')")
-        if first:
-            epoch = first // self.per_epoch
-            self._log(log, 'INFO', f'resumed epoch: {epoch}, iter: {first}')
+        rows = []
         for iteration in range(first + every, last + 1, every):
             epoch, inner = divmod(iteration - 1, self.per_epoch)
             x = iteration / self.per_epoch
@@ -64,26 +52,28 @@ class FakeRun:
             row = dict(lr=1e-3, data_time=0.02, time=0.2, forward_time=0.06, backward_time=0.1)
             row |= {f'loss_stage{stage}': (0.01 + 0.1 / (stage + 1 + x)) * noise for stage in range(2)}
             row |= dict(heatmap_peak=1 - 0.8 / (1 + x), acc_pose=1 - 1 / (1 + x), epoch=epoch + 1)
-            scalars.append({**row, 'iter': iteration, 'step': iteration})
-            self.time += timedelta(seconds=0.25 * every)
-            text = f'Epoch(train) [{epoch + 1}][{inner + 1:>3}/{self.per_epoch}]  lr: 1.000000e-03  loss: 0.1'
-            self._log(log, 'INFO', text)
-            for _, level, text in [own for own in lines if iteration - every < own[0] <= iteration]:
-                self._log(log, level, text)
-            if metrics and inner + 1 > self.per_epoch - every:
+            rows.append({**row, 'iter': iteration, 'step': iteration})
+            if inner + 1 > self.per_epoch - every:
                 mean = 90 - 60 / (1 + x)
                 row = dict(Head=mean + 5, Mean=mean, AUC=mean / 3, data_time=0.1, time=1.5, step=epoch + 1)
-                row |= {'Mean@0.1': mean / 4, 'stage0/Mean': mean - 4, 'stage1/Mean': mean}
-                scalars.append(row)
-                self.time += timedelta(seconds=6)
-                self._log(log, 'INFO', f'Epoch(val) [{epoch + 1}][4/4]    Head: 9.0  Mean: 9.0')
-        (place / 'vis_data/scalars.json').write_text(''.join(json.dumps(row) + '\n' for row in scalars))
-        (place / f'{name}.log').write_text('\n'.join(log) + '\n')
+                rows.append(row | {'Mean@0.1': mean / 4, 'stage0/Mean': mean - 4, 'stage1/Mean': mean})
+        seconds = 0.25 * (last - first)
+        content = [
+            dict(seconds=seconds, iter=at, level=level, kind=kind, text=text)
+            for at, level, kind, text in events
+        ]
+        for name, lines in (('vis_data/scalars.json', rows), (EVENTS, content)):
+            (place / name).write_text(''.join(json.dumps(line) + '\n' for line in lines))
+        if record:
+            own = dict(
+                start=self.starts, resumed=first, run_id=run_id, per_epoch=self.per_epoch, val_batches=4,
+                iter=last, seconds=seconds, complete=False, device='A fast GPU', processes=2,
+                environment={'torch': '2.13.0', 'git, hg_plugin': '0123456789ab on main'},
+            )  # fmt: skip
+            (place / RECORD).write_text(json.dumps(own))
+        self.starts += 1
         self.time += timedelta(minutes=5)
         return place
-
-    def _log(self, log, level, text):
-        log.append(f'{self.time:%Y/%m/%d %H:%M:%S} - mmengine - {level} - {text}')
 
     def predict(self, place, count=40, stages=2, images=None, truth=None, iteration=40):
         """Write predictions for persons that stand, or for given ``truth``, on ``images``."""
@@ -104,12 +94,9 @@ class FakeRun:
         images = images or [self.folder / 'person.png']
         if not images[0].exists():
             cv2.imwrite(str(images[0]), rng.integers(0, 255, (200, 160, 3), np.uint8))
-        meta = parse_pose_metainfo(dict(MPIIPoseDataset.METAINFO))
         np.savez_compressed(
             self.folder / PREDICTIONS,
-            meta=json.dumps({key: meta[key] for key in META}, default=lambda array: array.tolist()),
             run=place.name,
-            epoch=1,
             iteration=iteration,
             id=np.arange(count),
             image=np.array([str(images[index % len(images)]) for index in range(count)]),
@@ -132,10 +119,10 @@ def big_run(folder, data, config='hg_2stack_mpii.py'):
     from hg_plugin.mpii_format import load_ground_truth
 
     run = FakeRun(folder, config, per_epoch=695, **{'train_cfg.max_epochs': 200})
-    warning = 'of the last 50 steps had a loss or gradient that is not finite (9 since the start)'
-    lines = [(5000 * number, 'WARNING', f'{number} {warning}') for number in range(1, 9)]
-    run.start(0, 695 * 120 + 300, 50, lines)
-    place = run.start(695 * 120, 695 * 200, 50, lines)
+    warning = 'WARNING', 'skipped steps', '9 of the last 50 steps were skipped'
+    events = [(5000 * number, *warning) for number in range(1, 9)]
+    run.start(0, 695 * 120 + 300, 50, events)
+    place = run.start(695 * 120, 695 * 200, 50, events)
     truth = load_ground_truth(data / 'mpii_annotations/mpii_gt_val.mat')
     images = sorted((data / 'lspet_mpii/images').glob('*.jpg'))[:500]
     stages = run.cfg.model.backbone.num_stacks

@@ -1,7 +1,6 @@
-import json
-
 import numpy as np
 import pytest
+from fake_run import FakeRun
 
 from hg_plugin.mpii_format import JOINTS, SCORED_JOINTS
 from hg_plugin.report.persons import Persons, by_occlusion, by_size, confusion, joint_name, read_persons
@@ -27,7 +26,6 @@ def persons():
         centers=np.zeros((10, 2)),
         scales=np.ones((10, 2)),
         ids=np.arange(10),
-        meta={},
         run='',
         iteration=0,
     )
@@ -80,14 +78,10 @@ def test_damaged_predictions(tmp_path):
     (tmp_path / 'predictions.npz').write_bytes(b'PK\3\4 and no more')
     with pytest.raises(InputError, match='the next validation writes it again'):
         read_persons(tmp_path / 'predictions.npz')
-
-
-@pytest.mark.parametrize('count', [14, 16])
-def test_other_joints_than_those_of_mpii(tmp_path, count):
-    """Left out, as their names and pairs differ, also where there are 16."""
-    names = {index: f'joint{index}' for index in range(count)}
-    meta = dict(flip_indices=[*range(count)], keypoint_id2name=names, flip_pairs=None)
-    keypoints = np.zeros((1, 1, count, 2))
-    np.savez(tmp_path / 'predictions.npz', meta=json.dumps(meta), keypoints=keypoints)
-    with pytest.raises(InputError, match='not the 16 joints of MPII'):
+    place = FakeRun(tmp_path).start(0, 20)
+    FakeRun(tmp_path).predict(place)
+    read_persons(tmp_path / 'predictions.npz')
+    content = dict(np.load(tmp_path / 'predictions.npz'))
+    np.savez(tmp_path / 'predictions.npz', **content | dict(truth=content['truth'][:, 1:]))
+    with pytest.raises(InputError, match='truth'):
         read_persons(tmp_path / 'predictions.npz')

@@ -1,27 +1,30 @@
 import json
+import math
+import os
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from fake_run import FakeRun
+from mmengine.config import Config
 
-from hg_plugin.report.log import merge
+from hg_plugin.compat.mmengine import MIM
+from hg_plugin.report.records import merge, read_events, read_scalars, read_start
 from hg_plugin.report.runs import read_run
-from hg_plugin.report.settings import differences, flatten, shipped_base
+from hg_plugin.report.settings import differences, flatten, read_settings, shipped_base
 from hg_plugin.utils.errors import InputError
 
-SKIPPED = '3 of the last 10 steps had a loss or gradient that is not finite (3 since the start, 0 in a row)'
-COLLAPSE = 'The predicted heatmaps peak at 0.01 after 60 iterations, and the targets at 1: training has'
-BAD = 'images/7.jpg cannot be read. Trained on the next person instead.'
+BAD = 'ERROR', 'unreadable images', 'images/7.jpg cannot be read.'
 
 
 @pytest.fixture(scope='module')
 def killed(tmp_path_factory):
     """A training of 4 epochs of 20 iterations: killed after 50, resumed after 40 and complete."""
     run = FakeRun(tmp_path_factory.mktemp('runs') / 'killed', **{'train_cfg.max_epochs': 4})
-    run.start(0, 50, lines=[(15, 'WARNING', SKIPPED), (18, 'ERROR', BAD), (35, 'ERROR', BAD)])
-    run.start(40, 80, lines=[(60, 'WARNING', COLLAPSE), (70, 'WARNING', 'Something else')])
+    run.start(0, 50, events=[(15, 'WARNING', 'skipped steps', '3 of 10'), (18, *BAD), (35, *BAD)])
+    run.start(40, 80, events=[(60, 'WARNING', 'divergence', 'low'), (70, 'WARNING', 'other', 'Something')])
     return run
 
 
@@ -32,27 +35,35 @@ def folder(killed, tmp_path):
 
 def test_curves_of_a_resumed_run_have_every_iteration_once(killed):
     run = read_run(killed.folder)
-    assert [row['iter'] for row in run.train] == list(range(10, 90, 10))
-    assert [row['x'] for row in run.val] == [1, 2, 3, 4]
-    assert run.unit == 'epoch' and run.train[-1]['x'] == 4
+    assert run.train['iter'].tolist() == [*range(10, 90, 10)]
+    assert run.val['x'].tolist() == [1, 2, 3, 4]
+    assert run.unit == 'epoch' and run.train['x'][-1] == 4
     assert (run.iteration, run.total, run.status) == (80, 4, 'complete')
-    assert run.main_metric == 'Mean' and run.metrics['Mean'] == run.val[-1]['Mean']
+    assert run.main_metric == 'Mean' and run.metrics['Mean'] == run.val['Mean'][-1]
     assert run.images_per_second == pytest.approx(8 * 2 / 0.2)  # of two processes
-    assert run.hours == pytest.approx((50 * 0.25 + 2 * 6 + 40 * 0.25 + 2 * 6) / 3600, abs=0.002)
+    assert run.hours == pytest.approx((50 + 40) * 0.25 / 3600)
 
 
 def test_warnings_and_the_resume(killed):
     events = read_run(killed.folder).events
     assert [(event.iteration, event.kind) for event in events] == [
-        (20, 'skipped steps'),
-        (20, 'unreadable images'),
-        (40, 'unreadable images'),
+        (15, 'skipped steps'),
+        (18, 'unreadable images'),
+        (35, 'unreadable images'),
         (40, 'resumed'),
-        (60, 'collapse or divergence'),
+        (60, 'divergence'),
         (70, 'other'),
     ]
     (images,) = [event for event in merge(events) if event.kind == 'unreadable images']
-    assert (images.count, images.iteration, images.last) == (2, 20, 40)
+    assert (images.count, images.iteration, images.last) == (2, 18, 35)
+
+
+def test_starts_in_order_whatever_the_clock_said(folder):
+    """As after summer time ends, in another time zone, or with a clock that was set back."""
+    (_, second) = sorted(folder.glob('2*'))
+    second.rename(second.with_name('20200101_000000'))
+    run = read_run(folder)
+    assert (run.others, len(run.starts), run.iteration) == (0, 2, 80)
 
 
 def test_a_run_that_was_killed(folder):
@@ -62,8 +73,18 @@ def test_a_run_that_was_killed(folder):
     (file,) = folder.glob('2*/vis_data/scalars.json')
     file.write_text(file.read_text()[:-30])
     run = read_run(folder)
-    assert run.iteration == 50 and run.train[-1]['iter'] == 40
+    assert run.iteration == 50 and run.train['iter'][-1] == 40
     assert run.status == 'incomplete'
+
+
+@pytest.mark.parametrize(
+    'event, status',
+    [(('INFO', 'signal', ''), 'ended by a signal'), (('ERROR', 'divergence', ''), 'diverged')],
+)
+def test_why_a_run_ended(tmp_path, event, status):
+    run = FakeRun(tmp_path)
+    run.start(0, 20, events=[(20, *event)])
+    assert read_run(tmp_path).status == status
 
 
 def test_a_run_that_goes_on(folder):
@@ -85,13 +106,16 @@ def test_only_the_newest_training_of_a_folder(folder, killed):
     vars(newest).update(vars(killed), folder=folder)
     newest.start(0, 20)
     run = read_run(folder)
-    assert run.others == 1 and [row['iter'] for row in run.train] == [10, 20]
+    assert run.others == 1 and run.train['iter'].tolist() == [10, 20]
+    # resumed from a checkpoint of another folder
+    newest.start(40, 60, run_id='b')
+    assert read_run(folder).others == 2 and read_run(folder).train['iter'].tolist() == [50, 60]
     # a test writes its folder, too
     place = folder / '20990101_000000'
     (place / 'vis_data').mkdir(parents=True)
     (place / 'vis_data/config.py').write_text(killed.text)
     (place / 'vis_data/scalars.json').write_text(json.dumps(dict(Mean=1.0, step=0)))
-    assert [row['iter'] for row in read_run(folder).train] == [10, 20]
+    assert read_run(folder).train['iter'].tolist() == [50, 60]
 
 
 @pytest.mark.parametrize('name, problem', [('absent', 'does not exist'), ('.', 'holds no log of a training')])
@@ -113,3 +137,74 @@ def test_settings(killed):
 def test_nearest_shipped_config(killed):
     """Of a run whose config has a name of its own."""
     assert shipped_base(flatten(read_run(killed.folder).config), 'mine.py')[0] == 'hg_2stack_synthetic.py'
+
+
+@pytest.mark.parametrize('path', sorted((MIM / 'configs').glob('*.py')), ids=lambda path: path.stem)
+def test_settings_are_those_of_the_config(tmp_path, path):
+    cfg = Config.fromfile(path, import_custom_modules=False)
+    (tmp_path / 'config.py').write_text(cfg.pretty_text)
+    assert flatten(read_settings(tmp_path / 'config.py')) == flatten(cfg)
+
+
+def test_settings_are_read_and_not_run(tmp_path):
+    file = tmp_path / 'config.py'
+    file.write_text(
+        f"import os\na = os.mkdir('{tmp_path}/ran')\nb = dict(c=-inf, d={{0: (1, [f(2)])}}, e=x.y)"
+    )
+    assert read_settings(file) == dict(
+        a=f"os.mkdir('{tmp_path}/ran')", b=dict(c=-math.inf, d={0: (1, ['f(2)'])}, e='x.y')
+    )
+    assert not (tmp_path / 'ran').exists()
+    for text in ('a = (', 'a = ' + '[' * 10000, 'a = {[]: 1}', 'a = 1 if 2 else 3'):
+        file.write_text(text)
+        with pytest.raises(InputError, match='settings'):
+            read_settings(file)
+
+
+ODD = ['5', 'null', '[1]', '"lr"', '{', '[' * 100000, '{"iter": 1' + '0' * 5000 + '}', '\xff']
+
+
+def test_odd_lines_are_passed_over(tmp_path):
+    values = ['x', None, [], True, math.nan, -1, 10**400, 1e300, {}]
+    rows = [json.dumps(dict(lr=1, iter=value)) for value in values]
+    rows += [
+        json.dumps({'lr': 1, 'iter': 7, 'time': value, **{f'c{i}': 1}}) for i, value in enumerate(values)
+    ]
+    file = tmp_path / 'file'
+    file.write_text('\n'.join([*ODD, *rows, json.dumps(dict(Mean=None, AUC=math.nan, step=1))]))
+    train, val = read_scalars(file)
+    assert train['iter'].tolist() == [7] * len(values) and np.isnan(train['time']).sum() == 6
+    assert val['iter'].tolist() == [7] and np.isinf(val['AUC'][0]) and 'Mean' not in val
+    events = [dict(iter=value, kind='other', text='a', level='INFO', seconds=value) for value in values]
+    events.append(dict(iter=1, kind=1, text='a'))
+    events.append(dict(iter=3, kind='signal', text='y' * 10**6))
+    file.write_text('\n'.join([*ODD, *map(json.dumps, events)]))
+    (event,) = merge(read_events(file))
+    assert (event.iteration, event.kind, event.seconds, len(event.text)) == (3, 'signal', 0, 2000)
+    for content in ODD:
+        file.write_text(content)
+        assert read_start(file) == {}
+    file.write_text(json.dumps(dict(start='x', processes=-1, git='x', environment='y', resumed=3)))
+    assert read_start(file) == dict(resumed=3)
+
+
+def test_a_fifo_is_no_file(folder):
+    for file in (*folder.glob('*/events.jsonl'), *folder.glob('*/run.json')):
+        file.unlink()
+        os.mkfifo(file)
+    assert read_run(folder).events == []
+
+
+@pytest.mark.slow
+def test_a_very_long_run_needs_little_memory(tmp_path):
+    """10,000 epochs with 14 rows each."""
+    run = FakeRun(tmp_path, per_epoch=700, **{'train_cfg.max_epochs': 10000})
+    run.start(0, 700 * 10000, 50)
+    code = (
+        'import resource, sys; from hg_plugin.report.runs import read_run;'
+        'before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;'
+        'assert len(read_run(sys.argv[1]).train["x"]) == 140000;'
+        'print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)'
+    )
+    out = subprocess.run([sys.executable, '-c', code, tmp_path], capture_output=True, text=True, check=True)
+    assert int(out.stdout) < 100_000  # KiB

@@ -20,6 +20,8 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from hg_plugin import __file__ as package
 from hg_plugin import __version__
+from hg_plugin.evaluation.pckh import joint_groups
+from hg_plugin.mpii_format import NUM_JOINTS
 from hg_plugin.utils.environment import describe, device_name, git_state
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
@@ -28,16 +30,6 @@ from hg_plugin.utils.files import atomic_write
 RECORD, EVENTS = 'run.json', 'events.jsonl'
 # in the work directory
 PREDICTIONS = 'predictions.npz'
-# of a dataset's metainfo
-META = (
-    'dataset_name',
-    'flip_indices',
-    'flip_pairs',
-    'keypoint_id2name',
-    'keypoint_colors',
-    'skeleton_links',
-    'skeleton_link_colors',
-)
 
 
 class EventHandler(logging.Handler):
@@ -81,7 +73,7 @@ class ReportHook(Hook):
     - In iterations that :class:`mmengine.hooks.LoggerHook` logs, ``forward_time`` and ``backward_time``, with
       the step of the optimizer, are measured and logged, in seconds; not with ``compile`` or ``cuda_graph``.
     - After each validation, the work directory's ``predictions.npz`` is replaced: keypoints of all stages,
-      truth, head sizes, boxes and image paths of all persons. Only for datasets with head sizes.
+      truth, head sizes, boxes and image paths of all persons. Only for MPII's joints and with head sizes.
     """
 
     # before LoggerHook, and before IterTimerHook ends an iteration
@@ -114,11 +106,15 @@ class ReportHook(Hook):
             resumed=runner.iter,
             per_epoch=len(loop.dataloader) if isinstance(loop, EpochBasedTrainLoop) else None,
             val_batches=len(runner.val_loop.dataloader) if runner.val_loop else None,
-            environment=dict(hg_plugin=__version__, **describe()),
+            environment={
+                'started in': os.getcwd(),
+                'git, folder of the run': git_state(os.getcwd()),
+                'git, hg_plugin': git_state(osp.dirname(package)),
+                'hg_plugin': __version__,
+                **describe(),
+            },
             device=device_name(self.device),
             processes=dist.get_world_size(),
-            folder=os.getcwd(),
-            git=dict(folder=git_state(os.getcwd()), hg_plugin=git_state(osp.dirname(package))),
         )
 
     def before_train_epoch(self, runner: Runner) -> None:
@@ -169,14 +165,11 @@ class ReportHook(Hook):
         # a distributed sampler may repeat persons
         persons = [person for _, person in sorted({person['id']: person for person in persons}.items())]
         columns = {key: np.stack([person[key] for person in persons]) for key in persons[0]}
-        meta = {key: runner.val_dataloader.dataset.metainfo.get(key) for key in META}
-        content = dict(
-            meta=json.dumps(meta, default=lambda array: array.tolist()),
-            run=runner.timestamp,
-            epoch=runner.epoch,
-            iteration=runner.iter,
-        )
-        self._write(runner, osp.join(runner.work_dir, PREDICTIONS), {**content, **columns})
+        if columns['truth'].shape[1] == NUM_JOINTS and not joint_groups(
+            runner.val_dataloader.dataset.metainfo
+        ):
+            content = dict(columns, run=runner.timestamp, iteration=runner.iter)
+            self._write(runner, osp.join(runner.work_dir, PREDICTIONS), content)
 
     def after_train(self, runner: Runner) -> None:
         for handle in self.handles:
@@ -215,7 +208,7 @@ class ReportHook(Hook):
 def read_record(path: Path) -> dict[str, Any]:
     """What a :class:`ReportHook` has written of a start; empty where it has not, or damaged."""
     try:
-        record = json.loads(path.read_bytes())
+        record = json.loads(path.read_bytes() if path.is_file() else b'')
     except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -8,6 +8,7 @@ from mmpose.structures import PoseDataSample
 from toy_training import build
 
 from hg_plugin.engine.hooks.report_hook import PREDICTIONS, ReportHook, read_record
+from hg_plugin.evaluation.pckh import MPII_FLIP
 from hg_plugin.report.persons import read_persons
 
 
@@ -61,7 +62,7 @@ def sample(index):
 def test_predictions_of_a_validation(tmp_path, monkeypatch):
     """In the order of annotations, each once; and a later validation replaces them."""
     monkeypatch.chdir(tmp_path)
-    hook, metainfo = ReportHook(), dict(flip_pairs=np.array([[0, 1]]))
+    hook, metainfo = ReportHook(), dict(flip_indices=MPII_FLIP)
     loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=metainfo))
     runner = SimpleNamespace(
         work_dir=str(tmp_path), timestamp='20260101_000000', epoch=1, iter=20, val_dataloader=loader
@@ -78,5 +79,16 @@ def test_predictions_of_a_validation(tmp_path, monkeypatch):
         assert persons.keypoints.shape == (len(persons.ids), 2, 16, 2)
         assert persons.keypoints[:, 0, 0, 0].tolist() == sorted(set(order))
         assert persons.images[1] == str(tmp_path / '1.jpg') and persons.head_size[0] == 10
-        assert persons.annotated.all() and persons.meta['flip_pairs'] == [[0, 1]]
+        assert persons.annotated.all()
     assert [file.name for file in tmp_path.iterdir()] == [PREDICTIONS]
+
+
+def test_no_predictions_of_other_joints(tmp_path):
+    metainfo = dict(flip_indices=[*range(16)], keypoint_id2name={index: str(index) for index in range(16)})
+    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=metainfo))
+    runner = SimpleNamespace(work_dir=str(tmp_path), timestamp='', epoch=1, iter=20, val_dataloader=loader)
+    hook = ReportHook()
+    hook.device, hook.persons = None, []
+    hook.after_val_iter(runner, 0, outputs=[sample(0)])
+    hook.after_val_epoch(runner, {})
+    assert not list(tmp_path.iterdir())
