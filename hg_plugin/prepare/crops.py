@@ -4,10 +4,9 @@ import hashlib
 import json
 import os
 import os.path as osp
-import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -32,7 +31,6 @@ from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.images import ImageError, read_image
 from hg_plugin.utils.parallel import imap_with_progress
 
-NUM_TRIALS = 32  # crops that are made in memory to estimate disk space and time
 MARGIN = 2  # pixels beyond the farthest sample, for interpolation and rounding
 ALIGNMENT = 8  # of a crop's corner in pixels, so that a crop is reduced to the same pixels as its image
 SETTINGS_FILE = 'crops.json'
@@ -95,17 +93,15 @@ def encode_crop(crop: Crop, quality: int) -> bytes:
     return cv2.imencode(extension, window, options)[1].tobytes()
 
 
-def _make_crop(task: tuple[Crop, int, bool]) -> tuple[int, str]:
-    """The bytes of a crop, which is written if asked for, and what is wrong with its image."""
-    crop, quality, write = task
+def _make_crop(quality: int, crop: Crop) -> str | None:
+    """Write a crop, or return what is wrong with its image."""
     try:
         data = encode_crop(crop, quality)
     except ImageError as error:
-        return 0, str(error)
-    if write:
-        with atomic_write(crop.path) as file:
-            file.write(data)
-    return len(data), ''
+        return str(error)
+    with atomic_write(crop.path) as file:
+        file.write(data)
+    return None
 
 
 def make_crops(
@@ -128,8 +124,8 @@ def make_crops(
         num_workers: Processes. Defaults to 1.
 
     Raises:
-        InputError: If no crops can be made from a dataset or pipeline, ``out`` holds something else or
-            cannot be written, or the disk is too small; and, after all other crops are made, if images are
+        InputError: If no crops can be made from a dataset or pipeline, or ``out`` holds something else or
+            cannot be written; and, after all other crops are made, if images are
             damaged.
     """
     init_default_scope(cfg.get('default_scope', 'mmpose'))
@@ -204,45 +200,15 @@ def _check_folder(out: str, settings: dict) -> None:
 
 
 def _write_crops(crops: list[Crop], quality: int, num_workers: int, out: str, settings: dict) -> None:
-    trials = crops[:: max(len(crops) // NUM_TRIALS, 1)]
-    folder = Path(out).absolute()
-    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir())).free
-    start = time.monotonic()
-    tasks = [(crop, quality, False) for crop in trials]
-    sizes = [size for size, _ in imap_with_progress(_make_crop, tasks, num_workers, 'trial crops') if size]
-    minutes = (time.monotonic() - start) / len(trials) * len(crops) / 60
-    needed = sum(sizes) / max(len(sizes), 1) * len(crops)
-    print(
-        f'{len(crops):,} crops into {out}: about {_size(needed)} (free: {_size(free)}) and {minutes:.1f} '
-        f'minutes with {num_workers} processes.',
-        flush=True,
-    )
-    if needed > free:
-        raise InputError(
-            f'{out} has {_size(free)} free, and the crops need about {_size(needed)}; use another disk.'
-        )
     with atomic_write(osp.join(out, SETTINGS_FILE)) as file:
         file.write(json.dumps(settings, indent=1).encode())
-    written, problems = 0, []
-    tasks = [(crop, quality, True) for crop in crops]
-    results = imap_with_progress(_make_crop, tasks, num_workers, 'crops', lambda: _size(written))
-    for size, problem in results:
-        written += size
-        if problem:
-            problems.append(problem)
-    if problems:
+    results = imap_with_progress(partial(_make_crop, quality), crops, num_workers, 'crops')
+    if problems := list(filter(None, results)):
         print(*problems[:20], sep='\n')
         raise InputError(
             f'{len(problems):,} of {len(crops):,} crops could not be made, for the reasons above; get these '
             'images again, and run this again to make the missing crops.'
         )
-
-
-def _size(num_bytes: float) -> str:
-    for unit, factor in (('GB', 1e9), ('MB', 1e6)):
-        if num_bytes >= factor:
-            return f'{num_bytes / factor:,.1f} {unit}'
-    return f'{num_bytes / 1e3:,.0f} kB'
 
 
 def _write_annotations(

@@ -169,41 +169,6 @@ def _write_annotations(folder, split, indices, persons):
         save_ground_truth(folder / 'mpii_gt_val.mat', written['joints'], written['visible'], head_boxes)
 
 
-def _splits(settings):
-    """Return the image numbers of the training and of the validation split."""
-    return range(1, 1 + settings['num_train']), range(FIRST_VAL, FIRST_VAL + settings['num_val'])
-
-
-def _files(settings):
-    """List the files of a dataset, relative to its folder; the last one proves that it is complete."""
-    annotations = ('mpii_train.json', 'mpii_val.json', 'mpii_gt_val.mat', 'synthetic.json')
-    images = [f'images/{_name(index)}' for indices in _splits(settings) for index in indices]
-    return images + [f'annotations/{name}' for name in annotations]
-
-
-def _read_settings(folder):
-    """Return the settings of the complete dataset in a folder, or None."""
-    try:
-        settings = json.loads((folder / 'annotations' / 'synthetic.json').read_text())
-        _files(settings)
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
-        return None
-    return settings
-
-
-def _find_conflict(folder, former, settings):
-    """Say what in a folder stands in the way of a dataset with these settings; None if nothing does."""
-    if former == settings:
-        missing = [name for name in _files(settings) if not (folder / name).exists()]
-        return missing and f'lacks {len(missing)} files of its synthetic dataset, first {missing[0]}'
-    if former:
-        other = (key for key in settings if former.get(key) != settings[key])
-        other = ', '.join(f'{key} {former.get(key)!r} instead of {settings[key]!r}' for key in other)
-        return f'holds a synthetic dataset with other settings ({other})'
-    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name != '.partial')
-    return foreign and f'holds files that are no complete synthetic dataset, such as {foreign[0]}'
-
-
 def make_synthetic(
     out_dir,
     *,
@@ -258,30 +223,33 @@ def make_synthetic(
     settings.update(seed=seed, **options)
 
     out_dir = Path(out_dir)
-    partial_dir = out_dir / '.partial'
+    images, partial_dir = out_dir / 'images', out_dir / '.partial'
+    proof, proof_text = out_dir / 'annotations/synthetic.json', json.dumps(settings, indent=2) + '\n'
     try:
-        former = _read_settings(out_dir)
+        former = [*images.glob('?????????.jpg')]
+        if proof.is_file() and proof.read_text() == proof_text and len(former) == num_train + num_val:
+            return False
         new = not out_dir.exists()
-        if not new and not force:
-            if conflict := _find_conflict(out_dir, former, settings):
-                raise InputError(f'{out_dir} {conflict}; choose another folder, or overwrite it with force.')
-            if former:
-                return False
+        if not (new or force) and any(entry != partial_dir for entry in out_dir.iterdir()):
+            raise InputError(
+                f'{out_dir} holds files, but no complete synthetic dataset of these settings; choose another '
+                'folder, or overwrite it with force.'
+            )
         shutil.rmtree(partial_dir, ignore_errors=True)  # left by a run that was killed
         (partial_dir / 'images').mkdir(parents=True)
         try:
-            train, val = _splits(settings)
+            train, val = range(1, 1 + num_train), range(FIRST_VAL, FIRST_VAL + num_val)
             draw = partial(_write_image, partial_dir / 'images', seed, image_size, options)
             persons = list(imap_with_progress(draw, [*train, *val], num_workers, 'images'))
             _write_annotations(partial_dir / 'annotations', 'train', train, persons[:num_train])
             _write_annotations(partial_dir / 'annotations', 'val', val, persons[num_train:])
-            (partial_dir / 'annotations' / 'synthetic.json').write_text(json.dumps(settings, indent=2) + '\n')
-
-            for name in reversed(_files(former) if former else []):
-                (out_dir / name).unlink(missing_ok=True)  # the proof that the former one is complete first
-            for name in _files(settings):
-                (out_dir / name).parent.mkdir(exist_ok=True)
-                os.replace(partial_dir / name, out_dir / name)
+            for path in (proof, *former):
+                path.unlink(missing_ok=True)
+            for path in partial_dir.glob('*/*'):
+                target = out_dir / path.relative_to(partial_dir)
+                target.parent.mkdir(exist_ok=True)
+                os.replace(path, target)
+            proof.write_text(proof_text)  # last
         finally:
             shutil.rmtree(partial_dir)
             if new and not any(out_dir.iterdir()):

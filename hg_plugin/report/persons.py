@@ -11,11 +11,18 @@ from hg_plugin.mpii_format import JOINT_GROUPS, JOINTS, NUM_JOINTS, SCORED_JOINT
 NAMES = dict(
     zip(('ank', 'kne', 'hip', 'wri', 'elb', 'sho'), ('ankle', 'knee', 'hip', 'wrist', 'elbow', 'shoulder'))
 )
-# of a person, in predictions.npz; keypoints are of every stage
-SHAPES = dict.fromkeys(('keypoints', 'truth'), (NUM_JOINTS, 2)) | dict(
-    box=(4,), head_size=(), id=(), image=()
+# type and shape of a person's values
+COLUMNS = dict(
+    keypoints=(float, NUM_JOINTS, 2),
+    truth=(float, NUM_JOINTS, 2),
+    annotated=(bool, NUM_JOINTS),
+    images=(str,),
+    ids=(int,),
+    head_size=(float,),
+    boxes=(float, 4),
+    centers=(float, 2),
+    scales=(float, 2),
 )
-SHAPES |= dict.fromkeys(('scores', 'visible'), (NUM_JOINTS,)) | dict.fromkeys(('center', 'scale'), (2,))
 # within this share of the head size a joint is found
 FOUND = 0.5
 # where the place of a prediction falls, in the order of precedence
@@ -29,19 +36,17 @@ class Persons:
     Attributes:
         images: N paths.
         keypoints: (N, S, 16, 2).
-        scores: (N, 16), the peaks of the last stage's heatmaps.
         truth: (N, 16, 2).
         annotated: (N, 16) bool.
         head_size: (N,).
         boxes: (N, 4), left, top, right, bottom.
         centers, scales: (N, 2), of the network's inputs.
         ids: (N,), rows of the annotation file.
-        run, iteration: The start of the training that wrote them, and when.
+        run: The start of the training that wrote them.
     """
 
     images: np.ndarray
     keypoints: np.ndarray
-    scores: np.ndarray
     truth: np.ndarray
     annotated: np.ndarray
     head_size: np.ndarray
@@ -50,7 +55,6 @@ class Persons:
     scales: np.ndarray
     ids: np.ndarray
     run: str
-    iteration: int
 
     def errors(self, stage: int = -1) -> np.ndarray:
         """(N, 16) distances to the truth in head sizes; NaN where a joint is not annotated or not scored."""
@@ -81,24 +85,15 @@ def read_persons(path: Path) -> Persons:
 
     def reader(path):
         with np.load(path, allow_pickle=False) as file:
-            content = {name: file[name] for name in file.files}
-        number, stages = content['keypoints'].shape[:2]
-        for name, shape in SHAPES.items():
-            if content[name].shape != (number, *(shape if name != 'keypoints' else (stages, *shape))):
-                raise ValueError(f'{name} is of the shape {content[name].shape}')
-            if name != 'image':
-                content[name] = content[name].astype(float)
-        return Persons(
-            images=content['image'],
-            annotated=content['visible'] > 0,
-            boxes=content['box'],
-            centers=content['center'],
-            scales=content['scale'],
-            ids=content['id'].astype(int),
-            run=str(content['run']),
-            iteration=int(content['iteration']),
-            **{key: content[key] for key in ('keypoints', 'scores', 'truth', 'head_size')},
-        )
+            persons = Persons(**{name: file[name] for name in file.files})
+        persons.run = str(persons.run)
+        number, stages = persons.keypoints.shape[:2]
+        for name, (kind, *shape) in COLUMNS.items():
+            column = getattr(persons, name)
+            if column.shape != (number, *((stages,) if name == 'keypoints' else ()), *shape):
+                raise ValueError(f'{name} is of the shape {column.shape}')
+            setattr(persons, name, column.astype(kind))
+        return persons
 
     return read_file(path, reader, 'the next validation writes it again')
 

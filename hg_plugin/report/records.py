@@ -18,14 +18,10 @@ from hg_plugin.engine.hooks.report_hook import read_record
 Columns = dict[str, np.ndarray]
 # kinds of events that are drawn as marks on curves
 MARKED = ('divergence', 'skipped steps', 'unreadable images', 'signal', 'resumed')
-# an iteration above this is none
-LARGEST = 10**12
 # of a start
 MOST_EVENTS, MOST_COLUMNS, LONGEST_TEXT = 5000, 200, 2000
-FIELDS: dict[str, type] = dict.fromkeys(
-    ('start', 'resumed', 'iter', 'per_epoch', 'val_batches', 'processes'), int
-)
-FIELDS |= dict(seconds=float, complete=bool, environment=dict, **dict.fromkeys(('run_id', 'device'), str))
+COUNTS = ('start', 'resumed', 'iter', 'per_epoch', 'val_batches', 'processes', 'seconds')
+OTHERS = dict(complete=bool, environment=dict, run_id=str, device=str)
 
 
 @dataclass
@@ -36,9 +32,9 @@ class Event:
     kind: str
     text: str
     last: int
-    count: int = 1
     level: str = 'INFO'
     seconds: float = 0.0  # since the start
+    count: int = 1
 
 
 def read_lines(path: Path) -> Iterator[dict]:
@@ -57,27 +53,21 @@ def read_lines(path: Path) -> Iterator[dict]:
 
 def read_start(path: Path) -> dict[str, Any]:
     """What ReportHook has recorded of a start, as far as it is of the right type."""
-    fields = {}
-    for name, value in read_record(path).items():
-        own = FIELDS.get(name)
-        if own in (int, float):
-            if not _is_number(value) or not 0 <= value < LARGEST:
-                continue
-            value = own(value)
-        if own and isinstance(value, own):
-            fields[name] = value
-    return fields
+    return {
+        name: value
+        for name, value in read_record(path).items()
+        if (_is_count(value) if name in COUNTS else isinstance(value, OTHERS.get(name, ())))
+    }
 
 
 def read_events(path: Path) -> list[Event]:
     """Events in their order."""
     events = []
     for row in islice(read_lines(path), MOST_EVENTS):
-        kind, text, level, seconds = (row.get(name) for name in ('kind', 'text', 'level', 'seconds'))
-        at = row.get('iter')
-        if isinstance(kind, str) and isinstance(text, str) and _is_number(at) and 0 <= at < LARGEST:
-            known = seconds if _is_number(seconds) and 0 <= seconds < LARGEST else 0.0
-            events.append(Event(int(at), kind, text[:LONGEST_TEXT], int(at), 1, str(level), known))
+        at, seconds, *texts = (row.get(name) for name in ('iter', 'seconds', 'kind', 'text', 'level'))
+        if _is_count(at) and _is_count(seconds) and all(isinstance(text, str) for text in texts):
+            kind, text, level = texts
+            events.append(Event(at, kind, text[:LONGEST_TEXT], at, level, seconds))
     return events
 
 
@@ -105,8 +95,8 @@ def read_scalars(path: Path) -> tuple[Columns, Columns]:
         }
         if 'lr' not in row and 'loss' not in row:
             val.append({**numbers, 'iter': iteration})
-        elif 0 <= (last := numbers.get('iter', numbers.get('step', -1))) < LARGEST:
-            iteration = int(last)
+        elif _is_count(at := row.get('iter', row.get('step'))):
+            iteration = at
             train.append({**numbers, 'iter': iteration})
     return train.columns(), val.columns()
 
@@ -133,3 +123,7 @@ class _Table:
 def _is_number(value: object) -> bool:
     # a whole number may have thousands of digits
     return type(value) is float or type(value) is int and abs(value) < 10**300
+
+
+def _is_count(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value < 10**12

@@ -2,7 +2,6 @@ import errno
 import json
 import os
 import shutil
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -58,12 +57,11 @@ def differences(cfg, crops, num_draws=6):
     return np.array(images), np.array(keypoints)
 
 
-def test_samples_from_crops_differ_by_jpeg_noise(config, sample_set, tmp_path, capsys):
+def test_samples_from_crops_differ_by_jpeg_noise(config, sample_set, tmp_path):
     cfg = config(sample_set)
     make_crops(cfg, str(tmp_path / 'crops'))
     images, keypoints = differences(cfg, tmp_path / 'crops')
     assert images.mean() < 3 and images.max() < 5 and keypoints.max() < 0.01
-    assert '10 crops into' in capsys.readouterr().out
     size = sum(path.stat().st_size for path in (tmp_path / 'crops/images').rglob('*.jpg'))
     assert size < sum(path.stat().st_size for path in (sample_set / 'images').iterdir()) / 1.5
 
@@ -174,32 +172,6 @@ def test_mistakes(config, sample_set, tmp_path, capsys):
     with pytest.raises(InputError, match='2 of 10 crops could not be made'):
         make_crops(cfg, crops)
     assert f'{image} cannot be read: No such file' in capsys.readouterr().out
-
-
-def test_a_disk_that_is_too_small_is_told_before_the_work(config, sample_set, tmp_path, monkeypatch, capsys):
-    image = next((sample_set / 'images').iterdir())
-    image.write_bytes(image.read_bytes()[:500])
-    crops = tmp_path / 'crops'
-    with pytest.raises(InputError, match='could not be made'):
-        make_crops(config(sample_set), str(crops))
-    made = {path: path.stat().st_size for path in (crops / 'images').rglob('*.*')}
-    assert len(made) == 8
-    kept = next(iter(made))
-    for path in {*made} - {kept}:
-        path.unlink()
-    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(
-        InputError, match=r'has 1 kB free, and the crops need about [\d.]+ MB; use another disk'
-    ):
-        make_crops(config(sample_set), str(crops))
-    assert 'free: 1 kB' in capsys.readouterr().out
-    assert [*(crops / 'images').rglob('*.*')] == [kept]  # of an earlier run
-    # those that fail tell nothing about the size of the others
-    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=sum(made.values()) * 1.1))
-    shutil.rmtree(crops)
-    with pytest.raises(InputError, match='use another disk'):
-        make_crops(config(sample_set), str(crops))
-    assert not crops.exists()
 
 
 def test_a_disk_that_fills_up_ends_the_work_and_keeps_whole_crops(config, sample_set, tmp_path, monkeypatch):

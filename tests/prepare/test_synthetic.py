@@ -263,7 +263,7 @@ def test_other_settings_are_refused_and_force_replaces_them(tmp_path):
     make_synthetic(tmp_path, **SMALL)
     (tmp_path / 'images' / 'mine.jpg').write_bytes(b'mine')
     before = contents(tmp_path)
-    with pytest.raises(InputError, match='seed 0 instead of 3'):
+    with pytest.raises(InputError, match='of these settings'):
         make_synthetic(tmp_path, **SMALL, seed=3)
     assert contents(tmp_path) == before
     assert make_synthetic(tmp_path, **{**SMALL, 'num_train': 1}, seed=3, force=True)
@@ -276,7 +276,7 @@ def test_other_settings_are_refused_and_force_replaces_them(tmp_path):
 
 def test_foreign_files_are_refused(tmp_path):
     (tmp_path / 'thesis.txt').write_text('years of work')
-    with pytest.raises(InputError, match='thesis.txt'):
+    with pytest.raises(InputError, match='holds files'):
         make_synthetic(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ['thesis.txt']
     assert make_synthetic(tmp_path, **SMALL, force=True)
@@ -287,7 +287,7 @@ def test_foreign_files_are_refused(tmp_path):
 def test_damaged_set_is_refused(tmp_path):
     make_synthetic(tmp_path, **SMALL)
     (tmp_path / 'images' / '000000002.jpg').unlink()
-    with pytest.raises(InputError, match='lacks 1 files .*000000002.jpg'):
+    with pytest.raises(InputError, match='complete'):
         make_synthetic(tmp_path, **SMALL)
     assert make_synthetic(tmp_path, **SMALL, force=True)
 
@@ -385,6 +385,6 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     assert 'there already' in call().out
     with pytest.raises(SystemExit) as stopped:
         call('--seed', '4')
-    assert str(stopped.value).startswith('error: ') and 'seed 0 instead of 4' in str(stopped.value)
+    assert str(stopped.value).startswith('error: ') and 'of these settings' in str(stopped.value)
     assert 'made' in call('--seed', '4', '--workers', '1', '--force').out
     assert cv2.imread(str(tmp_path / 'set' / 'images' / '000000001.jpg')).shape == (64, 80, 3)

@@ -75,7 +75,7 @@ class FakeRun:
         self.time += timedelta(minutes=5)
         return place
 
-    def predict(self, place, count=40, stages=2, images=None, truth=None, iteration=40):
+    def predict(self, place, count=40, stages=2, images=None, truth=None):
         """Write predictions for persons that stand, or for given ``truth``, on ``images``."""
         rng = np.random.default_rng(0)
         head = rng.uniform(12, 20, count)
@@ -97,17 +97,15 @@ class FakeRun:
         np.savez_compressed(
             self.folder / PREDICTIONS,
             run=place.name,
-            iteration=iteration,
-            id=np.arange(count),
-            image=np.array([str(images[index % len(images)]) for index in range(count)]),
+            ids=np.arange(count),
+            images=np.array([str(images[index % len(images)]) for index in range(count)]),
             keypoints=(points[:, None] + wrong * head[:, None, None, None]).astype(np.float32),
-            scores=rng.random((count, NUM_JOINTS)).astype(np.float32),
             truth=points.astype(np.float32),
-            visible=visible.astype(np.float32),
+            annotated=visible.astype(bool),
             head_size=head.astype(np.float32),
-            box=np.concatenate([low, high], axis=1).astype(np.float32),
-            center=((low + high) / 2).astype(np.float32),
-            scale=np.repeat(side * 1.25, 2, axis=1).astype(np.float32),
+            boxes=np.concatenate([low, high], axis=1).astype(np.float32),
+            centers=((low + high) / 2).astype(np.float32),
+            scales=np.repeat(side * 1.25, 2, axis=1).astype(np.float32),
         )
 
 
@@ -126,7 +124,7 @@ def big_run(folder, data, config='hg_2stack_mpii.py'):
     truth = load_ground_truth(data / 'mpii_annotations/mpii_gt_val.mat')
     images = sorted((data / 'lspet_mpii/images').glob('*.jpg'))[:500]
     stages = run.cfg.model.backbone.num_stacks
-    run.predict(place, len(truth['gt']), stages, images, truth, 695 * 200)
+    run.predict(place, len(truth['gt']), stages, images, truth)
     model = MODELS.build(run.cfg.model)
     message_hub = dict(log_scalars={}, runtime_info={}, resumed_keys={})
     meta = dict(epoch=200, iter=695 * 200)

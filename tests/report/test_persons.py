@@ -18,7 +18,6 @@ def persons():
     return Persons(
         images=np.array([f'{index}.jpg' for index in range(10)]),
         keypoints=truth[:, None].copy(),
-        scores=np.ones((10, 16)),
         truth=truth,
         annotated=np.ones((10, 16), bool),
         head_size=np.full(10, 10.0),
@@ -27,7 +26,6 @@ def persons():
         scales=np.ones((10, 2)),
         ids=np.arange(10),
         run='',
-        iteration=0,
     )
 
 

@@ -177,10 +177,10 @@ def test_odd_lines_are_passed_over(tmp_path):
     assert val['iter'].tolist() == [7] and np.isinf(val['AUC'][0]) and 'Mean' not in val
     events = [dict(iter=value, kind='other', text='a', level='INFO', seconds=value) for value in values]
     events.append(dict(iter=1, kind=1, text='a'))
-    events.append(dict(iter=3, kind='signal', text='y' * 10**6))
+    events.append(dict(iter=3, kind='signal', text='y' * 10**6, level='INFO', seconds=1))
     file.write_text('\n'.join([*ODD, *map(json.dumps, events)]))
     (event,) = merge(read_events(file))
-    assert (event.iteration, event.kind, event.seconds, len(event.text)) == (3, 'signal', 0, 2000)
+    assert (event.iteration, event.kind, event.seconds, len(event.text)) == (3, 'signal', 1, 2000)
     for content in ODD:
         file.write_text(content)
         assert read_start(file) == {}

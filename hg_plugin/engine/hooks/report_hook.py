@@ -163,12 +163,12 @@ class ReportHook(Hook):
         if not persons or not dist.is_main_process():
             return
         # a distributed sampler may repeat persons
-        persons = [person for _, person in sorted({person['id']: person for person in persons}.items())]
+        persons = [person for _, person in sorted({person['ids']: person for person in persons}.items())]
         columns = {key: np.stack([person[key] for person in persons]) for key in persons[0]}
         if columns['truth'].shape[1] == NUM_JOINTS and not joint_groups(
             runner.val_dataloader.dataset.metainfo
         ):
-            content = dict(columns, run=runner.timestamp, iteration=runner.iter)
+            content = dict(columns, run=runner.timestamp)
             self._write(runner, osp.join(runner.work_dir, PREDICTIONS), content)
 
     def after_train(self, runner: Runner) -> None:
@@ -218,16 +218,15 @@ def _person(sample, truth, found) -> dict[str, np.ndarray]:
     """What a report needs of a person, in 0-based pixels of the image, for S stages and K keypoints."""
     last = np.asarray(found.keypoints, np.float32)[:1, :, :2]  # (1, K, 2)
     visible = np.asarray(truth.keypoints_visible, np.float32)
-    center, scale = (np.asarray(sample.metainfo[f'input_{key}'], np.float32) for key in ('center', 'scale'))
     return dict(
-        id=np.int64(sample.metainfo['id']),
-        image=np.str_(osp.abspath(sample.metainfo['img_path'])),
+        ids=np.int64(sample.metainfo['id']),
+        images=np.str_(osp.abspath(sample.metainfo['img_path'])),
         keypoints=np.asarray(found.get('stage_keypoints', last[None])[0], np.float32),  # (S, K, 2)
-        scores=np.asarray(found.keypoint_scores, np.float32)[0],  # (K,)
         truth=np.asarray(truth.keypoints, np.float32)[0],  # (K, 2)
-        visible=visible.reshape(*visible.shape[:2], -1)[0, :, 0],  # (K,)
+        annotated=visible.reshape(*visible.shape[:2], -1)[0, :, 0] > 0,  # (K,)
         head_size=np.float32(np.asarray(truth.head_size).item()),
-        box=np.asarray(truth.bboxes, np.float32)[0],  # (4,): left, top, right, bottom
-        center=center,  # (2,) and (2,): of the network's input
-        scale=scale,
+        boxes=np.asarray(truth.bboxes, np.float32)[0],  # (4,): left, top, right, bottom
+        # (2,), of the network's input
+        centers=np.asarray(sample.metainfo['input_center'], np.float32),
+        scales=np.asarray(sample.metainfo['input_scale'], np.float32),
     )
