@@ -35,7 +35,7 @@ from tables import device_name, write_tables
 from torch import nn
 
 import hg_plugin  # noqa: F401
-from hg_plugin.engine.hooks import keep_freed_memory
+from hg_plugin.compat.glibc import keep_freed_memory
 from hg_plugin.prepare.crops import make_crops
 
 OURS = osp.join(ROOT, 'configs/hg_2stack_mpii.py')

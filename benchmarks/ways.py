@@ -13,10 +13,10 @@ from mmengine.registry import MODELS, init_default_scope
 from networks import STOCK
 from tables import make_miniature
 
+from hg_plugin.compat.glibc import keep_freed_memory
 from hg_plugin.deploy.decoding import LastHeatmaps
 from hg_plugin.deploy.export import export
 from hg_plugin.deploy.ncnn import ncnn_runner
-from hg_plugin.engine.hooks import keep_freed_memory
 from hg_plugin.models.reparameterize import reparameterize
 from hg_plugin.utils.errors import InputError, need_packages
 

@@ -34,10 +34,5 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', begin=0, end=5, T_max=5, by_epoch=True, convert_to_iter_based=True),
 ]
 auto_scale_lr = dict(base_batch_size=8)
-custom_hooks = [
-    dict(type='SyncBuffersHook'),
-    dict(type='CollapseWarningHook'),
-    dict(type='StageHeatmapHook'),
-    dict(type='PredictionGridHook'),
-]
+custom_hooks = [dict(type='SyncBuffersHook'), dict(type='StageHeatmapHook', test_persons=24)]
 randomness = dict(seed=0)

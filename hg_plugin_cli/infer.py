@@ -74,7 +74,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    from hg_plugin.engine.hooks import keep_freed_memory
+    from hg_plugin.compat.glibc import keep_freed_memory
     from hg_plugin.inference.detectors import mmdet_detector, onnx_detector
     from hg_plugin.inference.files import infer_files
     from hg_plugin.inference.inputs import find_inputs, output_names, stem_of

@@ -26,7 +26,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    from hg_plugin.engine.hooks import keep_freed_memory
+    from hg_plugin.compat.glibc import keep_freed_memory
     from hg_plugin.inference.pose_estimator import PoseEstimator
     from hg_plugin.inference.serve import serve
     from hg_plugin.utils.weights import shipped_networks

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from hg_plugin.datasets import MPIIPoseDataset
+from hg_plugin.engine.resume.guard import sanitize
+from hg_plugin.engine.resume.latest import holds_training
 from hg_plugin.mpii_format import load_ground_truth, load_head_boxes, load_predictions, save_predictions
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.latest_checkpoint import holds_training
-from hg_plugin.utils.resume import sanitize
 
 NUM_PERSONS = 3
 

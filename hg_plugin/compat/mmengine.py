@@ -1,7 +1,9 @@
-"""MMEngine 0.10: configs of this package by name, and what checkpoints hold beside weights."""
+"""MMEngine 0.10: configs of this package by name, what checkpoints hold beside weights, guarded resuming."""
 
 import codecs
+import functools
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 # configs/ and tools/: files in a wheel, links in the repository
@@ -30,6 +32,22 @@ def find_plugin_configs() -> None:
         return str(mim / 'configs' / name), scope
 
     Config._get_cfg_path = staticmethod(get_cfg_path)
+
+
+def guard_resume(*replacements: Callable) -> None:
+    """Replaces methods of ``Runner``, which executes what a checkpoint holds, and resumes from damaged files.
+
+    Args:
+        *replacements: Functions with the name of the method, which get the replaced one before its arguments.
+    """
+    from mmengine.runner import Runner
+
+    def method(replacement: Callable) -> Callable:
+        stock = getattr(Runner, replacement.__name__)
+        return functools.wraps(stock)(lambda self, *args, **kwargs: replacement(stock, self, *args, **kwargs))
+
+    for replacement in replacements:
+        setattr(Runner, replacement.__name__, method(replacement))
 
 
 def logged_scalars() -> dict:

@@ -182,7 +182,11 @@ def _placeholder(module: str, name: str, package: str) -> type:
 
 def draw_circles_with_new_numpy() -> None:
     """Lets MMPose's visualizer draw with NumPy 2.5, which makes no number of MMPose's radius, an array of
-    one."""
+    one. Older NumPy needs nothing."""
+    from mmengine.utils import digit_version
+
+    if digit_version(np.__version__)[:2] < (2, 5):
+        return
     from mmpose.visualization.opencv_backend_visualizer import OpencvBackendVisualizer
 
     stock = OpencvBackendVisualizer.draw_circles
@@ -194,28 +198,3 @@ def draw_circles_with_new_numpy() -> None:
         )
 
     OpencvBackendVisualizer.draw_circles = draw_circles
-
-
-def tell_first_pixels() -> None:
-    """Lets metrics know whether joints count pixels from 0 or from 1: ``first_pixel`` in the metainfo.
-
-    MMPose's ``MpiiDataset`` leaves joints 1-based, and its ``MpiiPCKAccuracy`` adds 1 to predictions. With
-    0-based joints, as MPIIPoseDataset's, it would score them a pixel off.
-    """
-    from mmpose.datasets import MpiiDataset
-    from mmpose.evaluation import MpiiPCKAccuracy
-
-    load_metainfo, process = MpiiDataset._load_metainfo, MpiiPCKAccuracy.process
-
-    @functools.wraps(process)
-    def process_one_based(self, data_batch, data_samples):
-        known = len(self.results)
-        process(self, data_batch, data_samples)
-        if (self.dataset_meta or {}).get('first_pixel') == 0:
-            for result in self.results[known:]:
-                result['gt_coords'] = result['gt_coords'] + 1
-
-    MpiiDataset._load_metainfo = classmethod(
-        lambda cls, metainfo=None: {**load_metainfo.__func__(cls, metainfo), 'first_pixel': 1}
-    )
-    MpiiPCKAccuracy.process = process_one_based

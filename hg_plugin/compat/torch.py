@@ -18,16 +18,12 @@ def torch_before(version: str) -> bool:
     return digit_version(torch.__version__)[:2] < digit_version(version)[:2]
 
 
-def _has_safe_globals() -> bool:
-    return not torch_before('2.6')
-
-
 def allow_mmengine_checkpoints() -> None:
     """Lets ``torch.load(weights_only=True)``, the default since torch 2.6, read what MMEngine logs.
 
     Before 2.6, MMEngine loads without that restriction; :func:`load_weights_only` has its own.
     """
-    if _has_safe_globals():
+    if not torch_before('2.6'):
         torch.serialization.add_safe_globals([(value, name) for name, value in logged_scalars().items()])
 
 
@@ -37,7 +33,7 @@ def load_weights_only(path: str) -> object:
     Raises:
         pickle.UnpicklingError: If the file holds anything else. It names what, after the word GLOBAL.
     """
-    if _has_safe_globals():
+    if not torch_before('2.10'):  # whose restriction can be circumvented (CVE-2026-24747)
         return torch.load(path, map_location='cpu', weights_only=True)
     with open(path, 'rb') as file:
         if not torch.serialization._is_zipfile(file):  # formats older than MMEngine

@@ -13,7 +13,6 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import get_worker_info
 
-from hg_plugin.utils.processes import serve_parent
 from hg_plugin.utils.randomness import mix, preserved, seed_all
 
 
@@ -48,7 +47,6 @@ class _SeededItems:
         if get_worker_info() is None:
             with preserved():
                 return [self._item(index) for index in indices]
-        serve_parent()
         return [self._item(index) for index in indices]
 
     def _item(self, index: int):

@@ -13,11 +13,11 @@ from mmengine.registry import Registry
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
 from hg_plugin.datasets import MPIIPoseDataset
+from hg_plugin.engine.resume.latest import latest_checkpoint
 from hg_plugin.inference.pose_estimator import PoseEstimator, PosesWithHeatmaps
 from hg_plugin.utils.config import parts_of
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import ImageError, read_image
-from hg_plugin.utils.latest_checkpoint import latest_checkpoint
 from hg_plugin.visualization import blend_heatmap, crop_person, draw_skeleton
 
 from .persons import Persons, joint_name

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from hg_plugin.engine.hooks.report_hook import EVENTS, RECORD
+from hg_plugin.engine.resume.lock import is_locked
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.lock import is_locked
 
 from .records import Columns, Event, read_events, read_scalars, read_start
 from .settings import read_settings

@@ -1,23 +1,31 @@
 """Train and test with MMEngine's stock runner, from a config and options."""
 
+import contextlib
+import functools
 import logging
 import os
+import sys
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmengine.visualization import LocalVisBackend
 
 from hg_plugin.compat.distributed import start_processes
+from hg_plugin.compat.glibc import keep_freed_memory
 from hg_plugin.compat.torch import fit_optimizer_to_torch
 from hg_plugin.engine.cuda_graph import GraphedStep
+from hg_plugin.engine.resume.guard import hold
+from hg_plugin.engine.resume.latest import read_training
+from hg_plugin.engine.resume.lock import locked
+from hg_plugin.engine.resume.processes import end_with_launcher
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.config import LOADER, building, parts_of, read_config
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import FULL
-from hg_plugin.utils.latest_checkpoint import read_training
-from hg_plugin.utils.processes import end_with_launcher
 
 from .config_check import check_config
 from .length_check import check_length
@@ -25,13 +33,27 @@ from .pipeline_check import check_pipelines
 
 
 class QuietRunner(Runner):
-    """MMEngine's runner, whose environment, config and hooks go to the log file and not to the screen."""
+    """MMEngine's runner, whose environment, config and hooks go to the log file and not to the screen.
+
+    A disk that takes no more costs lines of logs, and not the training. ``env_cfg`` has two more settings:
+    ``tf32``, whether float32 convolutions and matrix products on a GPU may round their inputs to 10 bits, and
+    ``keep_memory``, see :func:`keep_freed_memory`.
+    """
+
+    def setup_env(self, env_cfg: dict) -> None:
+        super().setup_env(env_cfg)
+        if 'tf32' in env_cfg:
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = env_cfg['tf32']
+        if env_cfg.get('keep_memory'):
+            keep_freed_memory()
 
     def build_logger(self, *args, **kwargs):
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
-            if type(handler) is logging.StreamHandler:
-                # no method of the runner, which holds a process group: loggers live as long as Python
+            # no method of the runner, which holds a process group: loggers live as long as Python
+            if isinstance(handler, logging.FileHandler):
+                handler.handleError = functools.partial(_pass_over_full_disk, handler.handleError)
+            elif type(handler) is logging.StreamHandler:
                 handler.addFilter(_is_short)
         return logger
 
@@ -40,10 +62,30 @@ class QuietRunner(Runner):
         if self.cfg.get('cuda_graph'):
             setattr(self.model, target, GraphedStep(getattr(self.model, target), self.optim_wrapper))
 
+    def build_visualizer(self, visualizer=None):
+        visualizer = super().build_visualizer(visualizer)
+        for backend in visualizer._vis_backends.values():
+            if isinstance(backend, LocalVisBackend):
+                backend._dump = functools.partial(_dump_or_tell, backend._dump, self.logger)
+        return visualizer
+
 
 def _is_short(record: logging.LogRecord) -> bool:
     """Whether a message is a warning, or not longer than any table of metrics."""
     return record.levelno > logging.INFO or record.getMessage().count('\n') < 15
+
+
+def _pass_over_full_disk(stock, record: logging.LogRecord) -> None:
+    # a traceback for every line otherwise; stdout has the lines
+    if getattr(sys.exc_info()[1], 'errno', None) not in FULL:
+        stock(record)
+
+
+def _dump_or_tell(stock, logger: logging.Logger, scalars: dict, path: str, *args) -> None:
+    try:
+        stock(scalars, path, *args)
+    except OSError as error:
+        logger.warning(f'{path} is not complete: {error.strerror}. The training goes on.')
 
 
 def train(
@@ -95,10 +137,12 @@ def train(
                 raise InputError('The config has no auto_scale_lr = dict(base_batch_size=...); add it.')
             cfg.auto_scale_lr.enable = True
     if resume:
-        # True: the runner finds the latest one, see hg_plugin.utils.resume
+        # True: the runner finds the latest one, see hg_plugin.engine.resume
         cfg.resume, cfg.load_from = True, None if resume is True else resume
-    with building(cfg, 'training', late=True):
-        runner = _build_runner(cfg, cfg.get('load_from'), resume=bool(resume), partly=not resume)
+    checkpoint = _check(cfg, resume=bool(resume))
+    first = launcher == 'none' or os.environ['RANK'] == '0'
+    with _work_dir(cfg, lock=first), building(cfg, 'training', late=True):
+        runner = _build_runner(cfg, checkpoint, partly=True)
         check_pipelines(runner, 'train', 'val')
         check_length(runner)
         return runner.train()
@@ -122,8 +166,9 @@ def test(config: str | PathLike | Config, checkpoint: str, *, dump: str | None =
         cfg.test_evaluator = [*metrics, dict(type='DumpResults', out_file_path=dump)]
     # the runner loads the weights after EMAHook has made the model that takes them
     cfg.load_from, cfg.resume = checkpoint, False
-    with building(cfg, 'test', late=True):
-        runner = _build_runner(cfg, checkpoint)
+    content = _check(cfg)
+    with _work_dir(cfg), building(cfg, 'test', late=True):
+        runner = _build_runner(cfg, content)
         check_pipelines(runner, 'test')
         metrics = runner.test()
     drawing = cfg.get('default_hooks', {}).get('visualization') or {}
@@ -161,25 +206,40 @@ def load_config(config, work_dir=None, data_root=None, cfg_options=None, launche
     return cfg
 
 
-def _build_runner(cfg: Config, checkpoint: str | None, resume=False, partly=False) -> Runner:
-    """Check config and checkpoint, and build the runner. ``partly``: some weights of the model may be new."""
+def _check(cfg: Config, resume=False) -> dict | None:
+    """Check a config, and read its checkpoint, before anything is written."""
     with building(cfg, 'dataset or model'):
         check_config(cfg)
+    path = cfg.get('load_from')
     # MMEngine downloads an address such as https://
-    read = read_training if resume else read_checkpoint
-    state = read(checkpoint) if checkpoint and '://' not in checkpoint else None
+    if not path or '://' in path:
+        return None
+    return read_training(path) if resume or cfg.get('resume') else read_checkpoint(path)
+
+
+@contextlib.contextmanager
+def _work_dir(cfg: Config, lock=False) -> Iterator[None]:
+    """Make the work directory, and lock it for a training, before anything is written into it."""
     try:
         os.makedirs(cfg.work_dir, exist_ok=True)
     except OSError as error:
         raise InputError(f'The work directory {cfg.work_dir} cannot be made: {error.strerror}.') from error
     try:
-        with building(cfg, 'model or runner'):
-            runner = QuietRunner.from_cfg(cfg)
+        with locked(cfg.work_dir) if lock else contextlib.nullcontext():
+            yield
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise InputError(f'The work directory {cfg.work_dir} cannot be written: {error.strerror}.') from error
+        raise InputError(f'{error.filename or cfg.work_dir} cannot be written: {error.strerror}.') from error
+
+
+def _build_runner(cfg: Config, checkpoint: dict | None, partly=False) -> Runner:
+    """Build the runner. The checkpoint must fit the model, or ``partly`` some of its weights."""
+    with building(cfg, 'model or runner'):
+        runner = QuietRunner.from_cfg(cfg)
     runner.logger.info(f'Environment, config and hooks are written to {runner.log_dir}.')
-    if state:  # MMEngine leaves weights random that it does not find
-        check_weights(runner.model, weights_of(state, checkpoint), checkpoint, partly)
+    if checkpoint:
+        if not cfg.get('resume'):  # MMEngine leaves weights random that it does not find
+            check_weights(runner.model, weights_of(checkpoint, cfg.load_from), cfg.load_from, partly)
+        hold(runner, cfg.load_from, checkpoint)
     return runner

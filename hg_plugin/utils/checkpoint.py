@@ -101,27 +101,44 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str, pa
     Raises:
         InputError: They do not fit. The message names the first tensors.
     """
-    shapes = {name: tuple(tensor.shape) for name, tensor in weights_of(model.state_dict(), path).items()}
+    own = weights_of(model.state_dict(), path)
+    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
     if partly:
         if not any(tensor.shape == shapes.get(name) for name, tensor in weights.items()):
             raise InputError(f"No weight in {path} (load_from) fits the config's model; give another one.")
         return
-    odd = [
-        name
-        for name, tensor in weights.items()
-        if tensor.is_quantized or tensor.is_meta or tensor.layout != torch.strided
-    ]
-    infinite = [name for name, tensor in weights.items() if name not in odd and not tensor.isfinite().all()]
-    problems = [
-        *misfits(weights, shapes),
-        *name_some('is quantized, sparse or without values', odd),
-        *name_some('is not finite', infinite),
-    ]
+    problems = misfits(weights, shapes)
+    if not problems:  # a view of another shape may have any number of values
+        odd = [name for name, tensor in weights.items() if _kind(tensor) != _kind(own[name])]
+        problems = [
+            *name_some('is of another type, quantized, sparse or without values', odd),
+            *name_some('is not finite', not_finite(weights)),
+        ]
     if problems:
         raise InputError(
             f"The checkpoint {path} does not fit the config's model: {'; '.join(problems)}; "
             'use the config that it was trained with.'
         )
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> list[str]:
+    """The names of weights with values that are NaN or infinite."""
+    return [
+        name
+        for name, tensor in weights.items()
+        # a view that repeats its values could have any size
+        if _kind(tensor) == 'float' and tensor.nbytes <= tensor.untyped_storage().nbytes()
+        if not tensor.isfinite().all()
+    ]
+
+
+def _kind(tensor: Tensor) -> str | None:
+    """Whether values are floating-point numbers that a network computes in, or integers; None for others."""
+    if tensor.is_quantized or tensor.is_meta or tensor.layout != torch.strided:
+        return None
+    if tensor.is_floating_point():
+        return 'float' if tensor.itemsize > 1 else None
+    return 'integer' if tensor.dtype in (torch.int32, torch.int64) else None
 
 
 def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, tuple], optional=frozenset()) -> list[str]:

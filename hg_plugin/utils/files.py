@@ -3,7 +3,9 @@
 import contextlib
 import errno
 import io
+import itertools
 import os
+import platform
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -12,6 +14,7 @@ from .errors import InputError
 
 # error numbers of a disk that takes no more, or of a file's limit
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_numbers = itertools.count()
 
 
 class _File(io.FileIO):
@@ -37,6 +40,12 @@ def writing(path: Path) -> Iterator[None]:
         raise InputError(f'{path} cannot be written: {error.strerror or error}.') from error
 
 
+def partial_name(path: str | PathLike) -> Path:
+    """A name beside ``path`` that no other writer uses, in this process or another, on any machine."""
+    path = Path(path)
+    return path.with_name(f'{path.name}.{platform.node()[:40]}-{os.getpid()}-{next(_numbers)}.partial')
+
+
 def replace_synced(partial: str | PathLike, path: str | PathLike) -> None:
     """Move a file to ``path`` so that not even a power failure leaves less than one whole file there."""
     _sync(partial)
@@ -58,12 +67,13 @@ def _sync(path: str | PathLike) -> None:
 def atomic_write(path: str | PathLike) -> Iterator[io.BufferedWriter]:
     """Open a binary file that replaces ``path`` when the ``with`` block ends without an error.
 
+    Of several writers at once, the last one's file stays.
+
     Raises:
         InputError: The file cannot be written. Other errors of the block pass through.
     """
     path = Path(path)
-    # processes of one run may write one file at once, as MMEngine's logger does after a test
-    partial = path.with_name(f'{path.name}.{os.environ.get("RANK", 0)}.partial')
+    partial = partial_name(path)
     try:
         with io.BufferedWriter(_File(partial, path)) as file:
             yield file

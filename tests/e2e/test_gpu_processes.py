@@ -22,7 +22,8 @@ optim_wrapper = dict(dtype=None)
 train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)
 val_dataloader = dict(num_workers=0, persistent_workers=False)
 train_cfg = dict(max_epochs={epochs})
-default_hooks = dict(logger=dict(interval=1), tf32=dict(enable=False), checkpoint=dict(max_keep_ckpts=-1))
+env_cfg = dict(tf32=False)
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(max_keep_ckpts=-1))
 log_processor = dict(window_size=1)
 """
 

@@ -19,7 +19,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmpose.apis import MMPoseInferencer
 
-from hg_plugin.engine import hooks
+from hg_plugin.compat import glibc
 from hg_plugin.inference.files import infer_files
 from hg_plugin.inference.inputs import output_names
 from hg_plugin.inference.pose_estimator import PoseEstimator
@@ -531,7 +531,7 @@ def test_a_checkpoint_that_does_not_fit(mistake, network, inputs, tmp_path):
 
 def test_freed_memory_is_kept(mistake, network, inputs, tmp_path, monkeypatch):
     called = []
-    monkeypatch.setattr(hooks, 'keep_freed_memory', lambda: called.append(True))
+    monkeypatch.setattr(glibc, 'keep_freed_memory', lambda: called.append(True))
     mistake(
         'tools/infer.py',
         tmp_path / 'no_config.py',

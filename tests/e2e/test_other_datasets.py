@@ -68,7 +68,7 @@ train_dataloader['dataset'] = dict(
 val_dataloader['dataset'] = dict(
     _delete_=True, type='CombinedDataset', metainfo=MPII, pipeline=VAL,
     datasets=[dict(**SCORED, pipeline=[WRISTS])])
-custom_hooks = [dict(type='PredictionGridHook')]
+custom_hooks = [dict(type='StageHeatmapHook', test_persons=24)]
 """
 
 
@@ -113,7 +113,7 @@ train_dataloader['dataset']['metainfo'] = val_dataloader['dataset']['metainfo'] 
 val_evaluator = [dict(type='MPIIPCKh', pred_file=DATA + '/pred.mat'), dict(type='AUC', prefix='own'),
                  dict(type='EPE'), dict(type='PCKAccuracy', thr=0.2)]
 test_evaluator = val_evaluator
-custom_hooks = [dict(type='PredictionGridHook')]
+custom_hooks = [dict(type='StageHeatmapHook', test_persons=24)]
 """
 
 

@@ -149,7 +149,7 @@ def test_two_processes_and_one_give_the_same_metrics(
     arguments = ['--data-root', str(persons), *SMALL, 'test_dataloader.batch_size=2']
     code, one = run('tools/test.py', CONFIG, checkpoint, '--work-dir', tmp_path / 'one', *arguments)
     assert code == 0, one
-    arguments += [f'default_hooks.reparameterize.enable={reparameterize}']
+    arguments += ['test_cfg.type=ReparameterizedTestLoop'] if reparameterize else []
     command = ['tools/test.py', CONFIG, checkpoint, '--work-dir', tmp_path / 'two', *arguments]
     code, two = of_two_processes(script, *command)
     assert code == 0, two[-3000:]
@@ -289,7 +289,7 @@ def checkpoints(tmp_path):
         ('CONFIG --data-root {}', 'mpii_train.json does not exist'),
         ('CONFIG --cfg-options load_from={}/other.pth', 'No weight in .*other.pth'),
         ('CONFIG --cfg-options model.backbone.num_stack=3', 'builds no model or runner.*num_stack'),
-        ('CONFIG --cfg-options default_hooks.tf32=None', 'no model or runner.*assert hook is not None'),
+        ('CONFIG --cfg-options default_hooks.report=None', 'no model or runner.*assert hook is not None'),
         (
             'CONFIG --cfg-options model.backbone=3',
             'builds no model or runner: TypeError: cfg should be a dict',

@@ -130,7 +130,7 @@ def test_weights_go_without_the_prefix_of_a_distributed_model():
         (dict(other=torch.ones(1)), 'other is left over'),
         (dict(bias=torch.ones(1)), r'bias \(1,\) for \(3,\) has another shape'),
         (dict(bias=torch.full((3,), torch.nan)), 'bias is not finite'),
-        (dict(bias=torch.ones(3, device='meta')), 'bias is quantized, sparse or without values'),
+        (dict(bias=torch.ones(3, device='meta')), 'bias is of another type, quantized, sparse'),
         (dict(weight=None, bias=None, other=torch.ones(1)), 'weight, bias are missing; other is left over'),
     ],
 )

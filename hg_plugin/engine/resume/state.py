@@ -12,14 +12,19 @@ from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from .checkpoint import check_weights, name_some, weights_of
-from .errors import InputError
+from hg_plugin.utils.checkpoint import check_weights, name_some, weights_of
+from hg_plugin.utils.errors import InputError
 
-# what torch's optimizers keep for a parameter in its own shape
-MOMENTS = {
-    *('exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'exp_inf', 'momentum_buffer'),
-    *('square_avg', 'grad_avg', 'acc_delta', 'sum'),
-}
+# what torch's optimizers keep for every parameter, in its shape
+MOMENTS = dict(
+    **dict.fromkeys(('Adam', 'AdamW', 'NAdam', 'RAdam'), {'exp_avg', 'exp_avg_sq'}),
+    Adamax={'exp_avg', 'exp_inf'},
+    Adadelta={'square_avg', 'acc_delta'},
+    RMSprop={'square_avg'},
+    Adagrad={'sum'},
+)
+# and some of them, or optimizers of others
+SHAPED = set.union(*MOMENTS.values(), {'max_exp_avg_sq', 'momentum_buffer', 'grad_avg'})
 # how an optimizer computes, and not what
 IMPLEMENTATION = {'foreach', 'fused', 'capturable', 'differentiable'}
 # settings that all optimizers have, or that a version of torch has added
@@ -31,6 +36,8 @@ COMMON = IMPLEMENTATION | {
     'maximize',
     'decoupled_weight_decay',
 }
+# of a parameter group or scheduler, and of the message hub: by how much a DivergenceHook has changed them
+RATES, RATE_FACTOR = ('lr', 'initial_lr', 'max_lr', 'min_lr'), 'rate_factor'
 # the position of a scheduler, beside which it holds its settings
 POSITION = {'last_step', '_global_step', '_last_value', 'base_values', 'verbose', 'optimizer'}
 
@@ -40,17 +47,17 @@ def check_training(runner: Runner, state: dict, path: str) -> None:
 
     Args:
         runner: With its optimizer built.
-        state: The checkpoint, for which :func:`.latest_checkpoint.holds_training` is true.
+        state: The checkpoint, for which :func:`.latest.holds_training` is true.
         path: Its file, for messages.
 
     Raises:
         InputError: It does not fit.
     """
-    for key in ('epoch', 'iter'):
-        if state['meta'][key] < 0:
-            raise InputError(
-                f'{path} is damaged: its {key} is {state["meta"][key]}; give another checkpoint.'
-            )
+    seed = state['meta'].get('seed')
+    numbers = dict(epoch=state['meta']['epoch'], iter=state['meta']['iter'], seed=0 if seed is None else seed)
+    for key, value in numbers.items():
+        if type(value) is not int or not 0 <= value < 2**32:
+            raise InputError(f'{path} is damaged: its {key} is {value!r:.50}; give another checkpoint.')
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     own = model.state_dict()
     parts, averages = [state.get('state_dict')], state.get('ema_state_dict')
@@ -62,7 +69,7 @@ def check_training(runner: Runner, state: dict, path: str) -> None:
         odd = [
             f'{name} ({weight.dtype} for {own[name].dtype})'
             for name, weight in weights.items()
-            if name in own and weight.dtype != own[name].dtype
+            if weight.dtype != own[name].dtype
         ]
         if odd:
             raise InputError(
@@ -90,7 +97,7 @@ def _misfit(optimizer: torch.optim.Optimizer, state: Any, names: dict[int, str])
     groups, entries = (
         state.get(key) if isinstance(state, dict) else None for key in ('param_groups', 'state')
     )
-    if not isinstance(entries, dict) or not isinstance(groups, list):
+    if not isinstance(entries, dict) or not groups or not all(isinstance(each, dict) for each in groups):
         return 'it holds no state of an optimizer'
     own = optimizer.param_groups
     sizes = [[len(group.get('params', ())) for group in some] for some in (groups, own)]
@@ -105,11 +112,17 @@ def _misfit(optimizer: torch.optim.Optimizer, state: Any, names: dict[int, str])
     if theirs - ours and ours - theirs:
         settings = ', '.join(sorted(theirs - ours))
         return f'it is not of {type(optimizer).__name__}, but of one with {settings}'
+    needed = next(
+        (MOMENTS[kind.__name__] for kind in type(optimizer).__mro__ if kind.__name__ in MOMENTS), set()
+    )
     shapes, types, infinite = [], [], []
     parameters = [parameter for group in own for parameter in group['params']]
     for index, parameter in zip((index for group in groups for index in group['params']), parameters):
         entry = entries.get(index, {})
-        for key in sorted(MOMENTS & entry.keys()):
+        if entry and (not isinstance(entry, dict) or needed - entry.keys()):
+            held = ', '.join(map(str, entry)) if isinstance(entry, dict) else type(entry).__name__
+            return f'it is not of {type(optimizer).__name__}, but of one that keeps {held}'
+        for key in sorted(SHAPED & entry.keys()):
             value, name = entry[key], f'{key} of {names.get(id(parameter), index)}'
             if not isinstance(value, torch.Tensor):
                 continue
@@ -151,6 +164,12 @@ class ConfigChanges:
         # the wrapper's last group, if there are several, is not the optimizer's
         saved = state['optimizer']
         self.saved = [*saved['param_groups'], saved.get('base_param_settings') or {}]
+        # a training that went back after it had diverged has halved the config's
+        factor = state['message_hub']['runtime_info'].get(RATE_FACTOR, 1)
+        for own, group in zip(self.groups, self.saved):
+            own.update(
+                {rate: group[rate] for rate in RATES if rate in own and group.get(rate) == own[rate] * factor}
+            )
         self.schedulers = runner.param_schedulers or []
         self.scheduled = {scheduler.param_name for scheduler in self.schedulers}
         bases = {f'initial_{name}' for name in self.scheduled}

@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
+from mmengine.fileio import LocalBackend
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
@@ -138,8 +139,9 @@ def train_until_killed(event: int, work_dir, **options) -> None:
 
         return call
 
-    write = files._File.write
+    write, put = files._File.write, LocalBackend.put
     files._File.write = dying(write, lambda file, content: write(file, bytes(content)[: len(content) // 2]))
+    LocalBackend.put = dying(put, lambda self, content, path: put(self, content[: len(content) // 2], path))
     os.replace, os.fsync, os.remove = dying(os.replace), dying(os.fsync), dying(os.remove)
     train(work_dir, **options)
 

@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, and loaders' workers that leave signals to it."""
+"""Processes that end with the one that started them."""
 
 import ctypes
 import os
@@ -18,7 +18,7 @@ LAUNCHER = 'HG_PLUGIN_LAUNCHER'
 # seconds to write a checkpoint after the launcher was killed
 GRACE = 20
 
-_serving = _watching = False
+_watching = False
 
 
 def serve_parent() -> None:
@@ -28,10 +28,6 @@ def serve_parent() -> None:
     its parent still finishes. torch's workers end themselves some seconds after their parent, unless they
     hold batches that nobody fetches.
     """
-    global _serving
-    if _serving:
-        return
-    _serving = True
     parent = os.getppid()
     for number in SIGNALS:
         if number != signal.SIGTERM:

@@ -1,5 +1,6 @@
-"""A checkpoint when a scheduler, or Ctrl-C, ends a training."""
+"""A checkpoint when a scheduler, Ctrl-C or a failing data loader ends a training."""
 
+import functools
 import os
 import os.path as osp
 import signal
@@ -12,11 +13,13 @@ import torch
 from mmengine.dist import broadcast_object_list, get_comm_device, get_world_size, is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
+from mmengine.runner.loops import _InfiniteDataloaderIterator
 
-from hg_plugin.utils.processes import SIGNALS, end_with_launcher
-
-from .exact_resume_hook import ExactResumeHook
+from .checkpoint import SafeCheckpointHook
+from .exact_resume import ExactResumeHook
+from .loaders import GuardedLoader
+from .processes import SIGNALS, end_with_launcher
 
 # HTCondor's convention for jobs that write checkpoints; no shell, signal or Python uses this number
 EXIT_CODE = 85
@@ -25,15 +28,18 @@ FILE = 'preempted.pth'
 
 @HOOKS.register_module()
 class PreemptionHook(Hook):
-    """Write a checkpoint and end when SIGTERM, SIGUSR1, SIGHUP or SIGINT arrives.
+    """Write a checkpoint and end when SIGTERM, SIGUSR1, SIGHUP or SIGINT arrives, or a data loader fails.
 
     The iteration is finished, the checkpoint ``preempted.pth`` written, and the run ended with exit code
     85; with ``--resume``, :class:`ExactResumeHook` goes on with the next sample. A validation is broken off,
-    and made up for by the resumed run. The file goes when that has written a newer checkpoint. Before the
+    and repeated by the resumed run. The file goes when that has written a newer checkpoint. Before the
     first iteration there is nothing to save, and the run ends at once, as it does after a second SIGINT.
 
     It needs :class:`SafeCheckpointHook`. Several processes may get the signal or only one of them: they agree
-    every few iterations. When torchrun is killed, its processes do the same within 20 seconds.
+    every few iterations. When torchrun is killed, its processes do the same within 20 seconds. Outside of the
+    main thread, Python heeds no signals, and only a failing loader ends the run so.
+
+    Where a dataset raises an error, a single process writes the checkpoint, too, before the error ends it.
 
     Args:
         interval: Steps of the optimizer after which several processes agree. On GPUs one more interval passes
@@ -47,10 +53,27 @@ class PreemptionHook(Hook):
     def __init__(self, interval: int = 5, exit_code: int = EXIT_CODE):
         self.interval = interval
         self.exit_code = exit_code
-        self.saver: Any = None  # the SafeCheckpointHook
+        self.saver: SafeCheckpointHook | None = None
+        self.loaders: list[GuardedLoader] = []
+        self.iterating = False
+        self.signal = 0  # or 1 for a loader's failure
+        self.cause = 'a signal'
 
     def before_run(self, runner: Runner) -> None:
         end_with_launcher()
+        self.saver = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
+        if self.saver is None:
+            runner.logger.warning('PreemptionHook needs SafeCheckpointHook: signals end this run as ever.')
+        elif isinstance(runner._train_loop, BaseLoop):  # still a config where the runner only tests
+            for loop in (runner._train_loop, runner._val_loop):
+                if isinstance(loop, BaseLoop):
+                    self.loaders.append(loop.dataloader)
+                    validates = loop is runner._val_loop
+                    failed = functools.partial(self._loader_failed, runner, validates)
+                    GuardedLoader.guard(loop.dataloader, failed)
+            if isinstance(runner._train_loop, IterBasedTrainLoop):  # which has started workers already
+                runner._train_loop.dataloader_iterator = None
+                runner._train_loop.dataloader_iterator = _InfiniteDataloaderIterator(self.loaders[0])
 
     def before_train(self, runner: Runner) -> None:
         self.signal, self.since = 0, 0.0
@@ -59,14 +82,13 @@ class PreemptionHook(Hook):
         self.handlers: dict = {}
         self.announced: Any = None  # of all processes, on its way from the GPU
         self.process = os.getpid()
-        self.saver = next((hook for hook in runner.hooks if hasattr(hook, 'save')), None)
         if self.saver is None:
-            runner.logger.warning('PreemptionHook needs SafeCheckpointHook: signals end this run as ever.')
-        elif threading.current_thread() is threading.main_thread():
+            return
+        self.old: str | None = osp.join(self.saver.out_dir, FILE)
+        if threading.current_thread() is threading.main_thread():
             # nohup ignores SIGHUP, and a shell's script SIGINT for commands in the background
             heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
             self.handlers = {number: signal.signal(number, self._handle) for number in heeded}
-            self.old = osp.join(self.saver.out_dir, FILE)
 
     def after_train(self, runner: Runner) -> None:
         if self.saver:
@@ -74,6 +96,10 @@ class PreemptionHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         self.iterating = True
+        # torch raises an error wherever the process is when it is told of a worker's end
+        if self.handlers and callable(signal.getsignal(signal.SIGCHLD)):
+            if signal.getsignal(signal.SIGCHLD) != self._worker_ended:
+                self.handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, self._worker_ended)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if self.saver is None:
@@ -96,10 +122,7 @@ class PreemptionHook(Hook):
         loader = runner.val_dataloader
         common = len(loader.dataset) // get_world_size() // (loader.batch_size or len(loader.dataset))
         if batch_idx < common and self._agreed(batch_idx + 1):
-            for hook in runner.hooks:
-                if isinstance(hook, EMAHook):  # the model has the averaged weights
-                    hook._swap_ema_parameters()
-            self._end(runner, runner.iter)
+            self._end(runner, runner.iter, validates=True)
 
     def _handle(self, number: int, frame) -> None:
         if os.getpid() != self.process:  # a loader's worker
@@ -118,6 +141,18 @@ class PreemptionHook(Hook):
         elif number == signal.SIGINT and time.monotonic() - self.since > 1:
             signal.signal(number, signal.SIG_DFL)
             os.kill(self.process, number)
+
+    def _worker_ended(self, number: int, frame) -> None:
+        if os.getpid() == self.process and any(getattr(loader, 'waits', False) for loader in self.loaders):
+            self.handlers[number](number, frame)
+
+    def _loader_failed(self, runner: Runner, validates: bool, problem: str | Exception) -> None:
+        """End at the next occasion, or save before an error that nothing can be done about."""
+        if isinstance(problem, str):
+            self.signal, self.cause = self.signal or 1, 'a failing data loader'
+            runner.logger.error(f'{problem}. The run saves, and ends; resume it then.')
+        elif self.iterating and get_world_size() == 1:
+            self._save(runner, runner.iter, validates)
 
     def _restore(self) -> None:
         for number, handler in self.handlers.items():
@@ -143,16 +178,27 @@ class PreemptionHook(Hook):
         before[1].synchronize()
         return bool(before[0])
 
-    def _end(self, runner: Runner, iterations: int) -> None:
+    def _end(self, runner: Runner, iterations: int, validates: bool = False) -> None:
         for hook in runner.hooks:
             if isinstance(hook, ExactResumeHook):
                 hook.gather_buffers(runner)
-        saved = [self.saver.save(runner, FILE, meta=dict(epoch=runner.epoch, iter=iterations))]
+        saved = [self._save(runner, iterations, validates)]
         broadcast_object_list(saved)  # all wait: a process that ends makes torchrun end the others
-        if saved[0]:
-            runner.logger.info(f'Ended by a signal after {iterations} iterations; --resume goes on there.')
         self._restore()
         sys.exit(self.exit_code if saved[0] else 1)
+
+    def _save(self, runner: Runner, iterations: int, validates: bool) -> bool:
+        if validates:  # the model has the averaged weights
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):
+                    hook._swap_ema_parameters()
+        saved = self.saver.save(runner, FILE, meta=dict(epoch=runner.epoch, iter=iterations))
+        if saved:
+            runner.logger.info(
+                f'Ended by {self.cause} after {iterations} iterations; --resume goes on there.',
+                extra=dict(kind='signal'),
+            )
+        return saved
 
     def _remove_old(self) -> None:
         """Remove the checkpoint that this run was resumed from when it has written a newer one."""

@@ -13,8 +13,8 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 from hg_plugin import apis
+from hg_plugin.engine.resume.guard import sanitize
 from hg_plugin.prepare.synthetic import make_synthetic
-from hg_plugin.utils.resume import sanitize
 
 PARTS = dict(log_scalars={}, resumed_keys={})
 

@@ -3,9 +3,6 @@
 import ctypes
 import sys
 
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-
 # options of mallopt, from malloc.h of the GNU C library
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
@@ -22,19 +19,3 @@ def keep_freed_memory() -> bool:
     """
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform == 'linux' else None
     return bool(mallopt and mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
-
-
-@HOOKS.register_module()
-class KeepMemoryHook(Hook):
-    """Call :func:`keep_freed_memory` before a run.
-
-    Args:
-        enable: Whether to call it; False does not undo an earlier call. Defaults to True.
-    """
-
-    def __init__(self, enable: bool = True):
-        self.enable = enable
-
-    def before_run(self, runner) -> None:
-        if self.enable:
-            keep_freed_memory()

@@ -2,12 +2,10 @@
 
 import math
 
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 
 
-@HOOKS.register_module()
-class CollapseWarningHook(Hook):
+class CollapseWarning:
     """Warn when the predicted heatmaps show that nothing is learned.
 
     Over 99 % of a target heatmap is zero, so a network that predicts nothing has a small, steady loss that
@@ -30,8 +28,6 @@ class CollapseWarningHook(Hook):
         repeat: Iterations before a warning is repeated. Defaults to 1000.
     """
 
-    priority = 'VERY_LOW'
-
     def __init__(
         self,
         min_peak: float = 0.05,
@@ -49,10 +45,11 @@ class CollapseWarningHook(Hook):
         self.repeat = repeat
         self.warned = -math.inf
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+    def check(self, runner: Runner) -> None:
+        """Call it after every iteration."""
         scalars = runner.message_hub.log_scalars
         if (
-            not self.every_n_train_iters(runner, self.interval)
+            (runner.iter + 1) % self.interval
             or runner.iter - self.warned < self.repeat
             or 'train/heatmap_peak' not in scalars
         ):
@@ -66,14 +63,16 @@ class CollapseWarningHook(Hook):
             self.warned = runner.iter
             runner.logger.warning(
                 f'{after} at 1: training has diverged. Stop it, and try a lower learning rate or a longer '
-                'warm-up.'
+                'warm-up.',
+                extra=dict(kind='divergence'),
             )
         elif peak < self.min_peak and not self._learns(scalars.get('train/acc_pose'), window):
             self.warned = runner.iter
             runner.logger.warning(
                 f'{after} at 1: training has probably collapsed to empty heatmaps, however small the loss. '
                 'Stop it, check the training images and keypoints, and try a lower learning rate, a longer '
-                'warm-up, or a larger sigma of the codec.'
+                'warm-up, or a larger sigma of the codec.',
+                extra=dict(kind='divergence'),
             )
 
     def _learns(self, accuracy, window: int) -> bool:

@@ -8,20 +8,19 @@ import re
 import shutil
 import uuid
 from collections import deque
-from typing import Any
 
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.files import atomic_write, replace_synced
-from hg_plugin.utils.lock import lock_folder
-from hg_plugin.utils.resume import own_best
+from hg_plugin.utils.files import atomic_write, partial_name, replace_synced
 
-from .divergence_hook import why_not_to_save
+from .divergence import why_not_to_save
+from .guard import in_main_process, own_best
+from .lock import lock_folder
 
 # what was validated last, and which checkpoint is the best, beside last_checkpoint
 RECORD = 'validation.json'
@@ -43,19 +42,32 @@ class SafeCheckpointHook(CheckpointHook):
     run there are moved to a folder ``earlier_TIME`` in it, unless the run resumes from one of them.
     """
 
+    # of each kind of checkpoint, latest and best, why the last one was not written
+    failures: dict[str, str] | None = None
+    lock = None
+
     def before_run(self, runner: Runner) -> None:
         if isinstance(runner._train_loop, BaseLoop):  # still a config where the runner only tests
-            refusal = [lock_folder(runner.work_dir, runner.logger) if is_main_process() else None]
-            broadcast_object_list(refusal)
-            if refusal[0]:
-                raise InputError(refusal[0])
+            in_main_process(self._lock, runner.work_dir)
+
+    def _lock(self, folder: str) -> None:
+        self.lock = lock_folder(folder)
+
+    def after_run(self, runner: Runner) -> None:
+        if self.lock:
+            self.lock.release()
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
-        self.failures: dict[str, str] = {}
+        self.failures = {}
         self.local = isinstance(self.file_backend, LocalBackend)
+        # checkpoints by the names that this hook gives, and what belongs to them
+        own = '.*'.join(map(re.escape, self.filename_tmpl.split('{}')))
+        self.own = f'{own}|best_.*|preempted.pth|last_checkpoint|{RECORD}'
         if self.local and is_main_process():
-            self._remove_partial()
+            # what a run that was killed while it wrote has left; the lock tells that none is alive
+            for path in self._files(runner, rf'({self.own})\.(.+\.)?partial'):
+                os.unlink(path)
             source = runner._load_from if runner._resume else None
             if not source or osp.realpath(osp.dirname(source)) != osp.realpath(self.out_dir):
                 self._set_aside(runner)
@@ -75,40 +87,41 @@ class SafeCheckpointHook(CheckpointHook):
         Returns:
             Whether it is on the disk. If not, a line in the log says why.
         """
+        kind = 'latest' if latest else 'best'
         worthless = why_not_to_save(runner)
         if worthless:
-            runner.logger.error(f'{filename} is not written, because {worthless}.')
+            problem = f'{filename} is not written, because {worthless}.'
+            runner.logger.error(problem, extra=dict(kind='checkpoints'))
             if latest:
-                self.failures['latest'] = f'{filename} was not written, because {worthless}'
+                self.failures[kind] = f'{filename} was not written, because {worthless}'
             return False
         path = self.file_backend.join_path(self.out_dir, filename)
+        partial = partial_name(path) if self.local else None
         options = dict(
             save_optimizer=self.save_optimizer, save_param_scheduler=self.save_param_scheduler, **self.args
         ) | dict(meta=meta, by_epoch=self.by_epoch, backend_args=self.backend_args, **options)
         try:
-            partial = f'{filename}.partial' if self.local else filename
-            runner.save_checkpoint(self.out_dir, partial, self.file_client_args, **options)
+            name = partial.name if partial else filename
+            runner.save_checkpoint(self.out_dir, name, self.file_client_args, **options)
             if is_main_process():
-                if self.local:
-                    replace_synced(f'{path}.partial', path)
+                if partial:
+                    replace_synced(partial, path)
                 if latest:
                     with atomic_write(osp.join(runner.work_dir, 'last_checkpoint')) as file:
                         file.write(filename.encode())
         except (OSError, InputError) as error:
-            cause = error if isinstance(error, OSError) else error.__cause__
-            if not isinstance(cause, OSError):
-                raise
             with contextlib.suppress(OSError):
-                os.unlink(f'{path}.partial')
-            problem = f'{path} was not written: {cause.strerror or cause}'
-            self.failures['latest' if latest else 'best'] = problem
+                if partial:
+                    partial.unlink()
+            self.failures[kind] = f'{path} was not written: {getattr(error, "strerror", None) or error}'
             good = self.last_ckpt or runner._resume and runner._load_from
             runner.logger.error(
-                f'{problem}. The training goes on, and saves again at the next interval; '
-                f'the last good checkpoint is {good or "not there yet"}.'
+                f'{self.failures[kind]}. The training goes on, and saves again at the next interval; '
+                f'the last good checkpoint is {good or "not there yet"}.',
+                extra=dict(kind='checkpoints'),
             )
             return False
-        self.failures.pop('latest' if latest else 'best', None)
+        self.failures.pop(kind, None)
         if latest:
             self.last_ckpt = path
             runner.message_hub.update_info('last_ckpt', path)
@@ -157,7 +170,7 @@ class SafeCheckpointHook(CheckpointHook):
                 self._remove(old[path_key])
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        if not hasattr(self, 'failures'):  # runner.val(), outside of a training
+        if self.failures is None:  # runner.val(), outside of a training
             return
         super().after_val_epoch(runner, metrics)
         if is_main_process():
@@ -204,13 +217,7 @@ class SafeCheckpointHook(CheckpointHook):
         ours = 'run_id' in info
         if not ours:
             runner.message_hub.update_info('run_id', uuid.uuid4().hex)
-        record: list[Any] = [None, []]
-        if is_main_process():
-            content = _read_record(osp.join(runner.work_dir, RECORD))
-            record[0] = content if content.get('run_id') == info['run_id'] else dict(step=0, best={})
-            record[1] = os.listdir(self.out_dir) if self.local and osp.isdir(self.out_dir) else None
-        broadcast_object_list(record)
-        (content, files) = record
+        content, files = in_main_process(self._read, runner)
         for key in self.key_indicators if self.save_best else ():
             score, path = (info.get(name) for name in self._best_keys(key))
             # 'auto' has a name only after a validation
@@ -221,7 +228,7 @@ class SafeCheckpointHook(CheckpointHook):
                 if score is not None:
                     name = osp.basename(path or '') or 'The best checkpoint'
                     text = f'{name} is not in {self.out_dir}; the next validation saves one.'
-                    runner.logger.warning(text)
+                    runner.logger.warning(text, extra=dict(kind='checkpoints'))
                 score = path = None
             self._set_best(runner, key, score, path)
         if ours and _validation_is_due(runner, content['step']):
@@ -235,15 +242,24 @@ class SafeCheckpointHook(CheckpointHook):
             elif self.file_backend.isdir(path):  # of DeepSpeed
                 self.file_backend.rmtree(path)
 
-    def _set_aside(self, runner: Runner) -> None:
-        own = '.*'.join(map(re.escape, self.filename_tmpl.split('{}')))
-        own = re.compile(f'{own}|best_.*|preempted.pth|last_checkpoint|{RECORD}')
-        found = [
+    def _read(self, runner: Runner) -> tuple[dict, list[str] | None]:
+        """The record of this run's last validation, and the names of all checkpoints, if they are files."""
+        content = _read_record(osp.join(runner.work_dir, RECORD))
+        if content.get('run_id') != runner.message_hub.get_info('run_id'):
+            content = dict(step=0, best={})
+        return content, os.listdir(self.out_dir) if self.local and osp.isdir(self.out_dir) else None
+
+    def _files(self, runner: Runner, pattern: str) -> list[str]:
+        """The paths of files whose names match, among checkpoints and in the work directory."""
+        return [
             osp.join(folder, name)
             for folder in {self.out_dir, runner.work_dir}
             for name in (os.listdir(folder) if osp.isdir(folder) else ())
-            if own.fullmatch(name)
+            if re.fullmatch(pattern, name)
         ]
+
+    def _set_aside(self, runner: Runner) -> None:
+        found = self._files(runner, self.own)
         if found:
             earlier = osp.join(self.out_dir, f'earlier_{runner.timestamp}')
             os.makedirs(earlier, exist_ok=True)
@@ -251,15 +267,9 @@ class SafeCheckpointHook(CheckpointHook):
                 shutil.move(path, earlier)
             runner.logger.warning(
                 f'{self.out_dir} had {len(found)} files of an earlier run, which this one does not resume; '
-                f'they are in {earlier} now.'
+                f'they are in {earlier} now.',
+                extra=dict(kind='checkpoints'),
             )
-
-    def _remove_partial(self) -> None:
-        """Remove what a run that was killed while it wrote has left; the lock tells that none is alive."""
-        ending = f'{osp.splitext(self.filename_tmpl)[1]}.partial'
-        for name in os.listdir(self.out_dir) if osp.isdir(self.out_dir) else ():
-            if ending in name and name.endswith('.partial'):
-                os.unlink(osp.join(self.out_dir, name))
 
 
 def _step(runner: Runner) -> int:

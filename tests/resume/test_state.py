@@ -6,8 +6,8 @@ import pytest
 import torch
 from toy_training import build, train
 
+from hg_plugin.engine.resume.state import check_training
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.resume_state import check_training
 
 
 @pytest.fixture(scope='module')

@@ -158,7 +158,7 @@ class _Advanced(_InfiniteDataloaderIterator):
 
 
 def _count(value: object, default: int) -> int:
-    return value if isinstance(value, int) and value >= 0 else default
+    return value if type(value) is int and 0 <= value < 2**62 else default
 
 
 def _model(runner: Runner) -> torch.nn.Module:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from hg_plugin.engine.resume.latest import PARTS, checkpoint_folder, holds_training, latest_checkpoint
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.latest_checkpoint import PARTS, checkpoint_folder, holds_training, latest_checkpoint
 
 
 def training(**changes):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 
-from hg_plugin.engine.hooks import DivergenceHook
-from hg_plugin.engine.hooks.divergence_hook import why_not_to_save
+from hg_plugin.engine.resume import DivergenceHook
+from hg_plugin.engine.resume.divergence import why_not_to_save
 from hg_plugin.utils.errors import InputError, TrainingDiverged
 
 
@@ -18,6 +18,7 @@ def runner(tmp_path):
     hub = MessageHub.get_instance(f'divergence_{tmp_path.name}')
     return SimpleNamespace(
         model=torch.nn.BatchNorm2d(1),
+        train_dataloader=SimpleNamespace(dataset=None),
         optim_wrapper=SimpleNamespace(skipped=deque()),
         message_hub=hub,
         logger=logging.getLogger('test'),

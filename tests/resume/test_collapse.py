@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from mmengine.logging import MessageHub
 
-from hg_plugin.engine.hooks import CollapseWarningHook
+from hg_plugin.engine.resume.collapse import CollapseWarning
 
 
 def warnings(caplog, peaks, accuracies=None, **options):
     """Iterations at which the hook warns, and its messages; values are given every 25 iterations."""
     name = f'collapse_{len(MessageHub._instance_dict)}'
     hub = MessageHub.get_instance(name)
-    hook = CollapseWarningHook(**options)
+    warning = CollapseWarning(**options)
     runner = SimpleNamespace(message_hub=hub, logger=logging.getLogger('test'), iter=0)
     found = []
     for runner.iter in range(25 * (len(peaks) - 1)):
@@ -22,7 +22,7 @@ def warnings(caplog, peaks, accuracies=None, **options):
         if accuracies:
             hub.update_scalar('train/acc_pose', float(np.interp(step, range(len(peaks)), accuracies)))
         caplog.clear()
-        hook.after_train_iter(runner, runner.iter)
+        warning.check(runner)
         found += [(runner.iter + 1, record.message) for record in caplog.records]
     return found
 

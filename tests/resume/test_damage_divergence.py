@@ -44,9 +44,9 @@ CHILD = """
 _base_ = ['{base}']
 custom_imports = dict(imports=['hg_plugin', 'spoil'], allow_failed_imports=False)
 custom_hooks = [
-    dict(type='SyncBuffersHook'), dict(type='CollapseWarningHook', interval=10),
-    dict(type='SpoilHook', {spoil}), {more}
+    dict(type='SyncBuffersHook'), dict(type='SpoilHook', {spoil}), {more}
 ]
+default_hooks = dict(divergence=dict(collapse=dict(interval=10)))
 """
 
 

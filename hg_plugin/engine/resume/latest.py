@@ -1,14 +1,13 @@
 """Which checkpoint a training resumes from: the newest one that is whole."""
 
-import logging
 import os
 import os.path as osp
 import re
 
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger
 
-from .checkpoint import read_checkpoint
-from .errors import InputError
+from hg_plugin.utils.checkpoint import not_finite, read_checkpoint, weights_of
+from hg_plugin.utils.errors import InputError
 
 # the parts of a message hub's state
 PARTS = ('log_scalars', 'runtime_info', 'resumed_keys')
@@ -21,19 +20,20 @@ def checkpoint_folder(work_dir: str, out_dir: str | None = None) -> str:
     return osp.join(out_dir, osp.basename(work_dir.rstrip(osp.sep)))
 
 
-def latest_checkpoint(work_dir: str, out_dir: str | None = None) -> str | None:
+def latest_training(work_dir: str, out_dir: str | None = None) -> tuple[str, dict | None] | None:
     """The newest whole checkpoint of a run, where the run's checkpoints lie now.
 
-    That is the one in the file ``last_checkpoint``, or where it is damaged the nearest one before it, or else
-    after it. MMEngine writes a whole path to the file, in a copied folder that of the original, of which only
-    the last part counts. The log names what is skipped, and why.
+    That is the one in the file ``last_checkpoint``, or where it is damaged or not finite the nearest one
+    before it, or else after it. MMEngine writes a whole path to the file, in a copied folder that of the
+    original, of which only the last part counts. The log names what is skipped, and why.
 
     Args:
         work_dir: The run's folder.
         out_dir: That of its CheckpointHook. Defaults to None.
 
     Returns:
-        None where the run has not written a checkpoint, and starts from the beginning.
+        Its path, and what it holds, or None for an address such as s3://. None where the run has not written
+        a checkpoint, and starts from the beginning.
 
     Raises:
         InputError: There are checkpoints, but none is whole.
@@ -49,7 +49,7 @@ def latest_checkpoint(work_dir: str, out_dir: str | None = None) -> str | None:
             f'{pointer} cannot be read ({error.strerror}); name the checkpoint to resume from.'
         ) from error
     if '://' in folder:
-        return osp.join(folder, named) if named else None
+        return (osp.join(folder, named), None) if named else None
     files = os.listdir(folder) if osp.isdir(folder) else []
     names = [name for name in files if name.endswith('.pth') and not name.startswith('best_')]
     # the nearest before the named one is of the same run, and those after it may be of an older one
@@ -63,11 +63,17 @@ def latest_checkpoint(work_dir: str, out_dir: str | None = None) -> str | None:
     for name in names:
         path = osp.join(folder, name)
         try:
-            if holds_training(read_checkpoint(path)):
+            content = read_checkpoint(path)
+            training = holds_training(content)
+            if training and not not_finite(weights_of(content, path)):
                 for problem in problems:
-                    print_log(f'Resuming from {path}: {problem}.', 'current', logging.WARNING)
-                return path
-            if name == named:
+                    MMLogger.get_current_instance().warning(
+                        f'Resuming from {path}: {problem}.', extra=dict(kind='checkpoints')
+                    )
+                return path, content
+            if training:
+                problems.append(f'{path} holds weights that are not finite')
+            elif name == named:
                 problems.append(f'{path} holds no state of a training')
         except InputError as error:
             problems.append(str(error).removesuffix('.').removesuffix('; get it again'))
@@ -77,6 +83,12 @@ def latest_checkpoint(work_dir: str, out_dir: str | None = None) -> str | None:
             'give a checkpoint, or leave out resume to start from the beginning.'
         )
     return None
+
+
+def latest_checkpoint(work_dir: str, out_dir: str | None = None) -> str | None:
+    """The path of :func:`latest_training`, or None."""
+    found = latest_training(work_dir, out_dir)
+    return found and found[0]
 
 
 def read_training(path: str) -> dict:

@@ -1,4 +1,4 @@
-"""What to do when a training diverges."""
+"""What to do when a training goes wrong: it diverges, collapses, or has images that cannot be read."""
 
 from collections import deque
 from typing import NoReturn
@@ -7,28 +7,35 @@ import torch
 from mmengine import dist
 from mmengine.hooks import CheckpointHook, EMAHook, Hook, LoggerHook
 from mmengine.model import is_model_wrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from hg_plugin.engine.running_statistics import RunningStatistics
+from hg_plugin.datasets.walk import walk
 from hg_plugin.utils.errors import InputError, TrainingDiverged
-from hg_plugin.utils.resume import latest_checkpoint
+
+from .collapse import CollapseWarning
+from .guard import hold
+from .latest import latest_training
+from .running_statistics import RunningStatistics
+from .state import RATE_FACTOR, RATES
 
 ACTIONS = ('stop', 'go_back')
 # or running variance; the square of anything larger is infinite
 LARGEST_WEIGHT = 1e19
-# of a parameter group or scheduler
-RATES = ('lr', 'initial_lr', 'max_lr', 'min_lr')
 
 
 @HOOKS.register_module()
 class DivergenceHook(Hook):
     """Count steps with a loss or gradient that is not finite, and end a training that has too many in a row.
 
-    :class:`AutocastOptimWrapper` skips such steps, and MMEngine's ``AmpOptimWrapper`` those whose gradients
-    are not finite; ``OptimWrapper`` does not. Running statistics of batch norms are put back. Counts are read
-    from the device every ``interval`` iterations, before a validation and before a checkpoint, so a training
-    may end so many iterations late.
+    Such steps are skipped: by :class:`AutocastOptimWrapper` and MMEngine's ``AmpOptimWrapper`` themselves,
+    with another ``OptimWrapper`` by this hook, which then waits for the device in every step. Running
+    statistics of batch norms are put back. Counts are read from the device every ``interval`` iterations,
+    before a validation and before a checkpoint, so a training may end so many iterations late.
+
+    The hook also warns of a collapse, and shares what each process knows of unreadable images, which
+    :class:`MPIIPoseDataset` replaces by other persons, so that all count and avoid the same.
 
     Args:
         max_skipped: Steps in a row after which the training has diverged. Defaults to 20.
@@ -36,9 +43,11 @@ class DivergenceHook(Hook):
             checkpoint and goes on from the present iteration at half the learning rate. Defaults to 'stop'.
         max_go_back: How often to go back before stopping. Defaults to 5.
         interval: Iterations between two readings. Defaults to None: that of ``LoggerHook``.
+        collapse: Arguments of :class:`CollapseWarning`. Defaults to {}.
 
     Raises:
-        InputError: If there is no such action.
+        InputError: If there is no such action; from a dataset, in all processes, when too many of its images
+            are unreadable.
     """
 
     # before EMAHook, which averages the weights
@@ -50,6 +59,7 @@ class DivergenceHook(Hook):
         action: str = 'stop',
         max_go_back: int = 5,
         interval: int | None = None,
+        collapse: dict = {},
     ):
         if action not in ACTIONS:
             raise InputError(f'DivergenceHook: action is {action!r}; give one of {", ".join(ACTIONS)}.')
@@ -57,6 +67,9 @@ class DivergenceHook(Hook):
         self.action = action
         self.max_go_back = max_go_back
         self.interval = interval
+        self.collapse = CollapseWarning(**collapse)
+        self.unread: list[torch.Tensor] = []
+        self.in_a_row = 0
 
     def before_train(self, runner: Runner) -> None:
         self.statistics = RunningStatistics(runner.model)
@@ -64,30 +77,72 @@ class DivergenceHook(Hook):
         self.every = self.interval or next(
             (hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 1
         )
+        everything = walk(runner.train_dataloader.dataset)
+        self.datasets = [dataset for dataset in everything if hasattr(dataset, 'unreadable')]
+        wrapper = runner.optim_wrapper
+        # for each of the latest steps a scalar on the device: 1 if it was skipped
+        self.skipped: deque | None = getattr(wrapper, 'skipped', None)
+        if (
+            self.skipped is None
+            and isinstance(wrapper, OptimWrapper)
+            and not isinstance(wrapper, AmpOptimWrapper)
+        ):
+            self.skipped = deque()
+            self.handle = wrapper.optimizer.register_step_pre_hook(self._skip)
+
+    def _skip(self, optimizer: torch.optim.Optimizer, *_) -> None:
+        """Let a step change nothing, by taking its gradients away, if they are not finite."""
+        parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
+        norms = torch._foreach_norm([p.grad for p in parameters])
+        skip = bool(parameters) and not bool(torch.stack(norms).isfinite().all())
+        self.skipped.append(norms[0].new_tensor(float(skip)) if norms else torch.zeros(()))
+        for parameter in parameters if skip else ():
+            parameter.grad = None
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         self.statistics.remember()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        skipped: deque | None = getattr(runner.optim_wrapper, 'skipped', None)
         flag = None
-        if skipped is not None:
-            while skipped:  # none while gradients are accumulated
-                flag = skipped.popleft()
+        if self.skipped is not None:
+            while self.skipped:  # none while gradients are accumulated
+                flag = self.skipped.popleft()
         elif isinstance((outputs or {}).get('loss'), torch.Tensor):
             flag = (~outputs['loss'].detach().isfinite()).float()
         if flag is not None:
             self.unread.append(flag)
         self.statistics.restore(flag)
+        self.collapse.check(runner)
         if self.every_n_inner_iters(batch_idx, self.every):
             self.read(runner)
+            self.share()
 
     def after_train_epoch(self, runner: Runner) -> None:
         self.read(runner)
+        self.share()
+        for dataset in self.datasets:
+            if count := int(dataset.unreadable.sum()):
+                runner.logger.warning(
+                    f'{count} of the {len(dataset)} persons of {dataset.ann_file} have unreadable images '
+                    f'({count / len(dataset):.2%}) and were replaced by the next.',
+                    extra=dict(kind='unreadable images'),
+                )
 
     def before_val_epoch(self, runner: Runner) -> None:
-        if getattr(self, 'unread', None):  # not where a validation is all that runs
-            self.read(runner)
+        self.read(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        if hasattr(self, 'handle'):
+            self.handle.remove()
+
+    def share(self) -> None:
+        """Give every process the flags of all."""
+        for dataset in self.datasets:
+            if dist.get_world_size() > 1:
+                flags = dataset.unreadable.int()
+                dist.all_reduce(flags, 'max')
+                dataset.unreadable |= flags.to(dataset.unreadable)
+            dataset.check_unreadable()
 
     def read(self, runner: Runner) -> None:
         """Fetch the counts from the device, in all processes, and stop or go back where it is time to."""
@@ -104,11 +159,12 @@ class DivergenceHook(Hook):
             return
         count = int(flags.sum())
         hub = runner.message_hub
-        hub.update_info('skipped_steps', hub.get_info('skipped_steps', 0) + count)
+        total = hub.get_info('skipped_steps', 0) + count
+        hub.update_info('skipped_steps', total)
         runner.logger.warning(
             f'{count} of the last {len(flags)} steps had a loss or gradient that is not finite '
-            f'({hub.get_info("skipped_steps")} since the start, {self.in_a_row} in a row); '
-            + ('they were skipped.' if hasattr(runner.optim_wrapper, 'skipped') else 'see the next lines.')
+            f'({total} since the start, {self.in_a_row} in a row); they were skipped.',
+            extra=dict(kind='skipped steps'),
         )
         if diverged:
             self.in_a_row = 0
@@ -118,36 +174,38 @@ class DivergenceHook(Hook):
         what = f'Training has diverged: {self.max_skipped} steps in a row had a loss or gradient not finite'
         advice = 'lower the learning rate, lengthen its warm-up, or check the images (hg_plugin check CONFIG)'
         writer = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
-        latest = latest_checkpoint(runner.work_dir, writer.out_dir if writer else None)
+        latest = latest_training(runner.work_dir, writer.out_dir if writer else None)
         if self.action == 'stop':
-            stop(runner, f'{what}; {advice}, and resume from {latest or "the start"}.')
+            stop(runner, f'{what}; {advice}, and resume from {latest[0] if latest else "the start"}.')
         if not latest or self.times_back == self.max_go_back:
             why = (
                 'there is no checkpoint to go back to' if not latest else f'went back {self.times_back} times'
             )
             stop(runner, f'{what}, and {why}; {advice}.')
         self.times_back += 1
-        go_back(runner, latest)
+        go_back(runner, *latest)
         rates = ', '.join(f'{rate:g}' for rate in runner.optim_wrapper.get_lr()['lr'])
         runner.logger.warning(
-            f'{what}. Went back to the weights of {latest}, at half the learning rate ({rates} now).'
+            f'{what}. Went back to the weights of {latest[0]}, at half the learning rate ({rates} now).',
+            extra=dict(kind='divergence'),
         )
 
 
 def stop(runner: Runner, message: str) -> NoReturn:
     """Log why a training ends, once, and end it with the exit code of divergence."""
     if dist.is_main_process():
-        runner.logger.error(message)
+        runner.logger.error(message, extra=dict(kind='divergence'))
     raise TrainingDiverged(message)
 
 
-def go_back(runner: Runner, path: str) -> None:
+def go_back(runner: Runner, path: str, checkpoint: dict | None) -> None:
     """Load weights, averaged weights and the optimizer's state, and halve the learning rate.
 
     Epoch, iteration and the course of the learning rate go on.
     """
     groups = runner.optim_wrapper.state_dict()['param_groups']
     resume, runner._resume = runner._resume, True  # or EMAHook would start new averages
+    hold(runner, path, checkpoint)
     try:
         checkpoint = runner.load_checkpoint(path, map_location='cpu')
     finally:
@@ -158,6 +216,7 @@ def go_back(runner: Runner, path: str) -> None:
     for scheduler in runner.param_schedulers or ():
         if scheduler.param_name == 'lr':
             scheduler.base_values = [value / 2 for value in scheduler.base_values]
+    runner.message_hub.update_info(RATE_FACTOR, runner.message_hub.get_info(RATE_FACTOR, 1) / 2)
 
 
 def why_not_to_save(runner: Runner) -> str | None:
@@ -166,7 +225,7 @@ def why_not_to_save(runner: Runner) -> str | None:
     Call it in all processes: they share the counts of :class:`DivergenceHook`.
     """
     for hook in runner.hooks:
-        if isinstance(hook, DivergenceHook) and hasattr(hook, 'in_a_row'):
+        if isinstance(hook, DivergenceHook):
             hook.read(runner)
             # one alone may be due to its batch; more of them, to the weights
             if hook.in_a_row > 1:

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from hg_plugin.engine.running_statistics import RunningStatistics
+from hg_plugin.engine.resume.running_statistics import RunningStatistics
 
 
 def test_a_bad_batch_leaves_no_trace_and_a_good_one_is_as_without():
