@@ -23,7 +23,7 @@ OURS = osp.join(ROOT, 'configs/hg_{}_mpii.py')
 EAGER = dict(
     optim_wrapper=dict(dtype=None, optimizer=dict(fused=False)),
     model=dict(backbone=dict(channels_last=False)),
-    default_hooks=dict(tf32=dict(enable=False), keep_memory=dict(enable=False)),
+    env_cfg=dict(tf32=False, keep_memory=False),
 )
 COMPILED = dict(compile=dict())
 WITH_CP = dict(model=dict(backbone=dict(with_cp=True)))
@@ -47,7 +47,7 @@ for number, title, file, gmacs in (
         ('eager', "all of the config's switches off", EAGER),
         ('float32', 'in float32', dict(optim_wrapper=dict(dtype=None))),
         ('fast', 'config as it is', {}),
-        ('given-back', 'freed memory given back', dict(default_hooks=dict(keep_memory=dict(enable=False)))),
+        ('given-back', 'freed memory given back', dict(env_cfg=dict(keep_memory=False))),
         ('cp', 'with_cp', WITH_CP),
         ('compiled', 'compiled', COMPILED),
         ('graphs', 'compiled with CUDA graphs', dict(compile=dict(mode='reduce-overhead'))),

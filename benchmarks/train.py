@@ -26,11 +26,12 @@ from statistics import median
 import torch
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
-from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from networks import DEFAULT, NETWORKS, batches_of, network_config
 from tables import MINIATURE, append_raw, device_name, tables_text, write_tables, write_whole
 
 from hg_plugin.engine.optim_wrapper import cpu_has_bfloat16
+from hg_plugin.training.runner import set_backends
 
 
 def measure(cfg: Config, args: argparse.Namespace):
@@ -51,9 +52,7 @@ def measure(cfg: Config, args: argparse.Namespace):
     cuda = torch.device(args.device).type == 'cuda'
     torch.set_num_threads(args.threads)
     torch.backends.cudnn.benchmark = cfg.env_cfg.cudnn_benchmark
-    for name in ('tf32', 'keep_memory'):
-        if name in cfg.default_hooks:
-            HOOKS.build(cfg.default_hooks[name]).before_run(None)
+    set_backends(cfg.env_cfg)
     model = MODELS.build(cfg.model).to(args.device).train()
     if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and not cuda:
         return

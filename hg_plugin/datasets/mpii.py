@@ -97,11 +97,6 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         if self.headbox_file and self.data_root:
             self.headbox_file = osp.join(self.data_root, self.headbox_file)
 
-    @classmethod
-    def _load_metainfo(cls, metainfo: dict | None = None) -> dict:
-        # for metrics, as MMPose's own takes joints to be 1-based; see hg_plugin.compat.mmpose
-        return {**super()._load_metainfo(metainfo), 'first_pixel': 0}
-
     def load_data_list(self) -> list[dict]:
         """Read and check the files. See the class for the items."""
         annotations = load_annotations(self.ann_file, self._metainfo['num_keypoints'])

@@ -28,8 +28,8 @@ class MPIIPCKh(BaseMetric):
 
     See :mod:`hg_plugin.evaluation.pckh` for the conventions. Datasets of other keypoints have columns by
     their names, such as 'Knee' for ``left_knee`` and ``right_knee``; see :func:`joint_groups`. Predictions
-    and truth are compared in 0-based pixels of the image. The joints of MMPose's ``MpiiDataset`` are 1-based,
-    so one is subtracted here, with a warning. Persons are sorted by ``id`` and the padding of a distributed
+    and truth are compared in 0-based pixels of the image; those of MMPose's ``MpiiDataset`` are 1-based.
+    Persons are sorted by ``id`` and the padding of a distributed
     sampler is dropped, so the number of processes does not change the result. The keys have no prefix:
     ``save_best='Mean', rule='greater'`` names one.
 
@@ -134,13 +134,6 @@ class MPIIPCKh(BaseMetric):
         )
 
         meta = self.dataset_meta or {}
-        if meta.get('first_pixel') == 1:
-            MMLogger.get_current_instance().warning(
-                "MPIIPCKh: the joints of MMPose's MpiiDataset are 1-based, and were made 0-based. A network "
-                'that was trained on them predicts one pixel too far right and down; train it on '
-                'MPIIPoseDataset.'
-            )
-            gt = gt - 1
         groups = joint_groups(meta)
         if self.groups:
             ids = meta.get('keypoint_name2id', {})

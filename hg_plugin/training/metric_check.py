@@ -13,12 +13,14 @@ COMPUTED = dict(
     MPIIPCKh=METRIC_NAMES, AUC=('AUC',), EPE=('EPE',), NME=('NME',), CocoMetric=('AP', 'AR'), PCKAccuracy=()
 )
 NORM_ITEMS = dict(bbox='PCK', head='PCKh', torso='tPCK')
+# MMPose's classes for MPII count pixels from 1, and this package's from 0
+PIXEL_OFF = (('MPIIPoseDataset', 'MpiiPCKAccuracy'), ('MpiiDataset', 'MPIIPCKh'))
 LESS_IS_BETTER = ('EPE', 'NME')
 OTHERS = '*'  # stands for names that are not known
 
 
 def metric_problems(cfg: Config) -> Iterator[str]:
-    """Metrics of one name, metrics that are waited for and not computed, and rules that keep the worst."""
+    """Metrics of one name or of another dataset, metrics that are waited for, and rules that keep the worst."""
     for split in ('val', 'test'):
         taken: dict[str, str] = {}
         for place, (prefix, names) in _computed(cfg, split).items():
@@ -26,6 +28,21 @@ def metric_problems(cfg: Config) -> Iterator[str]:
                 first = taken.setdefault(prefix + name, place)
                 if first != place:
                     yield f"{first} and {place} both compute {prefix + name}; give one a prefix='mmpose'."
+        datasets, metrics = (
+            {
+                str(getattr(part.get('type'), '__name__', part.get('type'))).rpartition('.')[2]
+                for part in parts
+            }
+            for parts in (
+                parts_of(cfg, split + places).values() for places in ('_dataloader' + DATASET, METRIC)
+            )
+        )
+        for dataset, metric in PIXEL_OFF:
+            if dataset in datasets and metric in metrics:
+                yield (
+                    f'{split}_evaluator: {metric} is a pixel off with {dataset}; use MPIIPCKh with '
+                    'MPIIPoseDataset, or MpiiPCKAccuracy with MpiiDataset.'
+                )
     computed = {name for _, names in _computed(cfg, 'val').values() for name in names}
     for place, setting, name, rule in _monitors(cfg):
         if computed and not {name, OTHERS} & {*computed, 'auto'}:

@@ -35,17 +35,12 @@ from .pipeline_check import check_pipelines
 class QuietRunner(Runner):
     """MMEngine's runner, whose environment, config and hooks go to the log file and not to the screen.
 
-    A disk that takes no more costs lines of logs, and not the training. ``env_cfg`` has two more settings:
-    ``tf32``, whether float32 convolutions and matrix products on a GPU may round their inputs to 10 bits, and
-    ``keep_memory``, see :func:`keep_freed_memory`.
+    A disk that takes no more costs lines of logs, and not the training.
     """
 
     def setup_env(self, env_cfg: dict) -> None:
         super().setup_env(env_cfg)
-        if 'tf32' in env_cfg:
-            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = env_cfg['tf32']
-        if env_cfg.get('keep_memory'):
-            keep_freed_memory()
+        set_backends(env_cfg)
 
     def build_logger(self, *args, **kwargs):
         logger = super().build_logger(*args, **kwargs)
@@ -68,6 +63,20 @@ class QuietRunner(Runner):
             if isinstance(backend, LocalVisBackend):
                 backend._dump = functools.partial(_dump_or_tell, backend._dump, self.logger)
         return visualizer
+
+
+def set_backends(env_cfg: dict) -> None:
+    """Set what torch does by two keys of a config's ``env_cfg``, where they are there.
+
+    Args:
+        env_cfg: ``tf32``: whether float32 convolutions and matrix products on a GPU may round their inputs to
+            TensorFloat-32's 10-bit mantissa, which is several times faster; torch's default is True for
+            convolutions and False for matrix products. ``keep_memory``: see :func:`keep_freed_memory`.
+    """
+    if 'tf32' in env_cfg:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = env_cfg['tf32']
+    if env_cfg.get('keep_memory'):
+        keep_freed_memory()
 
 
 def _is_short(record: logging.LogRecord) -> bool:

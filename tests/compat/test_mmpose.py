@@ -89,7 +89,7 @@ def test_a_stand_in_that_is_used_names_the_package():
         simcc_vis.ToPILImage()
 
 
-@pytest.mark.parametrize('radius', [3, 3.0, [3], np.array([3])])
+@pytest.mark.parametrize('radius', [3, 3.0, np.array([3])])
 def test_circles_of_any_kind_of_radius_are_drawn(radius):
     from mmpose.visualization.opencv_backend_visualizer import OpencvBackendVisualizer
 

@@ -13,13 +13,13 @@ from mmengine.logging import HistoryBuffer
 import hg_plugin.compat.torch as compat_torch
 
 
-@pytest.fixture(params=['safe globals', 'before torch 2.6'])
+@pytest.fixture(params=['torch', 'before torch 2.10'])
 def either_list(request, monkeypatch):
     """Both ways to restrict what a checkpoint may hold; the older works with any torch."""
-    if request.param == 'before torch 2.6':
-        monkeypatch.setattr(compat_torch, '_has_safe_globals', lambda: False)
-    elif not compat_torch._has_safe_globals():
-        pytest.skip('this torch has no such list')
+    if request.param == 'before torch 2.10':
+        monkeypatch.setattr(compat_torch, 'torch_before', lambda version: True)
+    elif compat_torch.torch_before('2.10'):
+        pytest.skip('this torch is not trusted with it')
 
 
 @pytest.mark.usefixtures('either_list')
@@ -97,8 +97,8 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path, attack, zipped):
     assert not (tmp_path / 'touched').exists() and not hasattr(HistoryBuffer.mean, 'touched')
 
 
-def test_attributes_of_a_class_are_refused_before_torch_26(monkeypatch, tmp_path):
-    monkeypatch.setattr(compat_torch, '_has_safe_globals', lambda: False)
+def test_attributes_of_a_class_are_refused_before_torch_210(monkeypatch, tmp_path):
+    monkeypatch.setattr(compat_torch, 'torch_before', lambda version: True)
     torch.save({}, tmp_path / 'empty.pth')
     # the class, what its attributes shall be, and BUILD
     attack = b'cmmengine.logging.history_buffer\nHistoryBuffer\n(N}X\x07\x00\x00\x00touchedK\x01stb.'
@@ -133,9 +133,7 @@ def test_versions_are_compared_as_numbers(monkeypatch):
     monkeypatch.setattr(torch, '__version__', '2.6.0a0+df5bbc09d1.nv24.12')  # as NVIDIA's containers have
     assert not compat_torch.torch_before('2.6') and compat_torch.torch_before('2.7')
     monkeypatch.setattr(torch, '__version__', '2.5.1')
-    assert not compat_torch._has_safe_globals()
-    monkeypatch.setattr(torch, '__version__', '2.6.0')
-    assert compat_torch._has_safe_globals()
+    assert compat_torch.torch_before('2.6') and compat_torch.torch_before('2.10')
 
 
 @pytest.mark.parametrize('old, gpu, fused', [(True, False, False), (True, True, True), (False, False, True)])

@@ -323,30 +323,23 @@ def test_a_typo_in_the_columns_is_told_before_the_first_batch(wrong, hint):
         evaluator.dataset_meta = dict(keypoint_name2id=dict(elbow=11, wrist=10))
 
 
-@pytest.mark.parametrize('metric', ['MPIIPCKh', 'MpiiPCKAccuracy'])
-@pytest.mark.parametrize('dataset', ['MPIIPoseDataset', 'MpiiDataset'])
-def test_perfect_predictions_in_pixels_from_0_score_100_with_both_datasets(
-    real_data, tmp_path, dataset, metric, log
-):
+def test_perfect_predictions_in_pixels_from_0_score_100(real_data):
     root = real_data('mpii_sample')
     truth = str(root / 'annotations/mpii_gt_val.mat')
     files = dict(ann_file='annotations/mpii_val.json', headbox_file=truth, data_root=str(root))
-    data = DATASETS.build(dict(type=dataset, **files, data_prefix=dict(img='images/'), test_mode=True))
+    data = DATASETS.build(
+        dict(type='MPIIPoseDataset', **files, data_prefix=dict(img='images/'), test_mode=True)
+    )
     items = [data.get_data_info(index) for index in range(len(data))]
-    shift = dict(MPIIPoseDataset=0, MpiiDataset=1)[dataset]
     keys = ('keypoints', 'keypoints_visible', 'head_size')
     samples = [
         dict(
             id=item['id'],
             gt_instances={key: item[key] for key in keys},
-            pred_instances=dict(keypoints=item['keypoints'] - shift),
+            pred_instances=dict(keypoints=item['keypoints']),
         )
         for item in items
     ]
-    evaluator = Evaluator(dict(type=metric))
+    evaluator = Evaluator(dict(type='MPIIPCKh'))
     evaluator.dataset_meta = data.metainfo
-    metrics = evaluator.offline_evaluate(samples)
-    mean = metrics['Mean@0.1'] if metric == 'MPIIPCKh' else metrics['PCK@0.1']
-    assert mean == pytest.approx(100)
-    said = any('were made 0-based' in line for line in log())
-    assert said == ((dataset, metric) == ('MpiiDataset', 'MPIIPCKh'))
+    assert evaluator.offline_evaluate(samples)['Mean@0.1'] == pytest.approx(100)

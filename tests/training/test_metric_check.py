@@ -55,3 +55,11 @@ def test_a_plateau_is_of_the_less_unless_told():
 def test_two_metrics_of_one_name_are_told_with_the_prefix_to_give(metrics, name):
     found = problems(metrics)
     assert bool(found) == bool(name) and (not name or f'compute {name};' in found[0] and 'prefix' in found[0])
+
+
+@pytest.mark.parametrize('dataset', ['MPIIPoseDataset', 'mmpose.MpiiDataset'])
+@pytest.mark.parametrize('metric', ['MPIIPCKh', 'MpiiPCKAccuracy'])
+def test_metrics_that_count_pixels_unlike_the_dataset_are_told(dataset, metric):
+    found = problems(dict(type=metric), val_dataloader=dict(dataset=dict(type=dataset)))
+    fits = (dataset, metric) in (('MPIIPoseDataset', 'MPIIPCKh'), ('mmpose.MpiiDataset', 'MpiiPCKAccuracy'))
+    assert bool(found) != fits and all('pixel off' in problem for problem in found)

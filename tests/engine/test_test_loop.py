@@ -16,7 +16,7 @@ from hg_plugin.models import StackedHourglass
 from hg_plugin.prepare.synthetic import make_synthetic
 from hg_plugin.utils.errors import InputError
 
-CONFIG = Path(__file__).parents[3] / 'configs/hg_2stack_synthetic.py'
+CONFIG = Path(__file__).parents[2] / 'configs/hg_2stack_synthetic.py'
 
 
 @METRICS.register_module()
@@ -74,7 +74,7 @@ def runner(persons, tmp_path):
     return runner
 
 
-ENABLED = {'default_hooks.reparameterize.enable': True}
+ENABLED = {'test_cfg.type': 'ReparameterizedTestLoop'}
 
 
 def calls_of_scores(runner):

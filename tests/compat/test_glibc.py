@@ -1,0 +1,47 @@
+import platform
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from hg_plugin.compat import glibc
+
+CODE = """
+import numpy as np
+from hg_plugin.training.runner import set_backends
+from mmengine.config import Config
+from resource import RUSAGE_SELF, getrusage
+env_cfg = Config.fromfile('configs/hg_2stack_mpii.py').env_cfg
+for changes in (dict(keep_memory=False), {}):
+    set_backends({**env_cfg, **changes})
+    faults = []
+    for _ in range(5):
+        np.ones(10_000_000)  # 80 MB: more than the library keeps by itself
+        faults.append(getrusage(RUSAGE_SELF).ru_minflt)
+    print(faults[-1] - faults[-2])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='only the GNU C library can be told')
+def test_freed_memory_is_used_again(run, tmp_path):
+    # in a process of its own, because it cannot be taken back
+    (tmp_path / 'faults.py').write_text(CODE)
+    code, out = run(tmp_path / 'faults.py')
+    assert code == 0, out
+    given_back, kept = map(int, out.split())
+    assert kept < 10 < given_back
+
+
+def test_whether_it_could_be_set(monkeypatch):
+    def library(mallopt):
+        monkeypatch.setattr(glibc.ctypes, 'CDLL', lambda name: SimpleNamespace(**mallopt))
+
+    monkeypatch.setattr(sys, 'platform', 'linux')
+    library(dict(mallopt=lambda option, value: value == 0))  # the second setting is refused
+    assert glibc.keep_freed_memory() is False
+    library({})  # another C library
+    assert glibc.keep_freed_memory() is False
+    library(dict(mallopt=lambda option, value: 1))
+    assert glibc.keep_freed_memory() is True
+    monkeypatch.setattr(sys, 'platform', 'darwin')
+    assert glibc.keep_freed_memory() is False
