@@ -20,7 +20,7 @@ OTHERS = '*'  # stands for names that are not known
 
 
 def metric_problems(cfg: Config) -> Iterator[str]:
-    """Metrics of one name or of another dataset, metrics that are waited for, and rules that keep the worst."""
+    """Metrics of one name or of another dataset, metrics that something waits for, wrong rules."""
     for split in ('val', 'test'):
         taken: dict[str, str] = {}
         for place, (prefix, names) in _computed(cfg, split).items():

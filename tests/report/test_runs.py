@@ -89,7 +89,7 @@ def test_why_a_run_ended(tmp_path, event, status):
 
 def test_a_run_that_goes_on(folder):
     shutil.rmtree(sorted(folder.glob('2*'))[1])
-    code = "import fcntl, sys; f = open(sys.argv[1], 'ab+'); fcntl.lockf(f, fcntl.LOCK_EX); print(1); input()"
+    code = "import fcntl, sys; f = open(sys.argv[1], 'ab+'); fcntl.flock(f, fcntl.LOCK_EX); print(1); input()"
     owner = subprocess.Popen(
         [sys.executable, '-c', code.replace('print(1)', 'print(1, flush=True)'), str(folder / '.lock')],
         stdin=subprocess.PIPE,

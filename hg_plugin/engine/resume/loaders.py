@@ -89,7 +89,7 @@ class GuardedLoader(DataLoader):
 def _start_worker(init: Callable | None, number: int) -> None:
     serve_parent()
     # a batch that the worker cannot send would be waited for, without an end
-    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
     if init:
         init(number)
 
