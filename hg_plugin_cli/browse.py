@@ -1,7 +1,7 @@
 """Draw what a training sees.
 
-This writes a contact sheet of augmented samples with their keypoints and target heatmaps, the same as an HTML
-page, and prints how many joints fall outside of the network's input.
+This writes a contact sheet of augmented samples with their keypoints and target heatmaps, and prints how many
+joints fall outside of the network's input.
 """
 
 from argparse import ArgumentError
@@ -26,15 +26,12 @@ def run(args):
     if args.num < 1:
         raise ArgumentError(None, '--num must be at least 1')
     cfg = read_config(args.config, data_root=args.data_root, cfg_options=args.cfg_options)
-    out = f'{args.out_dir or f"work_dirs/{Path(args.config).stem}/browse"}/{args.split}'
+    out = f'{args.out_dir or f"work_dirs/{Path(args.config).stem}/browse"}/{args.split}.png'
     joints, num = browse(cfg, out, split=args.split, num=args.num, seed=args.seed)
-    annotated, outside, untrained = (
-        sum(getattr(joint, key) for joint in joints) for key in ('annotated', 'outside', 'untrained')
-    )
-    most = sorted((joint for joint in joints if joint.outside), key=lambda joint: -joint.outside)
-    names = ', '.join(f'{joint.name} {joint.outside}' for joint in most)
+    annotated, outside, untrained = map(sum, zip(*joints.values()))
+    most = sorted((-count[1], name) for name, count in joints.items() if count[1])
+    names = ', '.join(f'{name} {-count}' for count, name in most)
     print(
         f'{outside} of {annotated} annotated joints in {num} samples fall outside of the input'
-        f'{f" ({names})" if names else ""}; {untrained} have no target.'
+        f'{f" ({names})" if names else ""}; {untrained} have no target.\n{out}'
     )
-    print(f'{out}.png\n{out}.html')

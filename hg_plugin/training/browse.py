@@ -1,6 +1,5 @@
 """Draw what a training sees: augmented samples with their keypoints and target heatmaps."""
 
-import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -22,7 +21,6 @@ from hg_plugin.visualization import blend_by_color, color_legend, draw_skeleton,
 
 HEIGHT, COLUMNS, CAPTION = 224, 4, 20  # of a sample in the contact sheet, in pixels; samples in a row
 RED, WHITE = (50, 50, 230), (255, 255, 255)
-TEMPLATE = Path(__file__).with_name('browse.html')
 
 
 @dataclass
@@ -57,16 +55,6 @@ class Sample:
     def untrained(self) -> np.ndarray:
         """(K,) bool: annotated, but without a target."""
         return self.annotated & (self.weights <= 0 if self.weights is not None else False)
-
-
-@dataclass
-class Joint:
-    """How often a keypoint is annotated, outside of the input, and without a target."""
-
-    name: str
-    annotated: int
-    outside: int
-    untrained: int
 
 
 class Samples:
@@ -175,34 +163,30 @@ class Samples:
 
 def browse(
     cfg: Config, out: str | PathLike, *, split: str = 'train', num: int = 24, seed: int | None = None
-) -> tuple[list[Joint], int]:
-    """Draw samples of a config's dataset: a contact sheet ``out.png``, and the same as a page ``out.html``.
+) -> tuple[dict[str, list[int]], int]:
+    """Draw samples of a config's dataset on one contact sheet.
 
     Args:
         cfg, split, seed: See :class:`Samples`.
-        out: Path of both files, without their suffix.
+        out: The image.
         num: How many samples. Defaults to 24.
 
     Returns:
-        The counts of every keypoint, and the number of samples.
+        By the name of a keypoint: how often it is annotated, outside of the input, and without a target. And
+        the number of samples.
 
     Raises:
-        InputError: The config builds no dataset, or the files cannot be written.
+        InputError: The config builds no dataset, or the file cannot be written.
     """
     samples = Samples(cfg, split, seed)
     drawn = list(islice(samples, num))
-    names = samples.meta['keypoint_id2name']
     counts = np.sum([(one.annotated, one.outside, one.untrained) for one in drawn], axis=0).T
-    joints = [Joint(names[index].replace('_', ' '), *row) for index, row in enumerate(counts.tolist())]
-    cells = [_draw(sample, samples.meta) for sample in drawn]
-    config = Path(cfg.filename or 'config').name
-    title = f'{config}: {len(drawn)} of {len(samples):,} {split} samples, seed {samples.seed}'
-    out = Path(out)
-    with atomic_write(out.with_name(f'{out.name}.png')) as file:
-        file.write(cv2.imencode('.png', _sheet(drawn, cells, samples.meta, title))[1])
-    with atomic_write(out.with_name(f'{out.name}.html')) as file:
-        file.write(_page(drawn, cells, joints, samples.meta, title).encode())
-    return joints, len(drawn)
+    names = samples.meta['keypoint_id2name']
+    title = f'{Path(cfg.filename or "config").name}: {len(drawn)} of {len(samples):,} {split} samples'
+    sheet = _sheet(drawn, samples.meta, f'{title}, seed {samples.seed}')
+    with atomic_write(out) as file:
+        file.write(cv2.imencode('.png', sheet)[1])
+    return {names[index].replace('_', ' '): row for index, row in enumerate(counts.tolist())}, len(drawn)
 
 
 def _draw(sample: Sample, meta: dict) -> list[np.ndarray]:
@@ -219,16 +203,12 @@ def _draw(sample: Sample, meta: dict) -> list[np.ndarray]:
     return [drawn] if sample.targets is None else [drawn, blend_by_color(image, sample.targets, meta)]
 
 
-def _caption(sample: Sample) -> str:
-    outside = int(sample.outside.sum())
-    return f'{sample.index}: {Path(sample.path).name}' + (f', {outside} outside' if outside else '')
-
-
-def _sheet(drawn: list[Sample], cells: list[list[np.ndarray]], meta: dict, title: str) -> np.ndarray:
+def _sheet(drawn: list[Sample], meta: dict, title: str) -> np.ndarray:
     boxes = []
-    for sample, cell in zip(drawn, cells):
-        images = np.hstack(cell)
-        box = np.vstack([images, label(_caption(sample), (images.shape[1], CAPTION))])
+    for sample in drawn:
+        images, outside = np.hstack(_draw(sample, meta)), int(sample.outside.sum())
+        caption = f'{sample.index}: {Path(sample.path).name}' + (f', {outside} outside' if outside else '')
+        box = np.vstack([images, label(caption, (images.shape[1], CAPTION))])
         boxes.append(cv2.copyMakeBorder(box, 3, 3, 3, 3, cv2.BORDER_CONSTANT, value=WHITE))
     boxes += [np.full_like(boxes[0], 255)] * (-len(boxes) % min(COLUMNS, len(boxes)))
     columns = min(COLUMNS, len(boxes))
@@ -242,35 +222,3 @@ def _sheet(drawn: list[Sample], cells: list[list[np.ndarray]], meta: dict, title
         cv2.putText(head, text, (x + 12, 42), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
         x += 40 + 9 * len(text)
     return np.vstack([head, grid])
-
-
-def _page(
-    drawn: list[Sample], cells: list[list[np.ndarray]], joints: list[Joint], meta: dict, title: str
-) -> str:
-    from jinja2 import Environment  # which torch requires
-
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE.read_text()).render(
-        title=title,
-        legend=color_legend(meta),
-        joints=joints,
-        samples=[
-            dict(
-                caption=_caption(sample),
-                path=sample.path,
-                size=sample.image.shape[1::-1],
-                images=[_data_uri(image) for image in cell],
-                points=[
-                    (joint.name, *np.round(point, 1).tolist())
-                    for joint, point, seen in zip(joints, sample.keypoints, sample.annotated)
-                    if seen
-                ],
-            )
-            for sample, cell in zip(drawn, cells)
-        ],
-    )
-
-
-def _data_uri(image: np.ndarray) -> str:
-    data = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 88])[1]
-    return 'data:image/jpeg;base64,' + base64.b64encode(data.tobytes()).decode()

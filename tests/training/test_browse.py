@@ -1,5 +1,4 @@
 import json
-import re
 from pathlib import Path
 
 import cv2
@@ -57,15 +56,9 @@ def test_samples_are_those_of_the_training(config):
 
 def test_a_wrong_annotation_is_counted_and_named(config, tmp_path):
     state = np.random.get_state()[1].tolist()
-    joints, num = browse(config, tmp_path / 'train', num=100)
+    joints, num = browse(config, tmp_path / 'train.png', num=100)
     assert num == 6 and np.random.get_state()[1].tolist() == state
-    assert [(joint.name, joint.outside, joint.untrained) for joint in joints if joint.outside] == [
-        ('left wrist', 1, 1)
-    ]
-    page = (tmp_path / 'train.html').read_text()
-    assert page.count('<figure>') == 6 and '1 outside' in page
-    assert re.search(r'<th>left wrist</th><td>6</td>\s*<td class=bad>1</td>\s*<td class=bad>1</td>', page)
-    assert 'left wrist: ' in page and 'http' not in page
+    assert {name: count for name, count in joints.items() if count[1]} == {'left wrist': [6, 1, 1]}
     sheet = cv2.imread(str(tmp_path / 'train.png'))
     assert sheet.shape[:2] == (56 + 2 * (224 + 20 + 6), 4 * (2 * 224 + 6))
     assert (sheet == (50, 50, 230)).all(axis=2)[56:].sum() > 20  # the cross
@@ -101,4 +94,4 @@ def test_on_the_command_line(run, persons, tmp_path):
     code, out = run('tools/browse.py', CONFIG, '--data-root', persons, '--num', 6, '--out-dir', tmp_path)
     assert code == 0, out
     assert '1 of 96 annotated joints in 6 samples fall outside of the input (left wrist 1); 1 have no' in out
-    assert (tmp_path / 'train.png').exists() and (tmp_path / 'train.html').exists()
+    assert (tmp_path / 'train.png').exists()
