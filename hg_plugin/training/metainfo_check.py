@@ -8,14 +8,24 @@ from mmengine.config import Config
 
 from hg_plugin.utils.config import DATASET, LOADER, parts_of
 
+# what MMPose needs
+KEYS = ('dataset_name', 'keypoint_info', 'skeleton_info', 'joint_weights', 'sigmas')
+
 
 def metainfo_problems(cfg: Config) -> Iterator[str]:
     """What is wrong with the ``metainfo`` of all datasets of a config."""
     for place, part in parts_of(cfg, LOADER + DATASET + r'\.metainfo').items():
         file = part.get('from_file')
-        if file and osp.isfile(file):  # else one of MMPose's
+        if file and not osp.isfile(file):
+            continue  # one of MMPose's
+        if file:
             place, part = file, Config.fromfile(file).get('dataset_info') or {}
-        if isinstance(part.get('keypoint_info'), dict):
+        missing = [key for key in KEYS if key not in part]
+        if missing:
+            yield f'{place} lacks {", ".join(missing)}; an empty one will do, but for keypoint_info.'
+        elif not isinstance(part['keypoint_info'], dict):
+            yield f'{place}: keypoint_info is no dict; give dict(name=...) by number.'
+        else:
             yield from (f'{place}: {problem}.' for problem in _problems(part))
 
 
@@ -48,4 +58,4 @@ def _problems(metainfo: dict) -> Iterator[str]:
 
 def _unknown(name: str, names: list[str]) -> str:
     near = difflib.get_close_matches(str(name), names, n=1)
-    return f'{name!r}, which is no keypoint' + (f'; did you mean {near[0]!r}?' if near else '')
+    return f'{name!r}, which is no keypoint' + (f' (did you mean {near[0]!r}?)' if near else '')

@@ -10,6 +10,7 @@ SWAPS = dict(nose='', left_eye='right_eye', right_eye='left_eye', left_ear='righ
 GOOD = dict(
     keypoint_info={i: dict(name=name, id=i, swap=swap) for i, (name, swap) in enumerate(SWAPS.items())},
     skeleton_info={0: dict(link=('nose', 'left_eye'), id=0)},
+    dataset_name='cat',
     joint_weights=[1.0] * 5,
     sigmas=[0.05] * 5,
 )
@@ -39,7 +40,7 @@ def problems(metainfo):
 @pytest.mark.parametrize(
     'metainfo, words',
     [
-        (edited(1, swap='right_eyes'), "'left_eye' .*'right_eyes'.* did you mean 'right_eye'"),
+        (edited(1, swap='right_eyes'), "'left_eye' .*'right_eyes'.*did you mean 'right_eye'"),
         (edited(2, swap=''), "'left_eye' swaps with 'right_eye', which swaps with ''"),
         (edited(3, swap='left_eye'), "'left_ear' swaps with 'left_eye', which swaps with 'right_eye'"),
         (edited(4, name='nose'), "name 'nose'"),
@@ -48,6 +49,8 @@ def problems(metainfo):
         (renumbered(lambda i: i + 1), '1, 2, 3, 4, 5.*give 0 to 4'),
         (renumbered(str), "'0', '1'.*give 0 to 4"),
         (edited(skeleton_info={0: dict(link=('nose', 'lefteye'))}), "link 0 .*'lefteye'.* 'left_eye'"),
+        ({key: GOOD[key] for key in GOOD if key != 'sigmas'}, 'metainfo lacks sigmas'),
+        (edited(keypoint_info=[1]), 'keypoint_info is no dict'),
         (edited(joint_weights=[1.0] * 4), 'joint_weights has 4 values for 5'),
         (edited(sigmas=[0.05] * 17), 'sigmas has 17 values for 5'),
     ],
@@ -55,7 +58,7 @@ def problems(metainfo):
 def test_a_slip_is_one_sentence_that_names_the_entry(metainfo, words):
 
     first = problems(metainfo)[0]
-    assert re.search(words, first) and first.startswith('train_dataloader.dataset.dataset.metainfo: ')
+    assert re.search(words, first) and first.startswith('train_dataloader.dataset.dataset.metainfo')
 
 
 def test_what_is_right(tmp_path):
