@@ -6,6 +6,8 @@ import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
 
 from hg_plugin.models.checkpointing import frozen_running_stats
 from hg_plugin.utils.config import parts_of
@@ -19,6 +21,8 @@ def check_length(runner: Runner) -> None:
         InputError: An epoch has no step, or its last batch is too small for batch norm.
     """
     loop, loader = runner.train_loop, runner.train_loop.dataloader
+    if not isinstance(loader, DataLoader):  # a loop of one's own
+        return
     size, drop_last, endless = (
         loader.batch_size,
         loader.drop_last,
@@ -46,7 +50,8 @@ def _needs_two_images(runner: Runner) -> bool:
     size = getattr(getattr(getattr(model, 'head', None), 'decoder', None), 'input_size', None)
     if size is None:
         return False
-    image = torch.zeros(1, 3, size[1], size[0], device=next(model.parameters()).device)
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    image = torch.zeros(1, first.in_channels, size[1], size[0], device=first.weight.device)
     try:
         with torch.no_grad(), frozen_running_stats((model.train(),)):
             model.extract_feat(image)

@@ -70,7 +70,8 @@ def check_pipelines(runner: Runner, *phases: str) -> None:
                 raise InputError(f'{phase}_dataloader: {why}') from error
             raise
         metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
-        for dataset, steps in paths(loop.dataloader.dataset) if loop else ():
+        loader = getattr(loop, 'dataloader', None)  # None: the config has no such phase
+        for dataset, steps in paths(getattr(loader, 'dataset', None)):
             for problem in (
                 *wrong_order(steps),
                 *disagreements(steps, keypoints_of(dataset, steps), model),
