@@ -1,5 +1,5 @@
-"""Every figure that needs a GPU, by one command that ends in time: tests, training rate, a real training,
-inference, an epoch's breakdown.
+"""Every figure that needs a GPU, by one command that ends in time: a training step's profile, tests, training
+rate, a real training, inference, an epoch's breakdown.
 
     python benchmarks/gpu.py --minutes 9 --out DIR
     python benchmarks/gpu.py --dry-run --minutes 3 --out DIR    # every step in miniature, on a CPU
@@ -67,11 +67,12 @@ def gpu_steps(workers: int, data: list[str]) -> list[Step]:
     )
     inference = words('inference.py --one-by-one --rounds 6 --runs 10')
     return [
-        Step('tests', 'Machine and GPU tests', 80, ['machine.py'], [compile_training]),
-        Step('training_rate', 'Training rate, synthetic input', 150, training_rate),
-        Step('training', 'A real training, LSP extended', 185, [*training, str(workers), *data]),
-        Step('inference', 'Inference', 60, inference),
-        Step('epoch', "An epoch's breakdown", 60, ['epoch.py', '--workers', str(workers), *data]),
+        Step('profile', "A training step's profile", 60, words('step_profile.py --batch 32')),
+        Step('tests', 'Machine and GPU tests', 75, ['machine.py'], [compile_training]),
+        Step('training_rate', 'Training rate, synthetic input', 140, training_rate),
+        Step('training', 'A real training, LSP extended', 165, [*training, str(workers), *data]),
+        Step('inference', 'Inference', 50, inference),
+        Step('epoch', "An epoch's breakdown", 45, ['epoch.py', '--workers', str(workers), *data]),
     ]
 
 
@@ -93,7 +94,9 @@ def miniature_steps(persons: str) -> list[Step]:
         "--only reparameterized 'reparameterized, bf16, channels_last' 'reparameterized, CUDA graphs' "
         '"MMPose\'s hourglass52, eager"'
     )
+    step_profile = words('step_profile.py --batch 1 --steps 2 --warmup 12')
     return [
+        Step('profile', "A training step's profile", 40, [*step_profile, *cpu]),
         Step('tests', 'Machine and GPU tests', 25, tests),
         Step('training_rate', 'Training rate, synthetic input', 50, [*training_rate, *cpu]),
         Step('training', 'A real training, synthetic persons', 35, [*training, *data]),

@@ -8,6 +8,7 @@ or a few kernels.
 """
 
 import argparse
+import contextlib
 import os.path as osp
 import tempfile
 from collections import Counter
@@ -39,16 +40,30 @@ class Operations(TorchDispatchMode):
             self.counts[self.part, name] += 1
         return function(*args, **kwargs or {})
 
-    def watch(self, part: str, owner: object, method: str) -> None:
-        """Counts what a method of an object launches for ``part``."""
-        function = getattr(owner, method)
+    @contextlib.contextmanager
+    def of(self, part: str):
+        """Counts for ``part`` meanwhile."""
+        before, self.part = self.part, part
+        try:
+            yield
+        finally:
+            self.part = before
 
-        def run(*args, **kwargs):
-            before, self.part = self.part, part
-            try:
+
+def watch_parts(model, optim_wrapper, context) -> None:
+    """Lets the methods that are the parts of a training step run in ``context(part)``."""
+    for part, owner, method in (
+        ('network', model, 'train_step'),
+        ('preprocessor', model.data_preprocessor, 'forward'),
+        ('losses', model.head, 'loss'),
+        ('losses', model, 'parse_losses'),
+        ('backward', optim_wrapper, 'backward'),
+        ('optimizer', optim_wrapper, 'step'),
+    ):
+
+        def run(*args, part=part, function=getattr(owner, method), **kwargs):
+            with context(part):
                 return function(*args, **kwargs)
-            finally:
-                self.part = before
 
         setattr(owner, method, run)
 
@@ -63,15 +78,7 @@ class CountHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         if batch_idx == 2:
-            for part, owner, method in (
-                ('network', runner.model, 'train_step'),
-                ('preprocessor', runner.model.data_preprocessor, 'forward'),
-                ('losses', runner.model.head, 'loss'),
-                ('losses', runner.model, 'parse_losses'),
-                ('backward', runner.optim_wrapper, 'backward'),
-                ('optimizer', runner.optim_wrapper, 'step'),
-            ):
-                self.operations.watch(part, owner, method)
+            watch_parts(runner.model, runner.optim_wrapper, self.operations.of)
             self.operations.__enter__()
         elif batch_idx == 3:
             self.operations.__exit__(None, None, None)

@@ -80,7 +80,7 @@ class HourglassPoseEstimator(TopdownPoseEstimator):
         return logged
 
     def _parsed_losses(self, data: dict) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.parse_losses(self(**data, mode='loss'))
+        return self.parse_losses(self._run_forward(data, mode='loss'))
 
     def predict(self, inputs: Tensor, data_samples: SampleList) -> SampleList:
         """Add ``pred_instances`` to the samples of (N, 3, H, W) normalized images."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-STEPS = ('tests', 'training_rate', 'training', 'inference', 'epoch')
+STEPS = ('profile', 'tests', 'training_rate', 'training', 'inference', 'epoch')
 
 
 def raw(path):
@@ -41,23 +41,26 @@ def test_a_dry_run_leaves_every_table_and_raw_figure(tmp_path, request):
         assert re.search(r'^\|.*\| +\d[\d.]*', table, re.MULTILINE), table
         assert raw(tmp_path / f'{number}_{step}.jsonl')
 
-    machine, *tests = raw(tmp_path / '1_tests.jsonl')
+    ways = [row['way'] for row in raw(tmp_path / '1_profile.jsonl') if row['host']['backward'] > 0]
+    assert ways == ['casts', 'together', 'graph', 'compiled']
+    assert len(list(tmp_path.glob('1_profile.md.*.json.gz'))) == 4
+    machine, *tests = raw(tmp_path / '2_tests.jsonl')
     assert machine['machine']['torch'] and [test['outcome'] for test in tests] == ['passed']
-    assert [row['network'] for row in raw(tmp_path / '2_training_rate.jsonl') if row.get('rate', 0) > 0] == [
+    assert [row['network'] for row in raw(tmp_path / '3_training_rate.jsonl') if row.get('rate', 0) > 0] == [
         '2-fast',
         'hourglass52',
     ]
-    training = {key: value for row in raw(tmp_path / '3_training.jsonl') for key, value in row.items()}
+    training = {key: value for row in raw(tmp_path / '4_training.jsonl') for key, value in row.items()}
     assert training['iterations'] >= 2 and training['train_rate'] > 0 and training['pckh']['Mean'] >= 0
     assert (
         0 < training['weights_bytes'] == (tmp_path / 'hg_2stack_lspet_half.pth').stat().st_size < 16 * 2**20
     )
-    ways = {row['way']: row for row in raw(tmp_path / '4_inference.jsonl') if 'way' in row}
+    ways = {row['way']: row for row in raw(tmp_path / '5_inference.jsonl') if 'way' in row}
     assert (
         all(ms > 0 for ms in ways['eager']['ms'])
         and ways['reparameterized, CUDA graphs']['failed'] == 'CUDA graphs need a GPU.'
     )
-    (epoch,) = raw(tmp_path / '5_epoch.jsonl')
+    (epoch,) = raw(tmp_path / '6_epoch.jsonl')
     assert epoch['seconds']['forward'] > 0 and epoch['seconds']['validation'] > 0
     measured = {goal['text']: goal['measured'] for goal in summary['goals']}
     assert measured['training, 2 stacks, config as it is, batch 1: times hourglass52'] > 0
