@@ -30,7 +30,7 @@ import cv2
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, FUNCTIONS, MODELS, init_default_scope
-from networks import ROOT, STOCK
+from networks import MMPOSE, ROOT
 from tables import device_name, write_tables
 from torch import nn
 

@@ -61,6 +61,12 @@ def goals(raw: dict[str, list[dict]]) -> list[Goal]:
     def ratio(above, below):
         return above / below if above and below else None
 
+    steps = {row['way']: row for row in raw.get('profile', [])}
+    launched = steps['together']['launched'] if 'together' in steps else None
+    found.append(Goal('training step, config as it is: ms until the host has launched it', None, launched))
+    for way in ('together', 'compiled', 'graph'):
+        times = [steps[name]['step'] if name in steps else None for name in ('casts', way)]
+        found.append(Goal(f'training step, {way}: times as fast as with casts', None, ratio(*times)))
     batches = sorted({batch for _, batch in rates}) or [32, 128]
     for ours, title in (('2-fast', 'config as it is'), ('2-compiled', 'compiled')):
         for batch in batches:

@@ -1,4 +1,4 @@
-"""Time of an image through the network in every way to run it, in one run, beside MMPose's hourglass52.
+"""Time of an image through the network in every way to run it, in one run, beside MMPose's networks.
 
     python benchmarks/inference.py --out benchmarks/inference.md
     python benchmarks/inference.py --config CONFIG --checkpoint CHECKPOINT --data-root data/lspet_mpii
@@ -259,7 +259,7 @@ def main():
                     reference = heatmaps
                 differences[way] = (
                     ''
-                    if 'hourglass52' in way
+                    if 'MMPose' in way
                     else f'{(heatmaps - reference).abs().max() / reference.std():.1g}'
                 )
                 print(

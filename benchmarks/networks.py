@@ -1,24 +1,29 @@
-"""The networks that train.py measures, and their batches."""
+"""The networks that are measured, ours and MMPose's, and batches for their training."""
 
 import argparse
 import os.path as osp
 
 import mmpose
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import default_collate, pseudo_collate
 from mmengine.runner import Runner
-from mmengine.structures import InstanceData, PixelData
-from mmpose.structures import PoseDataSample
+from mmpose.datasets.transforms import GenerateTarget, PackPoseInputs
 from tables import make_miniature
 
 from hg_plugin.utils.errors import InputError
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-STOCK = osp.join(
-    osp.dirname(mmpose.__file__),
-    '.mim/configs/body_2d_keypoint/topdown_heatmap/mpii/td-hm_hourglass52_8xb64-210e_mpii-256x256.py',
-)
+BODY = osp.join(osp.dirname(mmpose.__file__), '.mim/configs/body_2d_keypoint')
+MPII = f'{BODY}/topdown_heatmap/mpii/td-hm_{{}}_8xb64-210e_mpii-256x256.py'
+# what users of MMPose would pick: title and config
+MMPOSE = {
+    'hourglass52': ("MMPose's hourglass52", MPII.format('hourglass52')),
+    'rtmpose-s': ("MMPose's RTMPose-s", f'{BODY}/rtmpose/coco/rtmpose-s_8xb256-420e_coco-256x192.py'),
+    'hrnet-w32': ("MMPose's HRNet-w32", MPII.format('hrnet-w32')),
+    'res50': ("MMPose's SimpleBaselines-R50", MPII.format('res50')),
+}
 OURS = osp.join(ROOT, 'configs/hg_{}_mpii.py')
 EAGER = dict(
     optim_wrapper=dict(dtype=None, optimizer=dict(fused=False)),
@@ -28,15 +33,13 @@ EAGER = dict(
 COMPILED = dict(compile=dict())
 WITH_CP = dict(model=dict(backbone=dict(with_cp=True)))
 # name: title, config, changes, operations of an image and step in GFLOP (forward, and twice that backward)
-NETWORKS = {
-    'hourglass52': ("MMPose's hourglass52, its config", STOCK, {}, None),
-    'hourglass52-amp': (
-        "MMPose's hourglass52, --amp",
-        STOCK,
-        dict(optim_wrapper=dict(type='AmpOptimWrapper', loss_scale='dynamic')),
-        None,
-    ),
-}
+NETWORKS = {name: (f'{title}, its config', None, {}, None) for name, (title, _) in MMPOSE.items()}
+NETWORKS['hourglass52-amp'] = (
+    "MMPose's hourglass52, --amp",
+    None,
+    dict(optim_wrapper=dict(type='AmpOptimWrapper', loss_scale='dynamic')),
+    None,
+)
 for number, title, file, gmacs in (
     ('1', '1 stack', OURS.format('1stack'), 5.15),
     ('2', '2 stacks', OURS.format('2stack'), 8.33),
@@ -83,20 +86,41 @@ def synthetic_batch(cfg: Config, batch_size: int) -> dict:
                 for image in images
             ]
         )
+    target, pack = GenerateTarget(encoder=cfg.codec), PackPoseInputs(meta_keys=())
+    keypoints = cfg.model.head.out_channels
     samples = []
     for image in images:
-        sample = PoseDataSample(
-            gt_instance_labels=InstanceData(keypoint_weights=torch.ones(1, 16)),
-            gt_fields=PixelData(heatmaps=torch.rand(16, height // 4, width // 4)),
+        sample = dict(
+            img=image.permute(1, 2, 0).numpy(),
+            keypoints=np.random.rand(1, keypoints, 2).astype(np.float32) * width,
+            keypoints_visible=np.ones((1, keypoints), np.float32),
+            dataset_keypoint_weights=np.ones(keypoints, np.float32),
         )
-        samples.append(dict(inputs=image, data_samples=sample))
+        samples.append(pack(target(sample)))
     return pseudo_collate(samples)
+
+
+def mmpose_config(name: str) -> Config:
+    """The config of one of :data:`MMPOSE`, for one process and without MMDetection and pretrained weights."""
+
+    def adapt(part):
+        if isinstance(part, dict):
+            for key in ('_scope_', 'init_cfg'):
+                part.pop(key, None)
+            if part.get('type') == 'SyncBN':
+                part['type'] = 'BN'
+        for value in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            adapt(value)
+
+    cfg = Config.fromfile(MMPOSE[name][1])
+    adapt(cfg.model)
+    return cfg
 
 
 def network_config(name: str, miniature: bool = False) -> Config:
     """The config of one of :data:`NETWORKS`, with its changes."""
     _, config, changes, _ = NETWORKS[name]
-    cfg = Config.fromfile(config)
+    cfg = Config.fromfile(config) if config else mmpose_config(name.removesuffix('-amp'))
     cfg.merge_from_dict(changes)
     if miniature:
         make_miniature(cfg)

@@ -73,7 +73,7 @@ def make_miniature(cfg: Config) -> None:
         cfg.model.backbone.update(downsample_times=1, stage_channels=(256, 16), stage_blocks=(1, 1))
     elif cfg.model.backbone.get('join') == 'concat':
         cfg.model.backbone.update(channels=8, depth=1, stem_channels=(4, 8, 8), out_channels=16)
-    else:
+    elif cfg.model.backbone.type == 'StackedHourglass':
         cfg.model.backbone.update(channels=8, depth=1)
     if cfg.get('compile') is not None:
         cfg.compile = dict(backend='aot_eager')  # traces as inductor does, and needs no compiler

@@ -1,4 +1,4 @@
-"""Training steps: images per second, memory and time to the first step, beside MMPose's hourglass52.
+"""Training steps: images per second, memory and time to the first step, beside MMPose's networks.
 
     python benchmarks/train.py --out benchmarks/train.md                      # on the GPU if there is one
     python benchmarks/train.py --data-root data/mpii_crops --workers 16       # with the real pipeline

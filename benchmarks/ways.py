@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from networks import STOCK
+from networks import MMPOSE, mmpose_config
 from tables import make_miniature
 
 from hg_plugin.compat.glibc import keep_freed_memory
@@ -41,10 +41,9 @@ class Networks:
             threads,
             torch.device(device),
         )
-        cfg, stock = Config.fromfile(config), Config.fromfile(STOCK)
+        cfg, self.miniature = Config.fromfile(config), miniature
         if miniature:
             make_miniature(cfg)
-            make_miniature(stock)
         self.model = MODELS.build(cfg.model).eval()
         self.checkpoint = checkpoint or osp.join(folder, 'random.pth')
         if checkpoint is None:
@@ -52,8 +51,14 @@ class Networks:
         state = torch.load(self.checkpoint, map_location='cpu')
         self.model.load_state_dict(state.get('state_dict', state))
         self.model.to(memory_format=torch.contiguous_format)
-        self.stock = MODELS.build(stock.model).eval()
         self.files = {}
+
+    def of_mmpose(self, name):
+        """One of MMPose's networks in evaluation mode, and the width and height of its images."""
+        cfg = mmpose_config(name)
+        if self.miniature:
+            make_miniature(cfg)
+        return MODELS.build(cfg.model).eval(), cfg.codec['input_size']
 
     def file(self, kind):
         """The exported network: 'float32', 'int8' or 'ncnn', made when first asked for."""
@@ -146,8 +151,16 @@ def ncnn(networks):
     return ncnn_runner(osp.splitext(networks.file('ncnn'))[0], networks.threads)
 
 
-def hourglass52(networks):
-    return LastHeatmaps(networks.stock)
+def of_mmpose(networks, name):
+    """At its own size, whatever that of the images."""
+    model, (width, height) = networks.of_mmpose(name)
+    own = torch.randn(64, 3, height, width)
+
+    def run(image):
+        outputs = model(own[: len(image)], None, mode='tensor')
+        return outputs if torch.is_tensor(outputs) else outputs[-1]
+
+    return run
 
 
 def on_gpu(networks, network, dtype=torch.float32, tf32=False, compiled=None, graphs=False):
@@ -157,7 +170,7 @@ def on_gpu(networks, network, dtype=torch.float32, tf32=False, compiled=None, gr
     """
     if graphs and networks.device.type != 'cuda':
         raise InputError('CUDA graphs need a GPU.')
-    model = networks.stock if network == 'hourglass52' else networks.model
+    model = networks.of_mmpose(network)[0] if network == 'hourglass52' else networks.model
     model = reparameterize(model) if network == 'reparameterized' else copy.deepcopy(model)
     network = LastHeatmaps(model).to(networks.device, dtype)
     network.to(memory_format=torch.channels_last if dtype == torch.bfloat16 else torch.contiguous_format)
@@ -211,7 +224,7 @@ CPU_WAYS = {
     'ncnn': ncnn,
     'int8, ONNX Runtime': partial(onnx_runtime, kind='int8'),
     'int8, OpenVINO': partial(openvino, kind='int8'),
-    "MMPose's hourglass52, eager": hourglass52,
+    **{f'{title}, eager': partial(of_mmpose, name=name) for name, (title, _) in MMPOSE.items()},
 }
 BF16 = dict(dtype=torch.bfloat16)
 # most worthy first: a time limit takes the last, which are compiled
