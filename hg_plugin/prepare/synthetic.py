@@ -227,7 +227,8 @@ def make_synthetic(
     proof, proof_text = out_dir / 'annotations/synthetic.json', json.dumps(settings, indent=2) + '\n'
     try:
         former = [*images.glob('?????????.jpg')]
-        if proof.is_file() and proof.read_text() == proof_text and len(former) == num_train + num_val:
+        complete = proof.is_file() and proof.read_text() == proof_text and len(former) == num_train + num_val
+        if complete and not force:
             return False
         new = not out_dir.exists()
         if not (new or force) and any(entry != partial_dir for entry in out_dir.iterdir()):
@@ -245,7 +246,7 @@ def make_synthetic(
             _write_annotations(partial_dir / 'annotations', 'val', val, persons[num_train:])
             for path in (proof, *former):
                 path.unlink(missing_ok=True)
-            for path in partial_dir.glob('*/*'):
+            for path in list(partial_dir.glob('*/*')):
                 target = out_dir / path.relative_to(partial_dir)
                 target.parent.mkdir(exist_ok=True)
                 os.replace(path, target)

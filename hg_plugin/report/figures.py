@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 
 import numpy as np
 
 from hg_plugin.evaluation import THRESHOLDS
-from hg_plugin.mpii_format import JOINT_GROUPS, SCORED_JOINTS
+from hg_plugin.mpii_format import JOINT_GROUPS
 
 from .persons import PLACES, Persons, by_occlusion, by_size, confusion, joint_name
 from .records import MARKED
@@ -16,6 +17,8 @@ from .runs import Run
 COLORS = ('#3b82f6', '#f97316', '#10b981', '#a855f7', '#ef4444', '#06b6d4', '#eab308', '#ec4899')
 GRAY = '#8a94a6'
 MARK_COLORS = dict(zip(MARKED, ('#ef4444', '#f97316', '#eab308', '#a855f7', '#3b82f6')))
+# from head to feet, the right joint before the left, of those that are scored
+JOINT_ORDER = [9, 8, *(joint for name, pair in JOINT_GROUPS.items() if name != 'Head' for joint in pair)]
 # of a curve; more of them are averaged, and cannot be told apart on a screen
 MOST_POINTS = 1200
 MOST_MARKS = 60
@@ -100,43 +103,25 @@ def history(runs: Sequence[Run], phase: str, keys: Sequence[str], y: str, names:
 
 def add_marks(drawn: dict, run: Run) -> None:
     """Draw events as vertical lines with their text at the upper edge."""
-    events = [event for event in run.events if event.kind in MARKED]
-    resumes = [event for event in events if event.kind == 'resumed']
-    events = resumes[:MOST_MARKS] + [event for event in events if event not in resumes][:MOST_MARKS]
-    drawn['layout']['shapes'] = [
-        dict(
-            type='line',
-            xref='x',
-            yref='paper',
-            x0=run.position(event.iteration),
-            x1=run.position(event.iteration),
-            y0=0,
-            y1=1,
-            line=dict(color=MARK_COLORS[event.kind], width=1, dash='dash'),
-            opacity=0.6,
-        )
-        for event in events
-    ]
     for kind in MARKED:
-        own = [event for event in events if event.kind == kind]
-        if own:
-            drawn['data'].append(
-                dict(
-                    type='scatter',
-                    mode='markers',
-                    x=numbers(run.position(event.iteration) for event in own),
-                    y=[1] * len(own),
-                    yaxis='y2',
-                    name=kind,
-                    text=[_wrap(event.text) for event in own],
-                    hovertemplate='%{text}',
-                    marker=dict(symbol='triangle-down', size=11, color=MARK_COLORS[kind]),
-                )
-            )
-    if events:
-        drawn['layout']['yaxis2'] = dict(
-            overlaying='y', range=[0, 1], visible=False, fixedrange=True, showgrid=False
+        own = [event for event in run.events if event.kind == kind][:MOST_MARKS]
+        trace = dict(
+            type='scatter',
+            mode='lines+markers',
+            x=[place for event in own for place in [run.position(event.iteration)] * 2 + [None]],
+            y=[0, 1, None] * len(own),
+            yaxis='y2',
+            name=kind,
+            text=[text for event in own for text in ('', _wrap(event.text), None)],
+            hovertemplate='%{text}',
+            line=dict(color=MARK_COLORS[kind], width=1, dash='dash'),
+            marker=dict(symbol='triangle-down', size=[0, 11, 0] * len(own)),
         )
+        if own:
+            drawn['data'].append(trace)
+            drawn['layout']['yaxis2'] = dict(
+                overlaying='y', range=[0, 1], visible=False, fixedrange=True, showgrid=False
+            )
 
 
 def _wrap(text: str, width: int = 60) -> str:
@@ -170,32 +155,33 @@ def over_threshold(curves: dict[str, dict[str, np.ndarray]]) -> dict:
 
 def joints_pckh(errors: dict[str, np.ndarray]) -> dict:
     """PCKh@0.5 of every joint, a bar a run or stage."""
-    traces = []
-    for number, (name, own) in enumerate(errors.items()):
+    bars = {}
+    for name, own in errors.items():
         with np.errstate(invalid='ignore'):
             share = 100 * (own <= 0.5).sum(axis=0) / np.isfinite(own).sum(axis=0)
-        traces.append(_bars(name, _ordered(share), COLORS[number % len(COLORS)]))
+        bars[name] = {joint_name(joint): share[joint] for joint in JOINT_ORDER}
     legend = dict(orientation='h', x=0, y=1.02, yanchor='bottom')  # names of joints are long
-    return figure(traces, '', 'PCKh@0.5 (%)', 380, barmode='group', hovermode='x', legend=legend)
+    return figure(_bars(bars), '', 'PCKh@0.5 (%)', 380, barmode='group', hovermode='x', legend=legend)
 
 
-def _joint_order() -> list[int]:
-    """From head to feet, the right joint before the left."""
-    return [9, 8, *(joint for name, pair in JOINT_GROUPS.items() if name != 'Head' for joint in pair)]
-
-
-def _ordered(values: np.ndarray) -> dict[str, float]:
-    return {joint_name(joint): values[joint] for joint in _joint_order() if joint in SCORED_JOINTS}
-
-
-def _bars(name: str, values: dict[str, float], color: str) -> dict:
-    return dict(type='bar', name=name, x=[*values], y=numbers(values.values()), marker=dict(color=color))
+def _bars(values: dict[str, dict[str, float]], axes: str = 'xy', colors: Sequence[str] = COLORS) -> list:
+    """Bars by name of the trace and category; ``axes`` 'yx' lays them down."""
+    return [
+        dict(
+            type='bar',
+            orientation='v' if axes == 'xy' else 'h',
+            name=name,
+            marker=dict(color=color),
+            **{axes[0]: [*own], axes[1]: numbers(own.values())},
+        )
+        for (name, own), color in zip(values.items(), cycle(colors))
+    ]
 
 
 def joints_error(errors: np.ndarray) -> dict:
     """A box for every joint's errors: quartiles, and whiskers from 5 to 95 percent."""
     boxes: dict[str, list] = {key: [] for key in ('x', 'lowerfence', 'q1', 'median', 'q3', 'upperfence')}
-    for joint in _joint_order():
+    for joint in JOINT_ORDER:
         own = errors[np.isfinite(errors[:, joint]), joint]
         if len(own):
             boxes['x'].append(joint_name(joint))
@@ -208,18 +194,11 @@ def joints_error(errors: np.ndarray) -> dict:
 def sides(persons: Persons) -> dict:
     """Where predictions of right and left joints fall."""
     shares = confusion(persons)
-    colors = (COLORS[2], COLORS[4], COLORS[1], GRAY)
-    traces = [
-        dict(
-            type='bar',
-            orientation='h',
-            name=place,
-            y=[*shares],
-            x=numbers(share[number] for share in shares.values()),
-            marker=dict(color=colors[number]),
-        )
+    places = {
+        place: {joint: share[number] for joint, share in shares.items()}
         for number, place in enumerate(PLACES)
-    ]
+    }
+    traces = _bars(places, 'yx', (COLORS[2], COLORS[4], COLORS[1], GRAY))
     drawn = figure(traces, 'predictions (%)', '', 440, barmode='stack', hovermode='y unified')
     drawn['layout']['yaxis'] |= dict(autorange='reversed')
     drawn['layout']['xaxis'] |= dict(range=[0, 100])
@@ -244,21 +223,16 @@ def sizes(persons: dict[str, Persons]) -> dict:
 
 def occlusion(persons: dict[str, Persons]) -> dict:
     """PCKh by what may hide a joint."""
-    traces = []
-    for number, (name, own) in enumerate(persons.items()):
-        groups = {group: found for group, found in by_occlusion(own).items() if found[1]}
-        traces.append(
-            dict(
-                type='bar',
-                orientation='h',
-                name=name,
-                y=[_wrap(group, 24).strip() for group in groups],
-                x=numbers(share for share, _ in groups.values()),
-                text=[f'{count:,} joints' for _, count in groups.values()],
-                textposition='none' if len(persons) > 1 else 'auto',
-                hovertemplate='%{x:.1f} % of %{text}',
-                marker=dict(color=COLORS[number % len(COLORS)]),
-            )
+    groups = {
+        name: {_wrap(group, 24).strip(): found for group, found in by_occlusion(own).items() if found[1]}
+        for name, own in persons.items()
+    }
+    shares = {name: {group: share for group, (share, _) in own.items()} for name, own in groups.items()}
+    traces = _bars(shares, 'yx')
+    for trace, own in zip(traces, groups.values()):
+        trace['text'] = [f'{count:,} joints' for _, count in own.values()]
+        trace |= dict(
+            textposition='none' if len(persons) > 1 else 'auto', hovertemplate='%{x:.1f} % of %{text}'
         )
     drawn = figure(traces, 'PCKh@0.5 (%)', '', hovermode='closest', barmode='group')
     drawn['layout']['yaxis'] |= dict(autorange='reversed')
