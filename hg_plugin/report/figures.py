@@ -112,7 +112,7 @@ def add_marks(drawn: dict, run: Run) -> None:
             y=[0, 1, None] * len(own),
             yaxis='y2',
             name=kind,
-            text=[text for event in own for text in ('', _wrap(event.text), None)],
+            text=[text for event in own for text in [_wrap(event.text)] * 2 + [None]],
             hovertemplate='%{text}',
             line=dict(color=MARK_COLORS[kind], width=1, dash='dash'),
             marker=dict(symbol='triangle-down', size=[0, 11, 0] * len(own)),

@@ -48,17 +48,23 @@ def write_report(work_dirs: Sequence[str | PathLike], out: str | PathLike | None
     """
     if importlib.util.find_spec('plotly') is None:
         raise InputError('The report needs Plotly, which is not installed; run: pip install plotly')
-    from plotly.offline import get_plotlyjs  # here, because nothing else needs it
+    # here, because nothing else needs them; torch requires Jinja
+    from jinja2 import Environment
+    from plotly.offline import get_plotlyjs
 
     runs = [read_run(folder) for folder in work_dirs]
-    names = _unique([str(run.folder) for run in runs])
-    for run, name in zip(runs, names):
-        run.name = name
+    places = [run.folder.resolve() for run in runs]
+    common = os.path.commonpath([place.parent for place in places])
+    for number, (run, place) in enumerate(zip(runs, places)):
+        run.name = os.path.relpath(place, common)
+        if place in places[:number]:  # names tell curves apart
+            run.name += f' ({number})'
     content = _one(runs[0]) if len(runs) == 1 else _several(runs)
     charts = [own for group in content['charts'].values() for own in group]
     for number, own in enumerate(charts):
         own['id'] = f'figure{number}'
-    page = _render(
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(TEMPLATE.read_text()).render(
         **content,
         title=runs[0].name if len(runs) == 1 else f'{len(runs)} runs compared',
         version=__version__,
@@ -71,23 +77,6 @@ def write_report(work_dirs: Sequence[str | PathLike], out: str | PathLike | None
     with atomic_write(out) as file:
         file.write(page.encode())
     return str(out)
-
-
-def _render(**content) -> str:
-    from jinja2 import Environment  # which torch requires
-
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE.read_text()).render(**content)
-
-
-def _unique(paths: list[str]) -> list[str]:
-    """Short names of folders: as many of their last parts as tell them apart."""
-    parts = [Path(path).resolve().parts for path in paths]
-    for length in range(1, max(map(len, parts)) + 1):
-        names = [os.sep.join(own[-length:]) for own in parts]
-        if len(set(names)) == len(names):
-            return names
-    return [f'{name} ({number + 1})' for number, name in enumerate(names)]
 
 
 def _one(run: Run) -> dict:
