@@ -3,14 +3,19 @@ network."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import venv
 import zipfile
 from ast import literal_eval
 from email.parser import Parser
+from importlib import metadata
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 import hg_plugin
@@ -133,3 +138,56 @@ print(Config.fromfile('mine.py').model.backbone)
         3,
         16,
     )
+
+
+def pack(name, folder):
+    """Writes the wheel of a package that is installed here."""
+    distribution = metadata.distribution(name)
+    tag = Parser().parsestr(distribution.read_text('WHEEL')).get_all('Tag')[-1]
+    with zipfile.ZipFile(
+        folder / f'{name.replace("-", "_")}-{distribution.version}-{tag}.whl', 'w'
+    ) as archive:
+        for file in distribution.files:
+            if file.parts[0] != '..' and file.suffix != '.pyc':
+                archive.write(file.locate(), file)
+
+
+@pytest.mark.slow
+def test_one_command_is_told_that_completes_an_empty_environment(wheel, tmp_path):
+    """Beside a torch of the user's choice, which pip gives with thousands of megabytes."""
+    wheels = tmp_path / 'wheels'
+    wheels.mkdir()
+    for requirements in ('build.txt', 'runtime.txt'):
+        for line in (ROOT / 'requirements' / requirements).read_text().splitlines():
+            name = line.partition('==')[0]
+            if '==' in line and not (wheels / name).exists():
+                pack(name, wheels)
+    venv.create(tmp_path / 'venv', with_pip=True)
+    (site,) = (tmp_path / 'venv/lib').glob('python*/site-packages')
+    for package in Path(metadata.distribution('torch').locate_file('')).iterdir():
+        if re.match('torch|functorch|nvidia|triton|cuda', package.name):
+            (site / package.name).symlink_to(package)
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != 'PYTHONPATH'},
+        'PATH': f'{tmp_path / "venv/bin"}:{os.environ["PATH"]}',
+        'PIP_NO_INDEX': '1',
+        'PIP_FIND_LINKS': str(wheels),
+    }
+
+    def shell(command):
+        return subprocess.run(
+            command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+
+    done = shell(f'pip install torch {wheel}')
+    assert done.returncode == 0, done.stderr
+    cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((64, 64, 3), np.uint8))
+    infer = 'hg_plugin infer a.png --out-dir out'
+    done = shell(infer)
+    (command,) = re.findall('run: (.+)', done.stderr)
+    assert done.returncode == 1 and 'torch' not in command
+    done = shell(command)
+    assert done.returncode == 0, done.stderr
+    done = shell(infer)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'out/visualizations/a.png').is_file()
