@@ -149,7 +149,7 @@ def main():
                 config, root, with_all_persons(root, args.ann_file, args.annotations, crops, repeat)
             )
             for name, config, root, repeat in (
-                ("MMPose's", STOCK, args.data_root, False),
+                ("MMPose's", MMPOSE['hourglass52'][1], args.data_root, False),
                 ('ours, full images', OURS, args.data_root, False),
                 ('ours, crops', OURS, crops, True),
                 ('ours, lossless crops', OURS, lossless, True),

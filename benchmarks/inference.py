@@ -258,9 +258,7 @@ def main():
                 if way == 'eager':
                     reference = heatmaps
                 differences[way] = (
-                    ''
-                    if 'MMPose' in way
-                    else f'{(heatmaps - reference).abs().max() / reference.std():.1g}'
+                    '' if 'MMPose' in way else f'{(heatmaps - reference).abs().max() / reference.std():.1g}'
                 )
                 print(
                     f'{way}: the first batch came after {time.perf_counter() - begin:.1f} s',

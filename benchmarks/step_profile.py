@@ -18,9 +18,9 @@ import torch
 from launches import watch_parts
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, init_default_scope
+from networks import batches_of, network_config
 from tables import append_raw, device_name, tables_text, write_tables, write_whole
 from torch.profiler import ProfilerActivity, profile, record_function
-from train import batches_of, network_config
 
 from hg_plugin.engine import bfloat16_weights
 from hg_plugin.engine.cuda_graph import GraphedStep

@@ -1,4 +1,4 @@
-"""Two stacks of 64 channels on COCO, at 192x256 pixels: on a CPU no slower than RTMPose-s, see docs/benchmarks.md.
+"""Two stacks of 64 channels on COCO at 192x256, no slower than RTMPose-s on a CPU: docs/benchmarks.md.
 
 It was not trained; its accuracy is not measured.
 """
