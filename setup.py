@@ -45,7 +45,7 @@ setup(
     extras_require=dict(
         detect=['rtmlib', 'onnxruntime'],  # hg_plugin infer --det-onnx
         report=['plotly'],
-        serve=['gradio>=6.14,<7', 'gradio_image_annotation>=0.5.6,<0.6'],
+        serve=['gradio>=6.16,<7', 'gradio_image_annotation>=0.5.6,<0.6'],
     ),
     packages=find_packages(include=['hg_plugin', 'hg_plugin.*', 'hg_plugin_cli']),
     # .mim holds links to configs/ and tools/ here, and the files in a wheel: hg_plugin::NAME is found in both

@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hg_plugin.utils.array_files import load_arrays, read_file, save_arrays
+from hg_plugin.utils.array_files import load_arrays, save_arrays
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
+from hg_plugin.utils.json_files import LIMIT, read_json
 
 # fmt: off
 JOINTS = (
@@ -34,9 +35,6 @@ CENTER_SHIFT = 15.0
 # Beside mpii_test.json: the release's annolist of the test images, with all rectangles.
 TEST_ANNOLIST = 'mpii_test_annolist.mat'
 
-# Of numbers in annotation files. Boxes are float32, whose sums overflow far beyond it.
-LIMIT = 1e9
-
 
 def entry_shapes(num_joints: int) -> dict[str, tuple[int, ...]]:
     """What an entry of an annotation file holds besides the image's name."""
@@ -53,12 +51,16 @@ def to_one_based(points) -> np.ndarray:
     return np.asarray(points, np.float64) + 1
 
 
-def _load_json(path) -> list:
-    with open(path, encoding='utf-8-sig') as file:  # Windows' editors write a byte order mark
-        content = json.load(file)
-    if not isinstance(content, list) or not content:
-        raise ValueError(f'it should be a list of annotations, but is {content!r:.40}')
-    return content
+def _load_entries(path, shapes: Mapping) -> list:
+    """The entries of an annotation file. Where none has joints, as in a test set, none is visible."""
+    content = read_json(path, 'a list of annotations')
+    if not isinstance(content.value, list) or not content.value:
+        content.fail('a list of annotations')
+    entries = content.value
+    unseen = {key: np.zeros(shapes[key]).tolist() for key in ('joints', 'joints_vis')}
+    if all(isinstance(entry, dict) and not unseen.keys() & entry.keys() for entry in entries):
+        entries = [entry | unseen for entry in entries]
+    return entries
 
 
 def save_predictions(path, pred: np.ndarray) -> None:
@@ -212,12 +214,10 @@ def load_annotations(path, num_joints: int = NUM_JOINTS) -> dict:
     Raises:
         InputError: The file is missing or damaged, or an entry is wrong; the first such entry is named.
     """
-    entries, shapes = read_file(path, _load_json), entry_shapes(num_joints)
-    unseen = {key: np.zeros(shapes[key]).tolist() for key in ('joints', 'joints_vis')}
-    if all(isinstance(entry, dict) and not unseen.keys() & entry.keys() for entry in entries):
-        entries = [entry | unseen for entry in entries]
+    shapes = entry_shapes(num_joints)
+    entries = _load_entries(path, shapes)
     try:
-        arrays = {key: np.array([entry[key] for entry in entries], np.float64) for key in shapes}
+        arrays = {key: _numbers([entry[key] for entry in entries]) for key in shapes}
         correct = all(isinstance(entry['image'], str) for entry in entries) and all(
             array.shape[1:] == shapes[key] and (np.abs(array) < LIMIT).all() for key, array in arrays.items()
         )
@@ -244,15 +244,16 @@ def find_problems(path, num_joints: int = NUM_JOINTS) -> list[tuple[int | None, 
         For each problem the annotation's index, or None for the file as a whole; a sentence; and whether the
         file cannot be used. It can with a visibility that is neither 0 nor 1: above 0 it counts as 1.
     """
+    shapes = entry_shapes(num_joints)
     try:
-        entries = read_file(path, _load_json)
+        entries = _load_entries(path, shapes)
     except InputError as error:
         return [(None, str(error), True)]
     problems: list[tuple[int | None, str, bool]] = []
     seen: list[int] = []
     unseen: list[int] = []
     for index, entry in enumerate(entries):
-        problem = _find_problem(entry, entry_shapes(num_joints))
+        problem = _find_problem(entry, shapes)
         if problem:
             problems.append((index, problem, True))
         elif entry['scale'] * PIXELS_A_SCALE < 1:
@@ -267,6 +268,14 @@ def find_problems(path, num_joints: int = NUM_JOINTS) -> list[tuple[int | None, 
     return sorted(problems)
 
 
+def _numbers(values) -> np.ndarray:
+    """An array (float64). NumPy would also take text for numbers."""
+    array = np.array(values)
+    if array.dtype.kind not in 'biuf':
+        raise TypeError
+    return array.astype(np.float64)
+
+
 def _find_problem(entry, shapes: Mapping) -> str | None:
     if not isinstance(entry, dict):
         return f'should be an object, but is {type(entry).__name__}'
@@ -277,7 +286,7 @@ def _find_problem(entry, shapes: Mapping) -> str | None:
         return f'image should be a file name, but is {entry["image"]!r}'
     for key, shape in shapes.items():
         try:
-            values = np.array(entry[key], np.float64)
+            values = _numbers(entry[key])
         except (ValueError, TypeError, OverflowError):
             return f'{key} should hold numbers of shape {shape}, but is ragged or not numeric'
         if values.shape != shape:

@@ -1,7 +1,9 @@
 """Draw skeletons and heatmap sheets."""
 
 import colorsys
+from collections import defaultdict
 from collections.abc import Sequence
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -9,6 +11,8 @@ import torch
 from mmpose.structures.bbox import get_warp_matrix
 
 from hg_plugin.utils.heatmaps import heatmap_peaks
+
+ORANGE = (255, 128, 0)  # RGB, of keypoints without a metainfo
 
 
 def crop_person(
@@ -23,15 +27,49 @@ def crop_person(
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR), matrix
 
 
+def bones(dataset_meta: dict) -> list[tuple[int, int, tuple[int, int, int]]]:
+    """The links of the skeleton: start, end and RGB colour.
+
+    Keypoints that no training image had (``unannotated_keypoints``) have no links. Instead their neighbours
+    are joined to each other and, along keypoints of the middle, to the next one of their side: without pelvis
+    and thorax, MPII's hips to each other and to the shoulders.
+    """
+    links = [tuple(link) for link in dataset_meta.get('skeleton_links', ())]
+    colors = np.reshape(dataset_meta.get('skeleton_link_colors', ()), (-1, 3)).tolist()
+    found = dict(zip(links, colors))
+    missing = {dataset_meta['keypoint_name2id'][k] for k in dataset_meta.get('unannotated_keypoints', ())}
+    near: dict[int, set] = defaultdict(set)
+    for a, b in links:
+        near[a].add(b)
+        near[b].add(a)
+    for k in missing:
+        ends = sorted(near[k] - missing)
+        pairs = [*combinations(ends, 2)]
+        for end in ends:
+            side, passed, last = _side(end, dataset_meta), {end, k}, {k}
+            while last and side != 'middle':
+                last = {other for middle in last for other in near[middle]} - passed
+                passed |= last
+                same = [other for other in last if _side(other, dataset_meta) == side]
+                pairs += [(end, other) for other in same]
+                last = {other for other in last if _side(other, dataset_meta) == 'middle' and not same}
+        found |= {pair: np.ravel(dataset_meta['keypoint_colors'][pair[0]]).tolist() for pair in pairs}
+    return [(a, b, tuple(color)) for (a, b), color in found.items() if not {a, b} & missing]
+
+
+def _side(keypoint: int, dataset_meta: dict) -> str:
+    name = dataset_meta['keypoint_id2name'][keypoint]
+    return next((side for side in ('left', 'right') if name.startswith(side)), 'middle')
+
+
 def draw_skeleton(
     image: np.ndarray,
     keypoints: np.ndarray,
     visible: np.ndarray,
     dataset_meta: dict,
     thickness: int | None = None,
-    color: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """Draw the skeleton of one person, in place. Keypoints have the colours of the dataset.
+    """Draw the skeleton of one person, in place, in the colours of the dataset. See also :func:`bones`.
 
     Args:
         image: (H, W, 3) BGR.
@@ -40,23 +78,18 @@ def draw_skeleton(
         dataset_meta: MMPose's metainfo with ``skeleton_links``, ``skeleton_link_colors`` and
             ``keypoint_colors`` (RGB), such as :attr:`PoseEstimator.dataset_meta`.
         thickness: Of the lines, in pixels. Defaults to None: 1/128 of the longer side of the image.
-        color: BGR colour of all lines. Defaults to None: those of the dataset.
 
     Returns:
         The image.
     """
     thickness = thickness or max(1, round(max(image.shape[:2]) / 128))
-    colors, link_colors = (
-        np.reshape(dataset_meta[key], (-1, 3))[:, ::-1].tolist()
-        for key in ('keypoint_colors', 'skeleton_link_colors')
-    )
+    colors = np.reshape(dataset_meta.get('keypoint_colors', [ORANGE] * len(keypoints)), (-1, 3))[:, ::-1]
     # shift=4: in 1/16 pixels
     points = np.rint(np.asarray(keypoints, float) * 16).astype(int).tolist()
-    for (start, end), link_color in zip(dataset_meta['skeleton_links'], link_colors):
+    for start, end, color in bones(dataset_meta):
         if visible[start] and visible[end]:
-            line_color = link_color if color is None else color
-            cv2.line(image, points[start], points[end], line_color, thickness, cv2.LINE_AA, shift=4)
-    for point, drawn, point_color in zip(points, visible, colors):
+            cv2.line(image, points[start], points[end], color[::-1], thickness, cv2.LINE_AA, shift=4)
+    for point, drawn, point_color in zip(points, visible, colors.tolist()):
         if drawn:
             cv2.circle(image, point, 16 * (thickness + 1), point_color, -1, cv2.LINE_AA, shift=4)
     return image
@@ -77,7 +110,7 @@ def draw_poses(
     boxes: np.ndarray | None = None,
     persons: Sequence[int] | None = None,
 ) -> np.ndarray:
-    """Draw the skeletons and boxes of N persons, each in a colour of its own, in place.
+    """Draw the skeletons of N persons and their boxes, each in a colour of its own, in place.
 
     Lines are thinner for persons whose box is small.
 
@@ -87,22 +120,23 @@ def draw_poses(
         visible: (N, K) bool: which keypoints are drawn.
         dataset_meta: See :func:`draw_skeleton`.
         boxes: (N, 4), left, top, right and bottom in pixels. Defaults to None: no boxes are drawn.
-        persons: N numbers that choose the colours, see :func:`person_color`. Defaults to None: 0 to N - 1.
+        persons: N numbers that choose the boxes' colours, see :func:`person_color`. Defaults to None: 0 to
+            N - 1.
 
     Returns:
         The image.
     """
     for index, (points, drawn) in enumerate(zip(keypoints, visible)):
-        color = person_color(index if persons is None else persons[index])
         thickness = None
         if boxes is not None:
+            color = person_color(index if persons is None else persons[index])
             left, top, right, bottom = np.rint(boxes[index]).astype(int).tolist()
             size = min(max(right - left, bottom - top), max(image.shape[:2]))
             thickness = max(1, round(size / 96))
             # from 0 to 1 less than the side, so that the box of a whole image can be seen
             corners = (left, top), (min(right, image.shape[1] - 1), min(bottom, image.shape[0] - 1))
             cv2.rectangle(image, *corners, color, max(1, thickness // 2), cv2.LINE_AA)
-        draw_skeleton(image, points, drawn, dataset_meta, thickness, color)
+        draw_skeleton(image, points, drawn, dataset_meta, thickness)
     return image
 
 
@@ -115,9 +149,7 @@ def color_legend(dataset_meta: dict) -> dict[str, tuple[int, int, int]]:
     legend: dict[str, tuple[int, int, int]] = {}
     colors = np.reshape(dataset_meta['keypoint_colors'], (-1, 3)).tolist()
     for index, color in enumerate(colors):
-        name = dataset_meta['keypoint_id2name'][index]
-        side = next((side for side in ('left', 'right') if name.startswith(side)), 'middle')
-        legend.setdefault(side, tuple(color))
+        legend.setdefault(_side(index, dataset_meta), tuple(color))
     return legend
 
 

@@ -48,6 +48,7 @@ def add_arguments(parser):
     parser.add_argument(
         '--det-thr', type=float, default=0.3, metavar='SCORE', help='lowest score of a detected person (0.3)'
     )
+    parser.add_argument('--mmpose-json', action='store_true', help="write JSON as MMPose's inferencers do")
     parser.add_argument('--smooth', action='store_true', help='smooth keypoints over the frames of a video')
     parser.add_argument(
         '--show', action='store_true', help='show skeletons in a window; Q or Esc ends a video'
@@ -103,7 +104,7 @@ def run(args):
     args.inputs = inputs = find_inputs(args.inputs, args.out_dir)
     left_out = infer_files(**options)
 
-    for path, name in output_names(inputs).items():
+    for path, name in output_names(inputs, args.out_dir).items():
         if path not in left_out and name != stem_of(path):
             print(f'{path}: its results are called {name}, because another has the name {stem_of(path)}')
     if len(left_out) < len(inputs):

@@ -262,7 +262,7 @@ def test_annotations_of_mpii_come_back_as_they_were(real_data, tmp_path):
         (lambda entries: entries[1].update(scale=10**400), 'annotation 1: scale .* not numeric'),
         (lambda entries: entries[2].update(image=7), 'annotation 2: image should be a file name'),
         (lambda entries: entries.insert(1, 'person'), 'annotation 1: should be an object, but is str'),
-        (lambda entries: entries.clear(), r'cannot be read .*list of annotations, but is \[\]'),
+        (lambda entries: entries.clear(), r'list of annotations, but is \[\]'),
     ],
 )
 def test_wrong_annotations_name_the_file_and_the_entry(tmp_path, change, message):
@@ -281,5 +281,5 @@ def test_annotations_that_are_missing_or_cut_off(tmp_path):
         load_annotations(path)
     save_annotations(path, annotations())
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(InputError, match='ann.json cannot be read .JSONDecodeError.*; get it again'):
+    with pytest.raises(InputError, match='ann.json cannot be read .JSONDecodeError'):
         load_annotations(path)

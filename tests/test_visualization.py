@@ -1,6 +1,15 @@
 import numpy as np
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
-from hg_plugin.visualization import draw_poses, draw_skeleton, heatmap_sheet, person_color, stage_sheet
+from hg_plugin.datasets import MPIIPoseDataset
+from hg_plugin.visualization import (
+    bones,
+    draw_poses,
+    draw_skeleton,
+    heatmap_sheet,
+    person_color,
+    stage_sheet,
+)
 
 
 def test_a_sheet_shows_where_a_stack_moved_a_peak():
@@ -35,6 +44,19 @@ def test_a_skeleton_has_the_colours_of_the_dataset():
     assert image[50, 50, 0] > 200 and not image[38:42].any()
 
 
+def test_bones_lead_past_keypoints_that_no_training_had():
+    meta = parse_pose_metainfo(MPIIPoseDataset.METAINFO)
+    links, name = {bone[:2] for bone in bones(meta)}, meta['keypoint_id2name']
+    meta['unannotated_keypoints'] = ['pelvis', 'thorax']
+    past = {bone[:2] for bone in bones(meta)}
+    assert {(name[a], name[b]) for a, b in past - links} == {
+        ('right_hip', 'left_hip'),
+        ('right_hip', 'right_shoulder'),
+        ('left_hip', 'left_shoulder'),
+    }
+    assert not {6, 7} & {end for bone in past for end in bone}
+
+
 def test_every_person_has_a_colour_and_a_box():
     image = np.zeros((120, 300, 3), np.uint8)
     meta = dict(
@@ -45,7 +67,7 @@ def test_every_person_has_a_colour_and_a_box():
     visible = np.array([[True, True, False], [True, True, True]])
     assert draw_poses(image, keypoints, visible, meta, boxes, persons=[3, 4]) is image
     for number, (line, edge) in zip((3, 4), [((60, 50), (20, 50)), ((60, 250), (60, 299))]):
-        np.testing.assert_allclose(image[line], person_color(number), atol=60)
+        np.testing.assert_allclose(image[line], [9, 9, 9], atol=30)
         np.testing.assert_allclose(image[edge], person_color(number), atol=60)
     assert not image[85:95, 45:55].any() and image[90, 250].min() > 200  # of the keypoints
     colors = np.array([person_color(number) for number in range(8)], int)

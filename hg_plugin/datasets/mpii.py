@@ -16,6 +16,10 @@ from hg_plugin.utils.images import ImageError, read_image
 
 from .detected_boxes import detected_boxes
 
+# persons with unreadable images that end no training, however few persons there are
+ALWAYS_ALLOWED = 3
+# of a person's size: joints that differ by more in the two files are of two persons
+SAME_PERSON = 0.1
 # what transforms read of the dataset
 METAINFO_KEYS = (
     'dataset_name',
@@ -53,8 +57,9 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         bbox_file: Detections of persons in COCO's format, instead of the annotated boxes, in a test; see
             :func:`hg_plugin.datasets.detected_boxes.detected_boxes`. As in MMPose, the path is not relative
             to ``data_root``. Defaults to None.
-        max_unreadable: Share of persons whose images may be unreadable in training. Each is reported once,
-            and the next person takes its place. Above this share, training stops. Defaults to 0.01.
+        max_unreadable: Share of persons whose images may be unreadable in training, or three persons if that
+            is more. Each is reported once, and the next person takes its place. With more of them, training
+            stops. Defaults to 0.01.
         data_mode: 'topdown', as MMPose's datasets name it. Defaults to 'topdown'.
         sample_interval: 1. Defaults to 1.
         **kwargs: As for MMEngine's ``BaseDataset``: data_root, metainfo, pipeline, test_mode, indices, ...
@@ -127,6 +132,17 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
                     f'{self.headbox_file} holds {joints.shape[axis]} {what[0]}, but {self.ann_file} has '
                     f'{annotations["joints"].shape[axis]} {what[1]}; use two files that belong together.'
                 )
+            both = visible & annotations['visible']
+            distance = np.linalg.norm(joints - annotations['joints'], axis=2)
+            far = both & (distance > SAME_PERSON * PIXELS_A_SCALE * scale[:, None])
+            # of a person's joints more than half: some may be corrected, or missing in one of the files
+            other = 2 * far.sum(axis=1) > both.sum(axis=1)
+            if other.any():
+                raise InputError(
+                    f'{self.headbox_file} and {self.ann_file} hold other joints for {other.sum()} of '
+                    f'{len(other)} persons, such as annotation {other.argmax()}; list the same persons in '
+                    'the same order in both.'
+                )
 
         center = center + np.stack([np.zeros_like(scale), CENTER_SHIFT * scale], axis=1)
         half = PIXELS_A_SCALE / 2 * scale[:, None]
@@ -176,7 +192,8 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         """
         if self.test_mode:
             return self._prepare(idx)
-        for other in (*range(idx, len(self)), *range(idx)):
+        for step in range(len(self)):
+            other = (idx + step) % len(self)
             if not self.unreadable[other]:
                 try:
                     return self._prepare(other)
@@ -187,9 +204,9 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         raise InputError(f'No image of {self.ann_file} can be read.')
 
     def check_unreadable(self) -> None:
-        """Raise an :class:`InputError` if more than ``max_unreadable`` of all persons are known to be so."""
+        """Raise an :class:`InputError` if more persons than ``max_unreadable`` allows are known to be so."""
         count = int(self.unreadable.sum())
-        if count > self.max_unreadable * len(self):
+        if count > max(ALWAYS_ALLOWED, self.max_unreadable * len(self)):
             index = int(self.unreadable.argmax())
             raise InputError(
                 f'{count} of the {len(self)} persons of {self.ann_file} have unreadable images, more than '

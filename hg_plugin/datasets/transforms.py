@@ -19,7 +19,7 @@ from mmengine.registry import TRANSFORMS
 from mmpose.datasets.transforms import PackPoseInputs
 
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.images import decode, decode_strictly, read_regular_file, reduce_image
+from hg_plugin.utils.images import decode, read_regular_file, reduce_image
 
 
 def reduced_to_image(reduction: int) -> np.ndarray:
@@ -54,8 +54,6 @@ class TopdownCrop(BaseTransform):
         rotate_prob: Probability of a rotation. Defaults to 1.
         shift_prob: Probability of a shift. Defaults to 1.
         backend_args: Where images are read from, see MMEngine's ``fileio``. Defaults to None: local files.
-        strict: Refuse JPEGs that are damaged in their middle too. Set it to False to test as other code
-            does, which fills in some pixels. Defaults to True.
 
     Raises:
         InputError: If there is no box, the person is cropped already or targets are drawn already.
@@ -73,7 +71,6 @@ class TopdownCrop(BaseTransform):
         rotate_prob: float = 1.0,
         shift_prob: float = 1.0,
         backend_args: dict | None = None,
-        strict: bool = True,
     ):
         self.input_size = tuple(input_size)
         self.rotate_factor = rotate_factor
@@ -84,7 +81,6 @@ class TopdownCrop(BaseTransform):
         self.rotate_prob = rotate_prob
         self.shift_prob = shift_prob
         self.backend_args = backend_args
-        self.strict = strict
 
     def transform(self, results: dict) -> dict:
         if 'bbox_center' not in results or 'input_center' in results:
@@ -134,7 +130,7 @@ class TopdownCrop(BaseTransform):
             input_center=center,
             input_scale=scale,
         )
-        if 'keypoints' in results:  # the last key, see PackKeypoints
+        if 'keypoints' in results:
             results['transformed_keypoints'] = cv2.transform(results['keypoints'][..., :2], matrix)
         return results
 
@@ -151,7 +147,7 @@ class TopdownCrop(BaseTransform):
         path = results['img_path']
         local = self.backend_args is None and '://' not in str(path)
         data = read_regular_file(path) if local else fileio.get(path, self.backend_args)
-        return (decode_strictly if self.strict else decode)(data, path, reduction)
+        return decode(data, path, reduction)
 
     def _matrix(self, x: float, y: float, width: float, height: float, rotation: float) -> np.ndarray:
         """(2, 3) from the image to the input, for a region about (x, y), rotated by ``rotation`` degrees.
@@ -173,10 +169,6 @@ def _truncated_normal() -> float:
     return value
 
 
-# keys that transforms add or set anew, which have no effect on a crop any more or a wrong one
-TOO_LATE = ('bbox_center', 'bbox_rotation', 'img_shape', 'flip')
-
-
 @TRANSFORMS.register_module()
 class PackKeypoints(BaseTransform):
     """Pack a training sample as three tensors, which ``default_collate`` stacks to three a batch.
@@ -192,7 +184,7 @@ class PackKeypoints(BaseTransform):
             ``browse_dataset.py`` sets it. Defaults to False.
 
     Raises:
-        InputError: If the person is not cropped, or was moved or flipped after the crop.
+        InputError: If the person is not cropped.
     """
 
     def __init__(self, pack_transformed: bool = False):
@@ -202,14 +194,6 @@ class PackKeypoints(BaseTransform):
         if 'transformed_keypoints' not in results:
             raise InputError(
                 'PackKeypoints needs a cropped person with keypoints; put TopdownCrop before it.'
-            )
-        # a dict keeps the order in which transforms have added their keys
-        keys = [*results]
-        late = [key for key in TOO_LATE if key in keys[keys.index('transformed_keypoints') :]]
-        if late:
-            raise InputError(
-                f'A transform after the crop has set {late[0]}, and the keypoints do not follow; put what '
-                'loads, flips or changes boxes before the crop.'
             )
         if self.pack_transformed:
             return PackPoseInputs(pack_transformed=True)(results)

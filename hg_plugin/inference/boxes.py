@@ -1,29 +1,31 @@
 """Boxes of persons: checked, and read from files of several layouts."""
 
-import json
-import textwrap
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 
+from hg_plugin.datasets.detected_boxes import read_detection
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import MAX_SIDE, ImageError
+from hg_plugin.utils.json_files import Json, read_json
 
 from .inputs import Source, is_stream, is_video
 
 # of a detected person that counts
 MIN_SCORE = 0.3
-# of a person in COCO's files
-PERSON = 1
 
 # one input's: boxes for all of it, or for each frame by its number
 Boxes = Sequence[Sequence[float]] | Mapping[int, Sequence[Sequence[float]]]
 
 
-def check_boxes(boxes: Sequence | None, image: np.ndarray) -> np.ndarray:
-    """Return boxes as (N, 4) float32; one box, the whole image, for None.
+def check_boxes(boxes: Sequence | None, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the boxes (N, 4) and scores (N,), float32, of an image; one box, the whole image, for None.
+
+    Args:
+        boxes: N rows of left, top, right, bottom and perhaps a score, which is 1 otherwise.
+        image: (H, W, 3).
 
     Raises:
         ImageError: If the shape is wrong, or a box is empty, inverted, too large, outside the image or in
@@ -32,13 +34,15 @@ def check_boxes(boxes: Sequence | None, image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     boxes = [[0, 0, width, height]] if boxes is None else boxes
     try:
-        boxes = np.asarray(boxes, np.float32).reshape(len(boxes), 4)
+        rows = [(*row, 1)[: max(5, len(row))] for row in boxes]
+        rows = np.asarray(rows, np.float32).reshape(len(rows), 5)
     except (TypeError, ValueError, OverflowError) as error:
         raise ImageError('The boxes are not numbers of shape (N, 4): left, top, right, bottom.') from error
-    for index, (left, top, right, bottom) in enumerate(boxes.tolist()):
-        if not (left < right and top < bottom and np.isfinite(boxes[index]).all()):
+    for index, (left, top, right, bottom) in enumerate(rows[:, :4].tolist()):
+        corners = rows[index, :4]
+        if not (left < right and top < bottom and np.isfinite(corners).all()):
             problem = 'is empty or inverted; give left, top, right and bottom in this order'
-        elif max(right, bottom) <= 1 < min(width, height):
+        elif np.abs(corners - 0.5).max() <= 1 < min(width, height) - 1:
             problem = 'is in shares of the image; give pixels'
         elif max(width, height, right - left, bottom - top) > MAX_SIDE:
             problem = f'is too large, or the image is: OpenCV crops at most {MAX_SIDE:,} pixels a side'
@@ -48,32 +52,17 @@ def check_boxes(boxes: Sequence | None, image: np.ndarray) -> np.ndarray:
             continue
         box = f'Box {index}, [{left:g}, {top:g}, {right:g}, {bottom:g}]'
         raise ImageError(f'{box} in an image of {width}x{height} pixels, {problem}.')
-    return boxes
-
-
-def boxes_and_scores(boxes: Boxes | None, image: np.ndarray, frame: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the checked boxes (N, 4) of an image or frame, and their scores (N,), 1 if not known.
-
-    Rows may have a score as their fifth number. A frame that is not among several has no persons.
-
-    Raises:
-        ImageError: See :func:`check_boxes`.
-    """
-    if isinstance(boxes, Mapping):
-        boxes = boxes.get(frame, [])
-    rows = (list, tuple, np.ndarray)
-    scored = isinstance(boxes, rows) and all(isinstance(row, rows) and len(row) == 5 for row in boxes)
-    checked = check_boxes([row[:4] for row in boxes] if scored else boxes, image)
-    return checked, np.array([row[4] for row in boxes] if scored else [1] * len(checked), np.float32)
+    return rows[:, :4], rows[:, 4]
 
 
 def read_boxes(
-    boxes: str | PathLike | Mapping[str, Boxes] | Sequence[Sequence[float]], inputs: Sequence[Source]
+    boxes: str | PathLike | Mapping[str, Boxes] | Sequence | np.ndarray,
+    inputs: Sequence[Source],
 ) -> dict[Source, Boxes]:
-    """Find the boxes of the inputs; :func:`boxes_and_scores` checks them.
+    """Find the boxes of the inputs; :func:`check_boxes` checks them.
 
     Args:
-        boxes: In one of these layouts, or a JSON file with one of all but the first:
+        boxes: In one of these layouts, or a JSON file with one of them:
 
             - ``[[left, top, right, bottom], ...]`` for every input. A score may be the fifth number.
             - ``{'a.jpg': [[left, top, right, bottom], ...]}``, where a key is an input or its last part; for
@@ -85,50 +74,72 @@ def read_boxes(
               a video is the only input; so is a ``frame_id``.
             - MMPose's predictions for a video, ``[{frame_id, instances}, ...]``, or ``[{frame_id, boxes},
               ...]``, if a video is the only input.
+            - What :func:`infer_files` writes, for the only input or the one of this name.
         inputs: What :func:`find_inputs` returns.
 
     Raises:
-        InputError: If the file cannot be read, or names none of the inputs.
+        InputError: If the file cannot be read, something in it is wrong, or it names none of the inputs.
     """
-    source, example = 'The boxes', '{"a.jpg": [[left, top, right, bottom]]}'
-    if isinstance(boxes, Sequence) and not isinstance(boxes, str):
-        return dict.fromkeys(inputs, boxes)
-    if not isinstance(boxes, Mapping):
-        source = f'The boxes {boxes}'
-        try:
-            boxes = json.loads(Path(boxes).read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f'{source} cannot be read: {error}; give JSON, such as {example}.') from error
-    if isinstance(boxes, Mapping) and {'images', 'annotations'} <= boxes.keys():
-        names = {image['id']: image['file_name'] for image in boxes['images']}
-        boxes = [dict(item, file_name=names.get(item['image_id'])) for item in boxes['annotations']]
-    found, video = {}, inputs[0] if len(inputs) == 1 and is_video(inputs[0]) else None
-    if isinstance(boxes, Mapping):
+    example = 'boxes, such as {"a.jpg": [[left, top, right, bottom]]}'
+    is_file = isinstance(boxes, (str, PathLike))
+    content = read_json(boxes, example) if is_file else Json(boxes, 'boxes')
+    if content.is_object and {'images', 'annotations'} <= content.value.keys():
+        names = {image['id'].name(): image['file_name'].value for image in content['images']}
+        found = _of_items(content['annotations'], inputs, names)
+    elif content.is_object and {'persons', 'frames'} & content.value.keys():
+        found = _of_predictions(content, inputs)
+    elif content.is_object:
         keys = {path: (str(path), getattr(path, 'name', path)) for path in inputs}
-        found = {path: _by_frame(boxes[key]) for path in inputs for key in keys[path] if key in boxes}
-    elif isinstance(boxes, list) and video and isinstance(_by_frame(boxes), dict):
-        found = {video: _by_frame(boxes)}
-    elif isinstance(boxes, list):
-        found = _of_items([item for item in boxes if isinstance(item, dict)], inputs, video)
+        found = {
+            path: _of_input(content[key]) for path in inputs for key in keys[path] if key in content.value
+        }
+    elif content.is_list and any(item.is_object for item in content):
+        found = _of_items(content, inputs)
+    else:
+        return dict.fromkeys(inputs, _of_input(content))
     if not found:
-        start = textwrap.shorten(str(boxes), 60)
-        raise InputError(f'{source} are of none of the inputs: {start}; give boxes such as {example}.')
+        raise InputError(
+            f'The {content.place} are of none of the inputs: {reprlib.repr(content.value)}; give {example}.'
+        )
     return found
 
 
-def _by_frame(boxes) -> Boxes:
-    """One input's boxes, as a dict if they are of frames: a list of lists of boxes, or a dict of them."""
-    if isinstance(boxes, Mapping):
-        return {int(frame): of_frame for frame, of_frame in boxes.items() if str(frame).isdecimal()}
-    if isinstance(boxes, list) and any(
-        isinstance(item, list) and (not item or isinstance(item[0], list)) for item in boxes
-    ):
-        return dict(enumerate(boxes))
-    return boxes
+def _of_input(boxes: Json) -> Boxes:
+    """One input's boxes, by frame if they are a list of lists of boxes, or an object of them."""
+    if boxes.is_object:
+        return {Json(frame, boxes.place).whole_number(): _rows(of_frame) for frame, of_frame in boxes.items()}
+    if any(item.is_list and all(row.is_list for row in item) for item in boxes):
+        return dict(enumerate(map(_rows, boxes)))
+    return _rows(boxes)
 
 
-def _of_items(items: list[dict], inputs: Sequence[Source], video: Source | None) -> dict[Source, Boxes]:
-    """Detections, or frames of the video, see :func:`read_boxes`."""
+def _rows(boxes: Json) -> list[list[float]]:
+    return [box.numbers(4, 5) for box in boxes]
+
+
+def _of_predictions(content: Json, inputs: Sequence[Source]) -> dict[Source, Boxes]:
+    """The boxes of a file of :func:`hg_plugin.inference.files.infer_files`."""
+
+    def rows(persons: Json) -> list[list[float]]:
+        return [[*person['box'].numbers(4), person['box_score'].number()] for person in persons]
+
+    name = content.get('image', 'video')
+    file = str(name.value).replace('\\', '/').rpartition('/')[2] if name else None
+    chosen = inputs if len(inputs) == 1 else [path for path in inputs if getattr(path, 'name', path) == file]
+    frames = content.get('frames')
+    boxes = (
+        {frame['frame_id'].whole_number(): rows(frame['persons']) for frame in frames}
+        if frames
+        else rows(content['persons'])
+    )
+    return dict.fromkeys(chosen, boxes)
+
+
+def _of_items(
+    items: Iterable[Json], inputs: Sequence[Source], names_of_ids: Mapping = {}
+) -> dict[Source, Boxes]:
+    """Detections, annotations of images with these names, or frames of the video, see :func:`read_boxes`."""
+    video = inputs[0] if len(inputs) == 1 and is_video(inputs[0]) else None
     names: dict[str | int, Source] = {}
     for path in inputs:
         names[str(path)] = path
@@ -138,22 +149,25 @@ def _of_items(items: list[dict], inputs: Sequence[Source], video: Source | None)
                 names[int(path.stem)] = path
     found: dict[Source, Boxes] = {}
     for item in items:
-        key = item.get('file_name', item.get('image_id'))
-        by_name = names.get(key, names.get(str(key).rpartition('/')[2]))
-        frame = item.get('frame_id', item.get('image_id') if video and by_name is None else None)
-        path = by_name or video
-        if path is None or (frame is not None and not str(frame).isdecimal()):
+        name, frame = item.get('file_name', 'image_id'), item.get('frame_id')
+        key = names_of_ids.get(name.name(), name.value) if name else None
+        path = names.get(key, names.get(str(key).rpartition('/')[2]))
+        if path is None and video:
+            path, frame = video, frame or name
+        if path is None:
             continue
         if frame is None:
             place = found.setdefault(path, [])
         else:
-            place = found.setdefault(path, {}).setdefault(int(frame), [])
-        if 'instances' in item:
-            place += [[*person['bbox'][0], person.get('bbox_score', 1)] for person in item['instances']]
-        elif 'boxes' in item:
-            place += item['boxes']
-        elif len(item.get('bbox', ())) == 4 and item.get('category_id', PERSON) == PERSON:
-            x, y, width, height = item['bbox']
-            if item.get('score', 1) >= MIN_SCORE:
-                place.append([x, y, x + width, y + height, item.get('score', 1)])
+            place = found.setdefault(path, {}).setdefault(frame.whole_number(), [])
+        if persons := item.get('instances'):
+            for person in persons:
+                score = person.get('bbox_score')
+                place += [[*box.numbers(4), score.number() if score else 1.0] for box in person['bbox']]
+        elif rows := item.get('boxes'):
+            place += _rows(rows)
+        else:
+            detection = read_detection(item)
+            if detection and detection.score >= MIN_SCORE:
+                place.append([*detection.box, detection.score])
     return found

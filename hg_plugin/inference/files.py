@@ -1,32 +1,33 @@
-"""Estimate poses in image and video files; write MMPose's JSON, drawn skeletons and heatmap sheets."""
+"""Estimate poses in image and video files; write JSON, drawn skeletons and heatmap sheets."""
 
 import contextlib
 import errno
+import json
 import sys
 import textwrap
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
 import cv2
 import mmengine
 import numpy as np
-from mmengine.structures import InstanceData
-from mmpose.structures import split_instances
 
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.images import ImageError, Video, read_image
 from hg_plugin.utils.progress import Progress
 from hg_plugin.utils.screen import Window
-from hg_plugin.visualization import draw_poses, heatmap_sheet
+from hg_plugin.visualization import heatmap_sheet
 
-from .boxes import Boxes, boxes_and_scores, read_boxes
+from .boxes import Boxes, check_boxes, read_boxes
 from .detectors import Detector, boxes_inside
-from .inputs import Source, find_inputs, is_video, output_names
-from .pose_estimator import PoseEstimator, Poses, PosesWithHeatmaps
-from .smoothing import Smoother
+from .inputs import Source, address_of, find_inputs, is_video, output_names
+from .pose_estimator import PoseEstimator
+from .results import Poses
+from .smoothing import PersonIds, Smoother
 from .video import ctrl_c_sets_event, open_video, replacing
 
 # why a file of one name cannot be written where another may be
@@ -45,6 +46,7 @@ def infer_files(
     show: bool = False,
     heatmaps: bool = False,
     smooth: bool = False,
+    mmpose_json: bool = False,
     kpt_thr: float = 0.3,
     flip_test: bool = False,
     scales: Sequence[float] = (1.0,),
@@ -54,9 +56,11 @@ def infer_files(
 ) -> dict[Source, str]:
     """Find the keypoints of persons in images and videos, and write them to files, each whole or not at all.
 
-    ``predictions/NAME.json`` has the format of MMPose's inferencers, a video's with all its frames. Persons
-    also have ``unannotated_keypoints``, indices, where the network was trained on data without some; their
-    scores are 0. Skeletons are drawn in ``visualizations/NAME.jpg`` or, for a video, ``.webm`` or ``.mp4``,
+    ``predictions/NAME.json`` is an object: ``image`` or ``video``, the path; ``image_size``;
+    ``keypoint_names``; ``unannotated_keypoints``, which the network has not learned, with scores 0;
+    ``skeleton``; and ``persons``, each with ``box``, ``box_score``, ``keypoints`` and ``keypoint_scores``.
+    A video has ``frames`` of ``{frame_id, persons}``, where ``id`` tells which person of the frames before
+    this is. Skeletons are drawn in ``visualizations/NAME.jpg`` or, for a video, ``.webm`` or ``.mp4``,
     see ``FORMATS`` in :mod:`hg_plugin.inference.video`. Heatmap sheets (see
     :func:`hg_plugin.visualization.heatmap_sheet`) are in ``heatmaps/NAME_person0.jpg`` or, for a video,
     ``heatmaps/NAME/frame000000_person0.jpg``. For NAME see :func:`output_names`. Progress goes to stderr. At
@@ -76,6 +80,7 @@ def infer_files(
         show: Show what is drawn in a window. Q or Esc ends a video. Defaults to False.
         heatmaps: Draw heatmap sheets, one per person. Defaults to False.
         smooth: Smooth keypoints over the frames of a video, see :class:`Smoother`. Defaults to False.
+        mmpose_json: Write ``predictions`` in the format of MMPose's inferencers. Defaults to False.
         kpt_thr: Lowest score of a keypoint that is drawn. Defaults to 0.3.
         flip_test, scales: See :meth:`PoseEstimator.__call__`.
 
@@ -88,12 +93,16 @@ def infer_files(
             results cannot be written, there is no screen to show them, or :class:`PoseEstimator` raises it.
     """
     inputs = find_inputs(inputs, out_dir)
-    boxes = read_boxes(boxes, inputs) if boxes else {}
+    boxes = read_boxes(boxes, inputs) if boxes is not None else {}
     window = Window('hg_plugin') if show else None
     estimator = PoseEstimator(config, checkpoint, device, batch_size, cfg_options)
+    if draw or show or heatmaps:
+        estimator.dataset_meta  # noqa: B018, so that a missing skeleton is told before the first image
     options = dict(flip_test=flip_test, scales=scales, heatmaps=heatmaps)
-    results = _Results(estimator, options, Path(out_dir), draw, kpt_thr, boxes, detector, smooth, window)
-    names, left_out = output_names(inputs), {}
+    results = _Results(
+        estimator, options, Path(out_dir), boxes, detector, draw, kpt_thr, smooth, mmpose_json, window
+    )
+    names, left_out = output_names(inputs, out_dir), {}
     videos = [source for source in inputs if is_video(source)]
     images = [source for source in inputs if not is_video(source)]
     if images:
@@ -111,32 +120,27 @@ def infer_files(
     return left_out
 
 
+@dataclass
 class _Results:
     """Estimate poses, and write them as :func:`infer_files` says.
 
     Attributes:
-        scored (int): Keypoints that might have been drawn.
-        drawn (int): Those of them whose scores reach ``kpt_thr``.
+        scored: Keypoints that might have been drawn.
+        drawn: Those of them whose scores reach ``kpt_thr``.
     """
 
-    def __init__(
-        self,
-        estimator: PoseEstimator,
-        options: dict,
-        out_dir: Path,
-        draw: bool,
-        kpt_thr: float,
-        boxes: dict[Source, Boxes],
-        detector: Detector | None,
-        smooth: bool,
-        window: Window | None,
-    ):
-        self.estimator, self.options, self.out_dir = estimator, options, out_dir
-        self.draw, self.heatmaps, self.kpt_thr = draw, options['heatmaps'], kpt_thr
-        self.boxes, self.detector, self.smooth, self.window = boxes, detector, smooth, window
-        self.draws = draw or window is not None
-        self.dataset_meta = estimator.dataset_meta if self.draws or self.heatmaps else None
-        self.drawn = self.scored = 0
+    estimator: PoseEstimator
+    options: dict
+    out_dir: Path
+    boxes: dict[Source, Boxes]
+    detector: Detector | None
+    draw: bool
+    kpt_thr: float
+    smooth: bool
+    mmpose_json: bool
+    window: Window | None
+    scored: int = 0
+    drawn: int = 0
 
     def write_images(
         self, paths: list[Source], names: dict[Source, str], left_out: dict[Source, str]
@@ -145,70 +149,78 @@ class _Results:
             for path in paths:
                 with _leaving_out(path, left_out):
                     image = read_image(path)
-                    persons = self._persons(path, image)
+                    boxes = self._boxes(path, image)
                 if path in left_out:
                     progress.update()
                 else:
-                    yield path, image, *persons
+                    yield path, image, boxes
 
         with Progress(len(paths), 'images') as progress:
-            for path, image, boxes, scores, poses in self._estimate(read()):
-                name = names[path]
+            for path, poses in self._estimate(read()):
                 with _leaving_out(path, left_out):
-                    if self.heatmaps:
-                        self._write_sheets(self.out_dir / 'heatmaps', name, poses)
-                    if self.draws:
-                        drawn = self._draw(image, poses, boxes)
+                    if self.options['heatmaps']:
+                        self._write_sheets(self.out_dir / 'heatmaps', names[path], poses)
+                    drawn = self._draw(poses) if self.draw or self.window else None
                     if self.draw:
-                        _write_jpeg(self.out_dir / 'visualizations' / f'{name}.jpg', drawn)
-                    with atomic_write(self.out_dir / 'predictions' / f'{name}.json') as file:
-                        file.write(predictions_json(self.estimator, poses, boxes, scores).encode())
+                        _write_jpeg(self.out_dir / 'visualizations' / f'{names[path]}.jpg', drawn)
+                    with atomic_write(self.out_dir / 'predictions' / f'{names[path]}.json') as file:
+                        if self.mmpose_json:
+                            file.write(_mmpose_json(poses.to_mmpose()).encode())
+                        else:
+                            file.write(predictions_json(address_of(path), poses).encode())
                     if self.window and not self.window.show(drawn):
                         self.window = None
                 progress.update()
 
     def write_video(self, source: Source, name: str) -> None:
         video = Video(source)
+        persons = PersonIds()
         smoother = Smoother(video.fps) if self.smooth else None
-        frames = ((index, frame, *self._persons(source, frame, index)) for index, frame in enumerate(video))
+        frames = ((index, frame, self._boxes(source, frame, index)) for index, frame in enumerate(video))
         with contextlib.ExitStack() as files:
             file = files.enter_context(atomic_write(self.out_dir / 'predictions' / f'{name}.json'))
             if self.draw:
                 writer = files.enter_context(open_video(self.out_dir / 'visualizations' / name, video))
-            if self.heatmaps:
+            if self.options['heatmaps']:
                 sheets = files.enter_context(replacing(self.out_dir / 'heatmaps' / name, is_folder=True))
             progress = files.enter_context(
                 Progress(video.num_frames, f'frames of {getattr(source, "name", name)}')
             )
             stopped = files.enter_context(ctrl_c_sets_event()) if video.is_live else None
-            for index, frame, boxes, scores, poses in self._estimate(frames, one_by_one=video.is_live):
-                persons = None
+            for index, poses in self._estimate(frames, one_by_one=video.is_live):
+                poses = replace(poses, ids=persons(poses.boxes))
                 if smoother:
-                    keypoints, persons = smoother(boxes, poses.keypoints)
-                    poses = poses._replace(keypoints=keypoints)
-                if self.heatmaps:
+                    poses = replace(poses, keypoints=smoother(poses.ids, poses.boxes, poses.keypoints))
+                if self.options['heatmaps']:
                     self._write_sheets(sheets, f'frame{index:06d}', poses)
-                if self.draws:
-                    drawn = self._draw(frame, poses, boxes, persons)
+                drawn = self._draw(poses) if self.draw or self.window else None
                 if self.draw:
                     writer.write(drawn)
-                # item by item, in the layout of the whole list
-                item = _json(dict(frame_id=index, instances=_instances(self.estimator, poses, boxes, scores)))
-                file.write(f'{"," if index else "["}\n{textwrap.indent(item, "  ")}'.encode())
+                # frame by frame, in the layout of the whole
+                if self.mmpose_json:
+                    item = _mmpose_json(dict(frame_id=index, instances=poses.to_mmpose()))
+                    start, item = '[', textwrap.indent(item, '  ')
+                else:
+                    head = dict(video=address_of(source), fps=video.fps, **poses.description())
+                    start = f'{json.dumps(head)[:-1]}, "frames": ['
+                    item = json.dumps(dict(frame_id=index, persons=poses.person_dicts()))
+                file.write(f'{"," if index else start}\n{item}'.encode())
                 progress.update()
                 if (self.window and not self.window.show(drawn, 1)) or (stopped and stopped.is_set()):
                     break
-            file.write(b'\n]')
+            file.write(b'\n]' if self.mmpose_json else b'\n]}\n')
 
-    def _persons(self, source: Source, image: np.ndarray, frame: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes (N, 4) and scores (N,) of an image or frame."""
+    def _boxes(self, source: Source, image: np.ndarray, frame: int = 0) -> np.ndarray:
+        """Boxes and scores (N, 5) of an image or frame. A frame that is not among several has no persons."""
         boxes = self.boxes.get(source)
+        if isinstance(boxes, Mapping):
+            boxes = boxes.get(frame, [])
         if boxes is None and self.detector:
             boxes = boxes_inside(self.detector, image)
-        return boxes_and_scores(boxes, image, frame)
+        return np.column_stack(check_boxes(boxes, image))
 
     def _estimate(self, items: Iterable[tuple], one_by_one: bool = False) -> Iterator[tuple]:
-        """Yield (key, image, boxes, scores, poses) for every (key, image, boxes, scores).
+        """Yield (key, poses) for every (key, image, boxes).
 
         Args:
             items: Images, see above.
@@ -217,30 +229,26 @@ class _Results:
         waiting = deque()
 
         def images():
-            for item in items:
-                waiting.append(item)
-                yield item[1:3]
+            for key, image, boxes in items:
+                waiting.append(key)
+                yield image, boxes
 
         if one_by_one:
             found = (self.estimator(*item, **self.options) for item in images())
         else:
             found = self.estimator.stream(images(), **self.options)
         for poses in found:
-            yield *waiting.popleft(), poses
+            yield waiting.popleft(), poses
 
-    def _draw(self, image: np.ndarray, poses: Poses, boxes: np.ndarray, persons=None) -> np.ndarray:
-        annotated = self.estimator.annotated
-        visible = (poses.scores >= self.kpt_thr) & annotated
-        self.scored += len(poses.scores) * int(annotated.sum())
-        self.drawn += int(visible.sum())
-        return draw_poses(image, poses.keypoints, visible, self.dataset_meta, boxes, persons)
+    def _draw(self, poses: Poses) -> np.ndarray:
+        """(H, W, 3) BGR."""
+        self.scored += len(poses) * int(poses.annotated.sum())
+        self.drawn += int((poses.scores[:, poses.annotated] >= self.kpt_thr).sum())
+        return poses.draw(self.kpt_thr)
 
-    def _write_sheets(self, folder: Path, name: str, poses: PosesWithHeatmaps) -> None:
-        names = [
-            self.dataset_meta['keypoint_id2name'][index] for index in range(self.estimator.num_keypoints)
-        ]
+    def _write_sheets(self, folder: Path, name: str, poses: Poses) -> None:
         for index, (crop, heatmaps) in enumerate(zip(poses.crops, poses.heatmaps)):
-            _write_jpeg(folder / f'{name}_person{index}.jpg', heatmap_sheet(crop, heatmaps, names))
+            _write_jpeg(folder / f'{name}_person{index}.jpg', heatmap_sheet(crop, heatmaps, poses.names))
 
 
 @contextlib.contextmanager
@@ -254,22 +262,13 @@ def _leaving_out(path: Source, left_out: dict[Source, str]) -> Iterator[None]:
         left_out[path] = str(error) if str(path) in str(error) else f'{path}: {error}'
 
 
-def predictions_json(estimator: PoseEstimator, poses: Poses, boxes: np.ndarray, scores: np.ndarray) -> str:
-    """An image's persons in the format of MMPose's inferencers, for boxes (N, 4) and their scores (N,)."""
-    return _json(_instances(estimator, poses, boxes, scores))
+def predictions_json(image: str, poses: Poses) -> str:
+    """An image's persons, see :func:`infer_files`, a line each."""
+    persons = ',\n'.join(map(json.dumps, poses.person_dicts()))
+    return f'{json.dumps(dict(image=image, **poses.description()))[:-1]}, "persons": [\n{persons}\n]}}\n'
 
 
-def _instances(estimator: PoseEstimator, poses: Poses, boxes: np.ndarray, scores: np.ndarray) -> list:
-    """MMPose's dicts of keypoints, keypoint_scores, bbox and bbox_score, one per person."""
-    fields = dict(keypoints=poses.keypoints, keypoint_scores=poses.scores)
-    persons = split_instances(InstanceData(**fields, bboxes=boxes, bbox_scores=scores))
-    if not estimator.annotated.all():
-        unannotated = np.flatnonzero(~estimator.annotated).tolist()
-        persons = [person | dict(unannotated_keypoints=unannotated) for person in persons]
-    return persons
-
-
-def _json(content) -> str:
+def _mmpose_json(content) -> str:
     return mmengine.dump(content, file_format='json', indent='  ')
 
 

@@ -1,15 +1,22 @@
 """What keypoints are found in: image and video files, folders of them, cameras and streams."""
 
+import json
 import re
+import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, count
 from os import PathLike
 from pathlib import Path
 
+from PIL import Image
+
 from hg_plugin.utils.errors import InputError
 
 # looked for in folders; a file that is named itself may be any image that OpenCV can decode
-IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+IMAGE_SUFFIXES = tuple(
+    '.avif .bmp .dib .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .ras .tif .tiff .webp'.split()
+)
 # not by way of mimetypes, which differs from one machine to the next
 VIDEO_SUFFIXES = tuple('.3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv'.split())
 # folders of results
@@ -27,7 +34,8 @@ def find_inputs(
     """Return the files that ``inputs`` name, each once, and cameras and streams as they are.
 
     A folder stands for its images and videos and those of its sub-folders, sorted, without hidden ones and
-    without earlier results. A number that is no file is a camera; text with ``://`` is a stream.
+    without earlier results. Other files in it are counted in a line on stderr. A number that is no file is a
+    camera; text with ``://`` is a stream.
 
     Args:
         inputs: One or several paths, cameras or streams.
@@ -46,7 +54,13 @@ def find_inputs(
             found.setdefault(text, text)
             continue
         if path.is_dir():
-            files = sorted(_files_below(path, suffixes, results))
+            below = sorted(_files_below(path, results))
+            # .ts is also TypeScript's
+            files = [file for file in below if file.suffix.lower() in suffixes and file.suffix != '.ts']
+            others = Counter(file.suffix.lower() or file.name for file in {*below} - {*files})
+            if others:
+                kinds = ', '.join(f'{count} {suffix}' for suffix, count in sorted(others.items()))
+                print(f'{path}: left out {kinds}, which are not read here', file=sys.stderr)
         else:
             files = [path] if path.exists() else []
         if not files:
@@ -64,16 +78,13 @@ def find_inputs(
     return list(found.values())
 
 
-def _files_below(folder: Path, suffixes: tuple, results: set[Path]) -> Iterator[Path]:
-    """Files of these suffixes that are not hidden, nor below results that are inside the folder."""
+def _files_below(folder: Path, results: set[Path]) -> Iterator[Path]:
+    """Files that are not hidden, nor below results that are inside the folder."""
     skipped = {path for path in results if folder.resolve() in path.parents}
     for path in folder.rglob('*'):
-        suffix = path.suffix.lower()
-        # .ts is also TypeScript's
-        if suffix in suffixes and suffix != '.ts' and path.is_file():
-            hidden = any(part.startswith('.') for part in path.relative_to(folder).parts)
-            if not hidden and not skipped & {*path.resolve().parents}:
-                yield path
+        hidden = any(part.startswith('.') for part in path.relative_to(folder).parts)
+        if not hidden and path.is_file() and not skipped & {*path.resolve().parents}:
+            yield path
 
 
 def is_stream(source: Source) -> bool:
@@ -82,8 +93,22 @@ def is_stream(source: Source) -> bool:
 
 
 def is_video(source: Source) -> bool:
-    """Whether this has frames: a stream, or a video file by its name."""
-    return is_stream(source) or Path(source).suffix.lower() in VIDEO_SUFFIXES
+    """Whether this has frames: a stream, a video file by its name, or an animated GIF."""
+    suffix = '' if is_stream(source) else Path(source).suffix.lower()
+    return is_stream(source) or suffix in VIDEO_SUFFIXES or (suffix == '.gif' and _is_animated(source))
+
+
+def _is_animated(path: Source) -> bool:
+    try:
+        with Image.open(path) as image:
+            return getattr(image, 'is_animated', False)
+    except Exception:  # damaged files raise anything; they are told when they are read
+        return False
+
+
+def address_of(source: Source) -> str:
+    """The path in full, or the address of a stream, without a password."""
+    return re.sub('//[^/@]*@', '//', source) if is_stream(source) else str(Path(source).resolve())
 
 
 def stem_of(source: Source) -> str:
@@ -95,16 +120,32 @@ def stem_of(source: Source) -> str:
     return Path(re.sub(r'[^\w.-]+', '_', re.split('[?#]', source)[0].rstrip('/').split('/')[-1])).stem
 
 
-def output_names(inputs: Sequence[Source]) -> dict[Source, str]:
+def output_names(inputs: Sequence[Source], out_dir: str | PathLike) -> dict[Source, str]:
     """Name the results of each input: its name without extension, as in MMPose.
 
-    Where that is taken, the folder's name goes before it; where that is taken too, a number behind it.
+    Where that is taken, here or in ``out_dir`` by results of another input, the folder's name goes before it;
+    where that is taken too, a number behind it.
     """
     names, taken = {}, set()
     for source in inputs:
         stem = stem_of(source)
         folder = [] if is_stream(source) else [f'{Path(source).absolute().parent.name}_{stem}']
         candidates = chain([stem], folder, (f'{stem}_{number}' for number in count(2)))
-        names[source] = next(name for name in candidates if name not in taken)
+        known = (None, address_of(source))
+        names[source] = next(
+            name
+            for name in candidates
+            if name not in taken and _input_of(Path(out_dir, 'predictions', f'{name}.json')) in known
+        )
         taken.add(names[source])
     return names
+
+
+def _input_of(predictions: Path) -> str | None:
+    """The input that a file of results names, if it does: MMPose's format has none."""
+    try:
+        with open(predictions, 'rb') as file:
+            found = re.match(rb'\{"(?:image|video)": ("(?:[^"\\]|\\.)*")', file.read(2**16))
+        return json.loads(found[1]) if found else None
+    except (OSError, ValueError):
+        return None

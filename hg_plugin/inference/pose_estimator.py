@@ -9,7 +9,6 @@ from os import PathLike
 from typing import NamedTuple
 
 import numpy as np
-import PIL.Image
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
@@ -28,27 +27,25 @@ from hg_plugin.utils.images import as_bgr, read_image
 from hg_plugin.utils.weights import config_and_checkpoint
 
 from .boxes import check_boxes
+from .results import Image, Poses
 
-Image = str | PathLike | np.ndarray | PIL.Image.Image
 
+class _Image(NamedTuple):
+    """An image (H, W, 3) with its boxes (N, 4) and their scores (N,)."""
 
-class Poses(NamedTuple):
-    """N persons: keypoints (N, K, 2) float32 in 0-based pixels of the image, and scores (N, K) float32."""
-
-    keypoints: np.ndarray
+    source: Image
+    pixels: np.ndarray
+    boxes: np.ndarray
     scores: np.ndarray
 
+    @classmethod
+    def read(cls, source: Image, boxes: Sequence | None) -> '_Image':
+        pixels = read_image(source) if isinstance(source, (str, PathLike)) else as_bgr(source)
+        return cls(source, pixels, *check_boxes(boxes, pixels))
 
-class PosesWithHeatmaps(NamedTuple):
-    """:class:`Poses`, heatmaps (N, S, K, h, w) float32 of all S stacks, and crops (N, H, W, 3) uint8 BGR.
-
-    A crop is the network's input; a heatmap covers the same area.
-    """
-
-    keypoints: np.ndarray
-    scores: np.ndarray
-    heatmaps: np.ndarray
-    crops: np.ndarray
+    @property
+    def persons(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(self.pixels, box) for box in self.boxes]
 
 
 class PoseEstimator:
@@ -135,26 +132,26 @@ class PoseEstimator:
         flip_test: bool = False,
         scales: Sequence[float] = (1.0,),
         heatmaps: bool = False,
-    ) -> Poses | PosesWithHeatmaps | list:
+    ) -> Poses | list[Poses]:
         """Find the keypoints of the persons in an image, or in several.
 
         Args:
             image: A path; an array: gray, BGR or BGRA, of 8 or 16 bits; a PIL image, which is taken as it is,
                 without its EXIF orientation; or a list or tuple of them.
-            boxes: (N, 4), one per person: left, top, right and bottom in pixels; they may reach over the edge
-                of the image. The config's ``GetBBoxCenterScale`` enlarges them, by default by a quarter. For
-                a list of images, a list with the boxes, or None, of each. Defaults to None: one box, the
-                whole image.
+            boxes: (N, 4), one per person: left, top, right and bottom in pixels, or (N, 5) with their scores;
+                they may reach over the edge of the image. The config's ``GetBBoxCenterScale`` enlarges them,
+                by default by a quarter. For a list of images, a list with the boxes, or None, of each.
+                Defaults to None: one box, the whole image.
             flip_test: Average with the heatmaps of the flipped crop, as in the paper; ``flip_mode`` and
                 ``shift_heatmap`` are those of the config's ``test_cfg``. Defaults to False.
             scales: Relative sizes of the crop, from 0.1 to 10: the multi-scale test. Heatmaps are resampled
                 to scale 1 and averaged over the scales that cover a pixel. Yang et al., "Learning Feature
                 Pyramids for Human Pose Estimation" (ICCV 2017), use ``(.8, .9, 1, 1.1, 1.2, 1.3)``. Defaults
                 to (1., ).
-            heatmaps: Also return the heatmaps of every stack. Defaults to False.
+            heatmaps: Also return the heatmaps of every stack, and the crops. Defaults to False.
 
         Returns:
-            :class:`Poses`, or with ``heatmaps`` :class:`PosesWithHeatmaps`. For a list, a list of them.
+            :class:`Poses`. For a list, a list of them.
 
         Raises:
             ImageError: If one is no image, or a box is wrong or outside the image.
@@ -175,7 +172,7 @@ class PoseEstimator:
         flip_test: bool = False,
         scales: Sequence[float] = (1.0,),
         heatmaps: bool = False,
-    ) -> Iterator[Poses | PosesWithHeatmaps]:
+    ) -> Iterator[Poses]:
         """Do the same for many images, with persons of several images in a batch.
 
         Args:
@@ -192,33 +189,37 @@ class PoseEstimator:
                 f'The codec of {self.config} predicts offsets beside heatmaps, which can be neither drawn '
                 'nor averaged over scales; leave out heatmaps and scales.'
             )
-        counts, done = deque(), deque()  # numbers of persons of the images that were read; persons' results
+        waiting, done = deque(), deque()  # images that were read; results of persons
 
         def read():
-            for image, boxes in images:
-                persons = _persons(image, boxes)
-                counts.append(len(persons))
+            for source, boxes in images:
+                waiting.append(image := _Image.read(source, boxes))
                 # an image without persons takes a place too, or many of them would wait for the next person
-                yield from persons or [None]
+                yield from image.persons or [None]
 
         persons = read()
         while True:
             batch = list(islice(persons, self.batch_size))
             if any(batch):
                 done += self._estimate([person for person in batch if person], flip_test, scales, heatmaps)
-            while counts and len(done) >= counts[0]:
-                yield self._collect([done.popleft() for _ in range(counts.popleft())], heatmaps)
-            if len(batch) < self.batch_size:
+            last = len(batch) < self.batch_size
+            del batch  # with its images
+            while waiting and len(done) >= len(waiting[0].boxes):
+                own = [done.popleft() for _ in waiting[0].boxes]
+                yield self._collect(waiting.popleft(), own, heatmaps)
+            if last:
                 return
 
     @torch.no_grad()
     def inputs(self, image: Image, boxes: Sequence | None = None) -> Tensor:
         """Return the network's inputs, (N, 3, H, W) and normalised, for an image and boxes as in a call."""
-        return self._inputs(self._crops(_persons(image, boxes)))
+        return self._inputs(self._crops(_Image.read(image, boxes).persons))
 
     @cached_property
     def dataset_meta(self) -> dict:
         """MMPose's metainfo (names, flip pairs, skeleton, colours), of the checkpoint or else of the config.
+
+        It has ``unannotated_keypoints``, the names of those that the network has not learned.
 
         Raises:
             InputError: If there is none for as many keypoints as the network has.
@@ -234,17 +235,25 @@ class PoseEstimator:
                 f'The dataset of {self.config} describes {meta.get("num_keypoints", 0)} keypoints, but the '
                 f'network has {self.num_keypoints}; set test_dataloader.dataset.metainfo.'
             )
-        return meta
+        names = (self.model.test_cfg or {}).get('unannotated_keypoints', ())
+        names = meta.get('unannotated_keypoints', names)
+        known = meta.get('keypoint_name2id', {})
+        return meta | dict(unannotated_keypoints=[name for name in names if name in known])
 
     @cached_property
     def annotated(self) -> np.ndarray:
-        names = (self.model.test_cfg or {}).get('unannotated_keypoints', ())
-        names = (self._trained_meta or {}).get('unannotated_keypoints', names)
         annotated = np.ones(self.num_keypoints, bool)
-        if names:
-            indices = self.dataset_meta['keypoint_name2id']
-            annotated[[indices[name] for name in names if name in indices]] = False
+        indices = self._meta.get('keypoint_name2id', {})
+        annotated[[indices[name] for name in self._meta.get('unannotated_keypoints', ())]] = False
         return annotated
+
+    @cached_property
+    def _meta(self) -> dict:
+        """The metainfo, {} if there is none that fits."""
+        try:
+            return self.dataset_meta
+        except InputError:
+            return {}
 
     @cached_property
     def _network(self) -> TopdownPoseEstimator:
@@ -254,7 +263,7 @@ class PoseEstimator:
 
     @torch.no_grad()
     def _estimate(self, persons: list, flip_test: bool, scales: Sequence[float], heatmaps: bool) -> list:
-        """Return the fields of :class:`Poses` or :class:`PosesWithHeatmaps` for each (image, box)."""
+        """Return keypoints, scores and perhaps heatmaps and crop for each (image, box)."""
         crops = self._crops(persons)
         total, seen = 0, 0
         for scale in scales:
@@ -320,19 +329,23 @@ class PoseEstimator:
         covered = resample(stacks.new_ones(1, 1, height, width))[0, 0]
         return resample(stacks.flatten(0, 1)).view_as(stacks), covered
 
-    def _collect(self, persons: list[tuple], heatmaps: bool) -> Poses | PosesWithHeatmaps:
+    def _collect(self, image: _Image, persons: list[tuple], heatmaps: bool) -> Poses:
         """Stack the results of one image's persons, of which there may be none."""
-        kind = PosesWithHeatmaps if heatmaps else Poses
-        dtypes = np.float32, np.float32, np.float32, np.uint8
-        if persons:
-            return kind(*(np.stack(column).astype(dtype) for column, dtype in zip(zip(*persons), dtypes)))
         decoder, num_keypoints = self.model.head.decoder, self.num_keypoints
         heatmap = getattr(self.model.head, 'num_stages', 1), num_keypoints, *decoder.heatmap_size[::-1]
         shapes = (num_keypoints, 2), (num_keypoints,), heatmap, (*decoder.input_size[::-1], 3)
-        return kind(*(np.zeros((0, *shape), dtype) for shape, dtype, _ in zip(shapes, dtypes, kind._fields)))
-
-
-def _persons(image: Image, boxes: Sequence | None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return the image, decoded, with each of its boxes."""
-    image = read_image(image) if isinstance(image, (str, PathLike)) else as_bgr(image)
-    return [(image, box) for box in check_boxes(boxes, image)]
+        dtypes = np.float32, np.float32, np.float32, np.uint8
+        columns = zip(*persons) if persons else [()] * (4 if heatmaps else 2)
+        arrays = [
+            np.reshape(column, (-1, *shape)).astype(dtype)
+            for column, shape, dtype in zip(columns, shapes, dtypes)
+        ]
+        found = dict(zip(('keypoints', 'scores', 'heatmaps', 'crops'), arrays))
+        return Poses(
+            **found,
+            boxes=image.boxes,
+            box_scores=image.scores,
+            image=image.source,
+            image_size=image.pixels.shape[1::-1],
+            dataset_meta=self._meta,
+        )

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import tempfile
-import threading
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +14,9 @@ import numpy as np
 from PIL import Image
 
 from hg_plugin.utils.errors import InputError, need_packages
-from hg_plugin.utils.images import ImageError, read_image
-from hg_plugin.visualization import blend_by_color, color_legend, draw_poses, heatmap_sheet, person_color
+from hg_plugin.utils.images import ImageError, check_regular_file, read_image
+from hg_plugin.visualization import blend_by_color, color_legend, heatmap_sheet, person_color
 
-from .boxes import boxes_and_scores
 from .files import predictions_json
 from .pose_estimator import PoseEstimator
 
@@ -25,6 +24,10 @@ HOST = '127.0.0.1'
 # a keypoint below is doubtful
 LOW_SCORE = 0.3
 BLACK = (0, 0, 0)
+# that OpenCV and Pillow both decode, so that the size that is checked is the size that is decoded
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF', 'PPM', 'AVIF', 'JPEG2000')
+# how long uploads and results are kept, and how often old ones are looked for
+KEEP_SECONDS, CLEAN_SECONDS = 3600, 60
 HINT = 'Drop a photo, or use the camera, and drag a box around each person.'
 CSS = """
 .gradio-container { width: 100% !important; max-width: 1240px !important; margin: 0 auto !important; }
@@ -75,30 +78,27 @@ def answer(
     try:
         _check_size(path, max_megabytes, max_megapixels)
         image = np.ascontiguousarray(np.rot90(read_image(path), -quarter_turns))
-        persons, box_scores = boxes_and_scores(boxes or None, image)
+        poses = estimator(image, boxes or None, flip_test=flip_test, heatmaps=True)
     except ImageError as error:
         # the page's own copy has a folder that means nothing to the user
         return Answer(str(error).replace(str(path), Path(path).name))
-    poses = estimator(image, persons, flip_test=flip_test, heatmaps=True)
-    meta, annotated = estimator.dataset_meta, estimator.annotated
-    names = [meta['keypoint_id2name'][index] for index in range(estimator.num_keypoints)]
-    drawn, stacks, sheets = image.copy(), [], []
+    meta, annotated, names = poses.dataset_meta, poses.annotated, poses.names
+    drawn, stacks, sheets = poses.draw(kpt_thr), [], []
     for index, (crop, heatmaps) in enumerate(zip(poses.crops, poses.heatmaps), 1):
         enlarged = cv2.resize(crop, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
         for stage, maps in enumerate(heatmaps * annotated[:, None, None]):
-            caption = f'{index}: stage {stage}' if len(persons) > 1 else f'stage {stage}'
+            caption = f'{index}: stage {stage}' if len(poses) > 1 else f'stage {stage}'
             stacks.append((_rgb(blend_by_color(enlarged, maps, meta)), caption))
         sheets.append((_rgb(heatmap_sheet(crop, heatmaps, names)), f'person {index}'))
-    draw_poses(drawn, poses.keypoints, annotated & (poses.scores >= kpt_thr), meta, persons)
     thickness = max(1, max(image.shape) // 400)
     font = cv2.FONT_HERSHEY_SIMPLEX, 0.5 * thickness
-    for index, (left, top) in enumerate(np.rint(persons[:, :2]).astype(int).tolist()):
+    for index, (left, top) in enumerate(np.rint(poses.boxes[:, :2]).astype(int).tolist()):
         place = max(left, 0) + 4 * thickness, max(top, 0) + 18 * thickness
         cv2.putText(drawn, str(index + 1), place, *font, BLACK, 3 * thickness, cv2.LINE_AA)
         cv2.putText(drawn, str(index + 1), place, *font, person_color(index), thickness, cv2.LINE_AA)
     untrained = [name for name, known in zip(names, annotated) if not known]
     text = _summary(poses.scores[:, annotated], bool(boxes), untrained)
-    json = predictions_json(estimator, poses, persons, box_scores)
+    json = predictions_json(Path(path).name, poses)
     return Answer(text, _rgb(drawn), stacks, sheets, json)
 
 
@@ -126,18 +126,24 @@ def _legend(meta: dict) -> str:
 
 
 def _check_size(path: str, max_megabytes: float, max_megapixels: float) -> None:
-    """Refuse a large file, and a large image by its header. The decoder refuses what Pillow does not know."""
+    """Refuse a large file, and a large image by its header, or one whose header Pillow does not know."""
+    check_regular_file(path)
     megabytes = os.path.getsize(path) / 2**20
     if megabytes > max_megabytes:
         raise ImageError(
             f'The file has {megabytes:.1f} MB, more than the limit of {max_megabytes:g}; '
             'save it smaller, or raise --max-mb.'
         )
+    Image.init()
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
             width, height = image.size
-    except Exception:  # damaged headers raise anything
-        return
+    except Exception as error:  # damaged headers raise anything, and so do sizes beyond Pillow's limit
+        reason = str(error).replace(repr(str(path)), 'the file')
+        raise ImageError(
+            f'{path} is not an image or is truncated, or its size cannot be told ({reason}); '
+            'save it as JPEG or PNG.'
+        ) from error
     if width * height > max_megapixels * 1e6:
         raise ImageError(
             f'The image has {width}x{height} pixels, more than the limit of {max_megapixels:g} megapixels; '
@@ -154,7 +160,8 @@ def serve(
 ) -> None:
     """Serve the page on 127.0.0.1 until Ctrl-C or SIGTERM.
 
-    Nothing leaves this machine. Uploads and results lie in a temporary folder, which is removed at the end.
+    Nothing leaves this machine. Uploads and results lie in a temporary folder for an hour, or until the end.
+    Pages of other sites can neither read nor send anything, nor show the page in a frame.
 
     Args:
         estimator: The network.
@@ -182,6 +189,8 @@ def serve(
             # Gradio asks its own server whether it runs, which a proxy could not
             no_proxy=','.join(filter(None, (os.environ.get('no_proxy'), HOST))),
         )
+        from starlette.middleware import Middleware  # Gradio requires it
+
         page, gradio = _page(estimator, folder, max_megabytes, max_megapixels)
         for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs ignore SIGINT
             signal.signal(number, signal.default_int_handler)
@@ -196,6 +205,7 @@ def serve(
                 # beyond this an upload ends without a word; up to this, answer() says why
                 max_file_size=int(max_megabytes * 10 * 2**20),
                 enable_monitoring=False,
+                app_kwargs=dict(middleware=[Middleware(OwnPagesOnly, port=port)]),
                 run_history=False,
                 footer_links=[],
                 ssr_mode=False,
@@ -207,11 +217,52 @@ def serve(
             )
             print(f'Open http://{HOST}:{port} in a browser of this machine. Ctrl-C ends it.', flush=True)
             with open(os.devnull, 'w') as nowhere, contextlib.redirect_stdout(nowhere):
-                threading.Event().wait()  # Gradio prints a line for every file of the page
+                while True:  # Gradio prints a line for every file of the page
+                    time.sleep(CLEAN_SECONDS)
+                    _delete_old(Path(folder))
         except KeyboardInterrupt:
             pass
         finally:
             page.close(verbose=False)
+
+
+class OwnPagesOnly:
+    """Answer only what a page of this server asks for: an ASGI middleware.
+
+    A page of another site could otherwise send files here, or by a name of its own for this address
+    (DNS rebinding) read answers.
+    """
+
+    HEADERS = [(b'x-frame-options', b'DENY'), (b'content-security-policy', b"frame-ancestors 'none'")]
+
+    def __init__(self, app, port: int):
+        self.app = app
+        self.hosts = {f'{name}:{port}' for name in (HOST, 'localhost', '[::1]')}
+        self.origins = {f'http://{host}' for host in self.hosts}
+
+    async def __call__(self, scope, receive, send) -> None:
+        headers = {name: value.decode('latin-1') for name, value in scope.get('headers', ())}
+        own = headers.get(b'host') in self.hosts and headers.get(b'origin') in {None, *self.origins}
+
+        async def send_with_headers(message):
+            if message['type'] == 'http.response.start':
+                message = {**message, 'headers': [*message.get('headers', ()), *self.HEADERS]}
+            await send(message)
+
+        if own or scope['type'] == 'lifespan':
+            await self.app(scope, receive, send_with_headers)
+        elif scope['type'] == 'http':
+            await send_with_headers(dict(type='http.response.start', status=403))
+            await send(dict(type='http.response.body', body=b'This is a page of another site.'))
+        else:
+            await send(dict(type='websocket.close', code=1008))
+
+
+def _delete_old(folder: Path) -> None:
+    for path in folder.rglob('*'):
+        with contextlib.suppress(OSError):  # another thread may have deleted it
+            if path.is_file() and time.time() - path.stat().st_mtime > KEEP_SECONDS:
+                path.unlink()
 
 
 def _page(
@@ -241,7 +292,7 @@ def _page(
         file = None
         if found.json:
             file = Path(tempfile.mkdtemp(dir=folder)) / f'{name}.json'
-            file.write_text(found.json)
+            file.write_text(found.json, encoding='utf-8')
         button = gradio.DownloadButton(value=file and str(file), interactive=file is not None)
         details = gradio.Column(visible=file is not None)
         return found.text, found.drawn, found.stacks, found.sheets, button, details

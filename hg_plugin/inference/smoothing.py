@@ -1,16 +1,53 @@
-"""Smooth keypoints over the frames of a video."""
+"""Tell who is who in the frames of a video, and smooth their keypoints."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+
+from hg_plugin.datasets.detected_boxes import iou
+
+# of the boxes of one person in a frame and the one before
+MIN_IOU = 0.3
+
+
+class PersonIds:
+    """Number the persons in the frames of a video.
+
+    A person is the one of the frame before whose box overlaps most, with an IoU of 0.3 or more; there is no
+    tracking beyond that.
+    """
+
+    def __init__(self):
+        self.last: list[tuple[int, np.ndarray]] = []  # number and box of the persons of the frame before
+        self.count = 0
+
+    def __call__(self, boxes: np.ndarray) -> list[int]:
+        """The numbers of N persons in the next frame, by their boxes (N, 4)."""
+        pairs = [
+            (overlap, index, number)
+            for number, box in self.last
+            for index, overlap in enumerate(iou(boxes, box))
+            if overlap >= MIN_IOU
+        ]
+        ids: dict[int, int] = {}
+        for _, index, number in sorted(pairs, reverse=True):
+            if index not in ids and number not in ids.values():
+                ids[index] = number
+        for index in range(len(boxes)):
+            if index not in ids:
+                ids[index] = self.count
+                self.count += 1
+        numbers = [ids[index] for index in range(len(boxes))]
+        self.last = [*zip(numbers, boxes)]
+        return numbers
 
 
 class Smoother:
     """Smooth the keypoints of persons with a One Euro filter each.
 
-    A person is the one of the frame before whose box overlaps most, with an IoU of 0.3 or more; there is no
-    tracking beyond that. Source: Casiez, Roussel and Vogel, "1 Euro Filter" (CHI 2012). Speed is measured in
-    boxes per second, so that the parameters fit large and small persons.
+    Source: Casiez, Roussel and Vogel, "1 Euro Filter" (CHI 2012). Speed is measured in boxes per second, so
+    that the parameters fit large and small persons.
 
     Args:
         fps: Frames per second.
@@ -20,56 +57,33 @@ class Smoother:
 
     def __init__(self, fps: float, min_cutoff: float = 1.0, beta: float = 4.0):
         self.fps, self.min_cutoff, self.beta = fps, min_cutoff, beta
-        self.last: list[tuple] = []  # (number, box, keypoints, speed) of the persons of the frame before
-        self.count = 0
+        self.last: dict[int, tuple] = {}  # keypoints and speed of the persons of the frame before
 
-    def __call__(self, boxes: np.ndarray, keypoints: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    def __call__(self, ids: Sequence[int], boxes: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
         """Smooth the next frame.
 
         Args:
+            ids: What :class:`PersonIds` gives.
             boxes: (N, 4), left, top, right and bottom.
             keypoints: (N, K, 2).
 
         Returns:
-            Keypoints (N, K, 2), and N numbers of the persons, the same as in the frame before.
+            Keypoints (N, K, 2).
         """
-        matches = self._match(boxes)
-        now = []
-        for index, (box, points) in enumerate(zip(boxes, keypoints)):
-            if index in matches:
-                number, _, before, speed = matches[index]
+        now = {}
+        for number, box, points in zip(ids, boxes, keypoints):
+            speed = np.zeros_like(points)
+            if number in self.last:
+                before, speed = self.last[number]
                 size = max(box[2] - box[0], box[3] - box[1])
                 measured = (points - before) / size * self.fps
                 speed = speed + self._share(1.0) * (measured - speed)
                 cutoff = self.min_cutoff + self.beta * np.linalg.norm(speed, axis=-1, keepdims=True)
                 points = before + self._share(cutoff) * (points - before)
-            else:
-                number, speed = self.count, np.zeros_like(points)
-                self.count += 1
-            now.append((number, box, points, speed))
+            now[number] = points, speed
         self.last = now
-        smoothed = np.reshape([points for _, _, points, _ in now], keypoints.shape)
-        return smoothed.astype(keypoints.dtype), [number for number, *_ in now]
+        return np.reshape([points for points, _ in now.values()], keypoints.shape).astype(keypoints.dtype)
 
     def _share(self, cutoff):
         """The share of a new value in a low-pass filter with this cutoff frequency."""
         return 1 / (1 + self.fps / (2 * math.pi * cutoff))
-
-    def _match(self, boxes: np.ndarray) -> dict[int, tuple]:
-        """The persons of the frame before by the number of their box, those that overlap most first."""
-        pairs = [
-            (_iou(box, last[1]), i, j) for i, box in enumerate(boxes) for j, last in enumerate(self.last)
-        ]
-        matches, taken = {}, set()
-        for iou, i, j in sorted(pairs, reverse=True):
-            if iou >= 0.3 and i not in matches and j not in taken:
-                matches[i] = self.last[j]
-                taken.add(j)
-        return matches
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes."""
-    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    shared = np.prod(np.maximum(sides, 0))
-    return float(shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared))

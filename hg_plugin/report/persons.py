@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from hg_plugin.evaluation import pckh_curves
-from hg_plugin.mpii_format import JOINT_GROUPS, JOINTS, NUM_JOINTS, SCORED_JOINTS, read_file
+from hg_plugin.mpii_format import JOINT_GROUPS, JOINTS, NUM_JOINTS, SCORED_JOINTS
+from hg_plugin.utils.array_files import read_file
 
 NAMES = dict(
     zip(('ank', 'kne', 'hip', 'wri', 'elb', 'sho'), ('ankle', 'knee', 'hip', 'wrist', 'elbow', 'shoulder'))

@@ -14,7 +14,8 @@ from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
 from hg_plugin.datasets import MPIIPoseDataset
 from hg_plugin.engine.resume.latest import latest_checkpoint
-from hg_plugin.inference.pose_estimator import PoseEstimator, PosesWithHeatmaps
+from hg_plugin.inference.pose_estimator import PoseEstimator
+from hg_plugin.inference.results import Poses
 from hg_plugin.utils.config import parts_of
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import ImageError, read_image
@@ -53,7 +54,7 @@ def draw_persons(run: Run, persons: Persons, number: int = 12) -> tuple[dict[str
     number = min(number, len(ranking) // 2)
     groups = dict(worst=ranking[: -number - 1 : -1], best=ranking[:number])
     images, missing = _read_images(persons, np.concatenate([*groups.values()]))
-    maps: dict[int, PosesWithHeatmaps] = {}
+    maps: dict[int, Poses] = {}
     try:
         maps = _run_network(run, persons, images)
     except Exception as error:  # settings may be of any type, and images need not fit the network
@@ -76,7 +77,7 @@ def _read_images(persons: Persons, indices: np.ndarray) -> tuple[dict[int, np.nd
     return images, missing
 
 
-def _run_network(run: Run, persons: Persons, images: dict[int, np.ndarray]) -> dict[int, PosesWithHeatmaps]:
+def _run_network(run: Run, persons: Persons, images: dict[int, np.ndarray]) -> dict[int, Poses]:
     """Heatmaps of the newest whole checkpoint, on the CPU: a training may need all of the GPU."""
     out_dir = run.setting('default_hooks', 'checkpoint', 'out_dir')
     out_dir = out_dir if isinstance(out_dir, str) else None
@@ -108,7 +109,7 @@ def _network_config(run: Run) -> Config:
     return config
 
 
-def _draw(persons: Persons, index: int, image: np.ndarray, maps: PosesWithHeatmaps | None) -> Picture:
+def _draw(persons: Persons, index: int, image: np.ndarray, maps: Poses | None) -> Picture:
     errors = persons.errors()[index]
     worst = int(np.nanargmax(errors))
     center, scale = persons.centers[index], persons.scales[index]

@@ -41,7 +41,7 @@ def average_checkpoints(
     Args:
         config: Path of the config file, or the config, of all checkpoints.
         checkpoints: Their paths. One alone is rewritten with new statistics.
-        out: Checkpoint to write: weights alone, in float32.
+        out: Checkpoint to write: weights in float32, and the dataset's metainfo of the first checkpoint.
         shares: What each counts, in any unit. Defaults to None: all the same.
         batches: Training batches for the statistics, of the config's size. Defaults to 40.
         half: Write weights in half precision, and statistics in float32. Defaults to False.
@@ -63,8 +63,11 @@ def average_checkpoints(
         loader = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
 
     average: dict[str, torch.Tensor] = {}
+    meta: dict = {}  # names, flip pairs and unannotated keypoints of the dataset
     for path, share in zip(checkpoints, shares):
-        weights = weights_of(read_checkpoint(path), path)
+        content = read_checkpoint(path)
+        weights = weights_of(content, path)
+        meta = meta or (content.get('meta') or {}).get('dataset_meta') or {}
         check_weights(model, weights, path)
         for name, weight in weights.items():
             average[name] = average.get(name, 0) + weight.double() * (share / sum(shares))
@@ -80,7 +83,8 @@ def average_checkpoints(
 
         update_bn(inputs(), _Network(model))
     with atomic_write(out) as file:
-        torch.save(dict(state_dict=halved(model) if half else model.state_dict()), file)
+        content = dict(state_dict=halved(model) if half else model.state_dict())
+        torch.save(content | (dict(meta=dict(dataset_meta=meta)) if meta else {}), file)
 
 
 class _Network(nn.Module):

@@ -15,13 +15,19 @@ from hg_plugin.mpii_format import find_problems
 from hg_plugin.utils.config import DATASET, LOADER, building, parts_of
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
-from hg_plugin.utils.images import MAX_SIDE, ImageError, decode_strictly, read_regular_file
+from hg_plugin.utils.images import MAX_SIDE, ImageError, captured_stderr, decode, read_regular_file
 from hg_plugin.utils.parallel import imap_with_progress
 
 EMPTY = 'need at least one array'  # what MMEngine says of a dataset without samples
 MIN_SIDE = 8  # pixels of an image in which a person can be seen
 # a joint that is annotated outside of its image by more than this share of the person's box
 MARGIN = 0.05
+# joints that are further from the middle of a person's box than this share of its longer side, and those that
+# are all within the other; nobody of MPII has more than half of the joints there, or all within 0.2
+FAR = 1.0
+SPOT = 0.15
+# what libjpeg prints where it goes on with made-up pixels; other warnings are harmless
+DAMAGE = (b'Corrupt JPEG data', b'Premature end of JPEG file')
 
 
 @dataclass
@@ -148,9 +154,14 @@ def _check_images(persons: dict, findings: list[Finding], num_workers: int | Non
 
 def _check_image(path: str) -> tuple[tuple[int, int] | None, str | None]:
     try:
-        image = decode_strictly(read_regular_file(path), path)
+        with captured_stderr() as printed:
+            image = decode(read_regular_file(path), path)
+            printed.seek(0)
+            damage = next((line for line in printed if line.startswith(DAMAGE)), None)
     except ImageError as error:
         return None, str(error)
+    if damage:
+        return None, f'{path} is damaged ({damage.decode().strip()}); get it again, or leave it out.'
     height, width = image.shape[:2]
     if min(width, height) < MIN_SIDE or max(width, height) > MAX_SIDE:
         return (width, height), f'{path} has {width}x{height} pixels.'
@@ -158,17 +169,17 @@ def _check_image(path: str) -> tuple[tuple[int, int] | None, str | None]:
 
 
 def _check_person(name: str, person: dict, width: int, height: int) -> list[Finding]:
-    """Compare a person's box and joints with the size of the image."""
+    """Compare a person's joints with the box, and both with the size of the image."""
     findings = []
     size = np.array([width, height])
+    image = f'of the image, {width}x{height} pixels'
     box = np.asarray(person['bbox'], np.float64).reshape(-1, 4)[0] if person['bbox'] is not None else None
 
     def add(kind: str, problem: str, bad: bool) -> None:
-        text = f'{problem} of the image, {width}x{height} pixels'
-        findings.append(Finding(name, person['index'], person['img_path'], kind, text, bad))
+        findings.append(Finding(name, person['index'], person['img_path'], kind, problem, bad))
 
     if box is not None and ((box[2:] <= 0).any() or (box[:2] >= size).any()):
-        add('box', f'the box {box.round(1).tolist()} is outside', True)
+        add('box', f'the box {box.round(1).tolist()} is outside {image}', True)
     if person['keypoints'] is None or person['keypoints_visible'] is None:
         return findings
     joints = np.asarray(person['keypoints'], np.float64)[0, :, :2]
@@ -177,11 +188,23 @@ def _check_person(name: str, person: dict, width: int, height: int) -> list[Find
     if unknown.any():
         text = f'{unknown.sum()} joints, {(unknown & annotated).sum()} of them annotated, are NaN or null'
         add('joints', f'{text} instead of points', bool((unknown & annotated).any()))
+
+    def add_joints(wrong: np.ndarray, where: str, most: float) -> None:
+        wrong = np.flatnonzero(wrong & annotated)
+        if len(wrong):
+            text = f'{len(wrong)} of {annotated.sum()} annotated joints, {wrong.tolist()}, are {where}'
+            add('joints', text, bool(len(wrong) >= most * annotated.sum()))
+
     margin = MARGIN * (box[2:] - box[:2]).max() if box is not None else 0
-    outside = annotated & ((joints < -margin) | (joints > size - 1 + margin)).any(axis=1)
-    if outside.any():
-        text = f'{outside.sum()} of {annotated.sum()} annotated joints, {np.flatnonzero(outside).tolist()}, '
-        add('joints', text + 'are outside', bool(outside.sum() == annotated.sum()))
+    add_joints(((joints < -margin) | (joints > size - 1 + margin)).any(axis=1), f'outside {image}', most=1)
+    if box is not None:
+        center, side = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]).max()
+        where = f'far outside of the box, {box.round(1).tolist()}'
+        add_joints(np.abs(joints - center).max(axis=1) > FAR * side, where, most=0.5)
+        if annotated.sum() >= 4 and np.ptp(joints[annotated], axis=0).max() < SPOT * side:
+            corner = joints[annotated].min(axis=0).round(2).tolist()
+            text = f'all {annotated.sum()} annotated joints are in one spot, {corner}; give them in pixels'
+            add('joints', text, True)
     return findings
 
 

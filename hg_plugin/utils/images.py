@@ -1,14 +1,15 @@
 """Decode images and videos to (H, W, 3) uint8 BGR arrays."""
 
 import contextlib
-import functools
 import io
 import os
+import re
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from os import PathLike
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -26,10 +27,18 @@ DECODE_FLAGS = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-
-
-# what libjpeg prints where it goes on with made-up pixels; other warnings are harmless
-DAMAGE = (b'Corrupt JPEG data', b'Premature end of JPEG file')
+# the largest value of a Netpbm file, which OpenCV does not scale to
+NETPBM_MAXIMUM = re.compile(rb'P[2356](?:\s+|#.*\n)+\d+(?:\s+|#.*\n)+\d+(?:\s+|#.*\n)+(\d+)')
+# the marker that begins a JPEG's frame, and more than 8 bits a pixel
+DEEP_JPEG = re.compile(rb'\xff[\xc0-\xc3]..([\x09-\x10])', re.DOTALL)
+# what neither OpenCV nor Pillow decodes, by how it begins
+FORMATS = {
+    rb'....ftyp(he|mif1|msf1)': 'HEIC',
+    rb'\xff\x0a|\0\0\0\x0cJXL ': 'JPEG XL',
+    rb'v/1\x01': 'OpenEXR',
+    rb'%PDF': 'PDF',
+    rb'\s*(<\?xml.*)?<svg': 'SVG',
+}
 _stderr_lock = threading.Lock()
 
 
@@ -37,125 +46,98 @@ class ImageError(InputError):
     """One image or its boxes are wrong. Other inputs may be fine."""
 
 
-def read_image(path: str | PathLike, reduction: int = 1) -> np.ndarray:
-    """Read an image file, see :func:`decode_image`.
-
-    Raises:
-        ImageError: If the file cannot be read, is not an image or is truncated.
-    """
-    return decode(read_regular_file(path), path, reduction)
-
-
-def decode(data: bytes, path: str | PathLike, reduction: int = 1) -> np.ndarray:
-    """Decode an image, see :func:`decode_image`.
-
-    Args:
-        data: The file's content.
-        path: The file, for the message.
-        reduction: As for :func:`decode_image`. Defaults to 1.
-
-    Raises:
-        ImageError: If the data is not an image or is truncated.
-    """
-    image = decode_image(data, reduction)
-    if image is None:
-        raise ImageError(f'{path} is not an image or is truncated; get it again, or leave it out.')
-    return image
-
-
-def read_regular_file(path: str | PathLike) -> bytes:
-    """The content of a file; a pipe, which could be waited for without end, or a device is refused.
-
-    Raises:
-        ImageError: If it cannot be read or is no regular file.
-    """
+def check_regular_file(path: str | PathLike) -> None:
+    """Raise an :class:`ImageError` for what is no file, and for a pipe, which could block without end."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ImageError(f'{path} is a folder, a pipe or a device; an image must be a regular file.')
-        with open(path, 'rb') as file:
-            return file.read()
+            raise ImageError(f'{path} is a folder, a pipe or a device; give a regular file.')
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         if isinstance(error, ImageError):
             raise
         raise ImageError(f'{path} cannot be read: {getattr(error, "strerror", None) or error}.') from error
 
 
-def decode_strictly(data: bytes, path: str | PathLike, reduction: int = 1) -> np.ndarray:
-    """Decode an image as :func:`decode_image` does, but refuse a JPEG that is damaged in its middle.
+def read_regular_file(path: str | PathLike) -> bytes:
+    """The content of a file.
 
-    OpenCV decodes it, and only its libjpeg prints what is wrong to the file descriptor of stderr, which is
-    read here: some 20 microseconds an image. Half of all damage of 16 bytes is found this way, nearly all of
-    1,000 bytes; of a single flipped bit, a tenth, because a JPEG has no checksum.
+    Raises:
+        ImageError: If it cannot be read or is no regular file.
+    """
+    check_regular_file(path)
+    try:
+        with open(path, 'rb') as file:
+            return file.read()
+    except OSError as error:
+        raise ImageError(f'{path} cannot be read: {error.strerror or error}.') from error
+
+
+def read_image(path: str | PathLike, reduction: int = 1) -> np.ndarray:
+    """Read an image file, see :func:`decode`.
+
+    Raises:
+        ImageError: If the file cannot be read, or is not such an image.
+    """
+    return decode(read_regular_file(path), path, reduction)
+
+
+def decode(data: bytes, path: str | PathLike, reduction: int = 1) -> np.ndarray:
+    """Decode an image as MMPose does: upright by its EXIF orientation, 8 bits, without transparency.
+
+    16 bits become 8: 65535 becomes 255. Of an animation, the first frame is decoded.
 
     Args:
         data: The file's content.
         path: The file, for the message.
-        reduction: As for :func:`decode_image`. Defaults to 1.
-
-    Raises:
-        ImageError: If the data is not an image, or is truncated or damaged.
-    """
-    if not data.startswith(JPEG):
-        return decode(data, path, reduction)
-    with captured_stderr() as captured:
-        image = decode(data, path, reduction)
-    damage = next((line for line in captured().splitlines() if line.startswith(DAMAGE)), None)
-    if damage:
-        raise ImageError(
-            f'{path} is damaged ({damage.decode()}); get it again, leave it out, or set strict=False of '
-            'TopdownCrop.'
-        )
-    if captured():
-        os.write(2, captured())  # of harmless warnings, or of another thread
-    return image
-
-
-@contextlib.contextmanager
-def captured_stderr() -> Iterator[Callable[[], bytes]]:
-    """Gives a function that returns what C code printed to stderr in the ``with`` block."""
-    printed = b''
-    with _stderr_lock:
-        file, stderr = _own_file(os.getpid()), os.dup(2)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield lambda: printed
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            if file.tell():
-                file.seek(0)
-                printed = file.read()
-                file.seek(0)
-                file.truncate()
-
-
-@functools.cache
-def _own_file(process: int) -> io.FileIO:
-    """A file for this process alone: loader workers inherit open files, and would share its position."""
-    return tempfile.TemporaryFile(buffering=0)
-
-
-def decode_image(data: bytes, reduction: int = 1) -> np.ndarray | None:
-    """Decode an image as MMPose does: upright by its EXIF orientation, 8 bits, without transparency.
-
-    Args:
-        data: The file's content.
         reduction: Decode at 1 / ``reduction`` of the size, rounded up; 1, 2, 4 or 8. A JPEG decoder then
             skips most of its work; images of other formats are averaged. Defaults to 1.
 
     Returns:
-        (H, W, 3) uint8, BGR; None for data that is not an image or is truncated.
+        (H, W, 3) uint8, BGR.
+
+    Raises:
+        ImageError: If the data is not an image, is truncated, or has another depth than 8 or 16 bits.
     """
     jpeg = data.startswith(JPEG)
     reduced = jpeg and not (reduction > 1 and _shifts_reduced(data, reduction))
+    image = _imdecode(data, DECODE_FLAGS[reduction if reduced else 1])
+    # OpenCV refuses truncated files, but fills a JPEG with gray; a whole JPEG may have data after its end
+    if image is None or (jpeg and END_OF_JPEG not in data[-1024:] and not _format_if_whole(data)):
+        raise ImageError(f'{path} {_why_not_decoded(data)}')
+    if not jpeg and (depth := _depth_that_is_lost(data)):
+        raise ImageError(f'{path} has {depth}; save it with 8 or 16 bits a channel.')
+    return image if reduced else reduce_image(image, reduction)
+
+
+def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), DECODE_FLAGS[reduction if reduced else 1])
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         return None
-    # OpenCV refuses truncated files, but fills a JPEG with gray; a whole JPEG may have data after its end
-    if image is None or (jpeg and END_OF_JPEG not in data[-1024:] and not _is_complete(data)):
-        return None
-    return image if reduced else reduce_image(image, reduction)
+
+
+def _depth_that_is_lost(data: bytes) -> str | None:
+    """The depth of pixels that OpenCV does not scale to 8 bits, but cuts off."""
+    maximum = NETPBM_MAXIMUM.match(data)
+    if maximum and int(maximum[1]) not in (255, 65535):
+        return f'pixels from 0 to {int(maximum[1])}'
+    if data.startswith((b'II', b'MM', b'#?', b'PF', b'Pf', b'v/1')):  # TIFF, HDR, PFM, OpenEXR
+        pixels = _imdecode(data, cv2.IMREAD_UNCHANGED)
+        if pixels is not None and pixels.dtype not in (np.uint8, np.uint16):
+            return f'pixels of {pixels.dtype}'
+    return None
+
+
+def _why_not_decoded(data: bytes) -> str:
+    """What is wrong with data that OpenCV does not decode: its depth, its format, or that it is damaged."""
+    deep = DEEP_JPEG.search(data[:65536]) if data.startswith(JPEG) else None
+    depth = f'{deep[1][0]} bits' if deep else _depth_that_is_lost(data)
+    if depth:
+        return f'has {depth}; save it with 8 bits a channel.'
+    known = (name for start, name in FORMATS.items() if re.match(start, data[:1024], re.DOTALL))
+    name = next(known, None) or _format_if_whole(data)
+    if name:
+        return f'has the format {name}, which OpenCV does not decode; save it as JPEG or PNG.'
+    return 'is not an image or is truncated; get it again, or leave it out.'
 
 
 def _shifts_reduced(data: bytes, reduction: int) -> bool:
@@ -170,13 +152,27 @@ def _shifts_reduced(data: bytes, reduction: int) -> bool:
         return True
 
 
-def _is_complete(data: bytes) -> bool:
+def _format_if_whole(data: bytes) -> str | None:
+    """The format of an image that Pillow decodes to its end."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
+            return image.format
     except Exception:  # damaged files raise anything: OSError, SyntaxError, ...
-        return False
-    return True
+        return None
+
+
+@contextlib.contextmanager
+def captured_stderr() -> Iterator[BinaryIO]:
+    """Gives a file that takes what C code prints to stderr in the ``with`` block."""
+    with tempfile.TemporaryFile() as file, _stderr_lock:
+        stderr = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield file
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def reduce_image(image: np.ndarray, reduction: int) -> np.ndarray:
@@ -199,8 +195,8 @@ def as_bgr(image: np.ndarray | Image.Image) -> np.ndarray:
         ImageError: If the image is something else.
     """
     if isinstance(image, Image.Image):
-        in_16_bits = image.mode.startswith('I;16')
-        image = np.asarray(image) if in_16_bits else np.asarray(image.convert('RGB'))[..., ::-1]
+        deep = image.mode[0] in 'IF'  # 16 or 32 bits, which convert() cuts off
+        image = np.asarray(image) if deep else np.asarray(image.convert('RGB'))[..., ::-1]
     if (
         not isinstance(image, np.ndarray)
         or image.dtype not in (np.uint8, np.uint16)
@@ -240,6 +236,9 @@ class Video:
     def __init__(self, source: str | PathLike):
         self.source = source
         is_camera = isinstance(source, str) and source.isdecimal() and not os.path.exists(source)
+        is_stream = isinstance(source, str) and '://' in source
+        if not (is_camera or is_stream):
+            check_regular_file(source)
         self._capture = cv2.VideoCapture(int(source) if is_camera else os.fspath(source))
         readable, self._first = self._capture.read()
         if not readable:
@@ -252,7 +251,6 @@ class Video:
         self.size = self._first.shape[1::-1]
         self.fps = self._capture.get(cv2.CAP_PROP_FPS) or 30.0
         self.num_frames = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
-        is_stream = isinstance(source, str) and '://' in source
         self.is_live = is_camera or (is_stream and not self.num_frames)
         if is_camera:
             self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, not those that were missed

@@ -22,7 +22,7 @@ class ShippedNetwork(NamedTuple):
     @property
     def summary(self) -> str:
         """The first paragraph of the card."""
-        return ' '.join(self.card.read_text().split('\n\n')[1].split())
+        return ' '.join(self.card.read_text(encoding='utf-8').split('\n\n')[1].split())
 
 
 def shipped_networks() -> dict[str, ShippedNetwork]:

@@ -42,5 +42,22 @@ def test_detections_of_other_images_are_refused(tmp_path):
     with pytest.raises(InputError, match='has no box of a person in the images of the annotations'):
         detected_boxes(path, IMAGES, BOXES)
     (tmp_path / 'detections.json').write_text('{"b": 1}')
-    with pytest.raises(InputError, match='cannot be read .*give a list of COCO detections'):
+    with pytest.raises(InputError, match='should be a list'):
         detected_boxes(path, IMAGES, BOXES)
+
+
+@pytest.mark.parametrize(
+    'detection', [3, {}, dict(image_id='b'), dict(image_id='b', bbox=['1', 2, 3, 4]), dict(bbox=[1, 2, 3, 4])]
+)
+def test_a_wrong_detection_is_named(tmp_path, detection):
+    (tmp_path / 'detections.json').write_text(json.dumps([detection]))
+    with pytest.raises(InputError, match=r'detections.json\[0\].* should be'):
+        detected_boxes(tmp_path / 'detections.json', IMAGES, BOXES)
+
+
+def test_a_score_of_0_is_no_miss(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr('hg_plugin.datasets.detected_boxes.print_log', lambda *text: told.append(text))
+    path = write(tmp_path / 'detections.json', (12, [0, 0, 90, 90], 0.0, 1), (12, [200, 0, 90, 90], 0.0, 1))
+    boxes, _ = detected_boxes(path, IMAGES[:2], BOXES[:2])
+    assert boxes[:, 2].tolist() == [90, 290] and not told

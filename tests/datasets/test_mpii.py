@@ -208,6 +208,15 @@ def test_files_that_are_missing_or_cut_off(sample_set):
         load(sample_set)
 
 
+def test_files_of_different_order_are_refused(sample_set):
+    path = sample_set / 'annotations/mpii_val.json'
+    annotations = json.loads(path.read_text())
+    annotations[1], annotations[3] = annotations[3], annotations[1]
+    path.write_text(json.dumps(annotations))
+    with pytest.raises(InputError, match='other joints for 2 of 5 persons, such as annotation 1'):
+        load(sample_set)
+
+
 def test_head_box_files_that_are_wrong(sample_set):
     path = sample_set / 'annotations/mpii_gt_val.mat'
     content = path.read_bytes()

@@ -231,10 +231,6 @@ def test_mmposes_flip_before_the_crop_is_the_crops_flip(real_data):
         ([BOX, KEYPOINTS], 'put TopdownCrop before it'),
         ([BOX, KEYPOINTS, CROP], 'put TopdownCrop before it'),
         ([BOX, TARGET, CROP, SAMPLE], 'GenerateTarget has drawn keypoints of the image'),
-        ([IMAGE, BOX, AFFINE, FLIP, KEYPOINTS], 'A transform after the crop has set flip,'),
-        ([IMAGE, BOX, AFFINE, RANDOM_BOX, KEYPOINTS], 'A transform after the crop has set bbox_rotation'),
-        ([IMAGE, BOX, CROP, BOX, AFFINE, KEYPOINTS], 'A transform after the crop has set bbox_center'),
-        ([BOX, CROP, IMAGE, KEYPOINTS], 'A transform after the crop has set img_shape'),
         # the mean of two joints moves the others' places, and KeypointConverter pairs them wrongly
         ([ONE_LESS, BOX, dict(CROP, flip_prob=1.0), KEYPOINTS], 'do not pair 15 keypoints'),
     ],

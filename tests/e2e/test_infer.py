@@ -132,6 +132,11 @@ def test_images_folder_and_video_on_the_command_line(run, network, inputs, tmp_p
         assert f'{inputs}/{folder}/0.png: its results are called {folder}_0' in out
 
 
+def persons_of(folder, name):
+    """What was written for an image."""
+    return json.loads((folder / f'predictions/{name}.json').read_text())['persons']
+
+
 def same_but_for_rounding(ours, theirs):
     """The same text, line by line, where numbers are nearly equal."""
     number = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
@@ -144,7 +149,7 @@ def same_but_for_rounding(ours, theirs):
 
 @pytest.mark.parametrize('name', ['good/1.png', 'clip.avi'])
 def test_the_json_is_mmposes(infer, network, inputs, tmp_path, name):
-    assert infer(inputs / name, '--out-dir', tmp_path / 'ours')[0] == 0
+    assert infer(inputs / name, '--out-dir', tmp_path / 'ours', '--mmpose-json')[0] == 0
     inferencer = MMPoseInferencer(
         pose2d=str(network[0]), pose2d_weights=str(network[1]), det_model='whole_image', device='cpu'
     )
@@ -168,9 +173,12 @@ def test_a_video_of_boxes_is_drawn_frame_by_frame(infer, inputs, tmp_path):
         '--heatmaps',
     )
     assert end == 0, out
-    frames = json.loads((tmp_path / 'predictions/short.json').read_text())
+    content = json.loads((tmp_path / 'predictions/short.json').read_text())
+    assert content['video'] == str(inputs / 'short.avi') and content['image_size'] == [160, 120]
+    frames = content['frames']
     assert [frame['frame_id'] for frame in frames] == list(range(6))
-    assert all(frame['instances'][1]['bbox'] == [[80, 0, 160, 120]] for frame in frames)
+    assert all(frame['persons'][1]['box'] == [80, 0, 160, 120] for frame in frames)
+    assert all([person['id'] for person in frame['persons']] == [0, 1] for frame in frames)
     assert written(tmp_path / 'heatmaps') == [
         f'short/frame{frame:06d}_person{person}.jpg' for frame in range(6) for person in range(2)
     ]
@@ -189,7 +197,7 @@ def test_from_python(network, inputs, tmp_path):
     left_out = infer_files(*network, inputs / 'good', out_dir=tmp_path, boxes=boxes, draw=False, device='cpu')
     assert [path.name for path in left_out] == ['cut.png', 'text.jpg']
     assert str(inputs / 'good/cut.png') in left_out[inputs / 'good/cut.png']
-    counts = [len(json.loads((tmp_path / f'predictions/{name}.json').read_text())) for name in range(4)]
+    counts = [len(persons_of(tmp_path, name)) for name in range(4)]
     assert counts == [1, 2, 0, 1] and not (tmp_path / 'visualizations').exists()
 
 
@@ -207,12 +215,13 @@ def test_boxes_for_every_input_and_detections_of_coco(network, tmp_path):
 
     def found(boxes):
         infer_files(*network, tmp_path, out_dir=tmp_path / 'out', boxes=boxes, draw=False, device='cpu')
-        results = json.loads((tmp_path / 'out/predictions/000000000012.json').read_text())
-        other = json.loads((tmp_path / 'out/predictions/other.json').read_text())
-        return [person['bbox'][0] for person in results], [person['bbox'][0] for person in other]
+        results, other = (persons_of(tmp_path / 'out', name) for name in ('000000000012', 'other'))
+        return [person['box'] for person in results], [person['box'] for person in other]
 
     assert found(tmp_path / 'detections.json') == ([[10, 20, 60, 80]], [[5, 5, 35, 45]])
     assert found([[1, 2, 31, 42], [3, 4, 33, 44]]) == ([[1, 2, 31, 42], [3, 4, 33, 44]],) * 2
+    assert found(np.array([[1, 2, 31, 42]])) == ([[1, 2, 31, 42]],) * 2
+    assert found([]) == ([], [])
     left_out = infer_files(
         *network, tmp_path, out_dir=tmp_path / 'out', boxes=[[0.1, 0.1, 0.5, 1]], device='cpu'
     )
@@ -235,8 +244,8 @@ def test_boxes_and_heatmap_sheets(infer, inputs, tmp_path):
         *images, '--out-dir', tmp_path, '--boxes', tmp_path / 'boxes.json', '--heatmaps', '--no-draw'
     )
     assert end == 0, out
-    persons = [json.loads((tmp_path / f'predictions/{number}.json').read_text()) for number in (1, 2, 3, 4)]
-    assert [[person['bbox'][0] for person in image] for image in persons] == [
+    persons = [persons_of(tmp_path, number) for number in (1, 2, 3, 4)]
+    assert [[person['box'] for person in image] for image in persons] == [
         [[0, 0, 80, 120], [-20, 40, 100, 200]],
         [],
         [[5, 5, 50, 90]],
@@ -255,8 +264,8 @@ def test_skeletons_on_real_images(infer, real_data, tmp_path):
     assert end == 0, out
     for path in folder.iterdir():
         source, drawn = cv2.imread(str(path)), cv2.imread(str(tmp_path / 'visualizations' / path.name))
-        (person,) = json.loads((tmp_path / f'predictions/{path.stem}.json').read_text())
-        assert drawn.shape == source.shape and person['bbox'] == [[0, 0, source.shape[1], source.shape[0]]]
+        (person,) = persons_of(tmp_path, path.stem)
+        assert drawn.shape == source.shape and person['box'] == [0, 0, source.shape[1], source.shape[0]]
         points = np.rint(person['keypoints']).astype(int)
         points = points[((points >= 0) & (points < source.shape[1::-1])).all(axis=1)]
         green, orange, blue = [0, 255, 0], [0, 128, 255], [255, 153, 51]  # MPII's skeleton
@@ -271,8 +280,8 @@ def test_boxes_of_every_frame_in_a_video_that_browsers_play(infer, inputs, tmp_p
         inputs / 'short.avi', '--out-dir', tmp_path, '--boxes', tmp_path / 'boxes.json', '--smooth'
     )
     assert end == 0, out
-    frames = json.loads((tmp_path / 'predictions/short.json').read_text())
-    assert [len(frame['instances']) for frame in frames] == [1, 0, 2, 0, 0, 0]
+    frames = json.loads((tmp_path / 'predictions/short.json').read_text())['frames']
+    assert [len(frame['persons']) for frame in frames] == [1, 0, 2, 0, 0, 0]
     drawn = cv2.VideoCapture(str(tmp_path / f'visualizations/short{VIDEO}'))
     code = int(drawn.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, 'little')
     assert code in (b'VP80', b'avc1', b'h264') and drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 6
@@ -285,10 +294,9 @@ def test_unannotated_keypoints_and_low_scores(infer, inputs, tmp_path):
     assert end == 0 and re.search(r'Only 0% of the keypoints are drawn.* below 2 \(--kpt-thr\)', out)
     end, out = infer(image, '--out-dir', tmp_path, '--kpt-thr', '-99', *options)
     assert end == 0 and 'Only' not in out
-    (person,) = json.loads((tmp_path / 'predictions/1.json').read_text())
-    assert (
-        person['unannotated_keypoints'] == [6, 7] and np.array(person['keypoint_scores'])[[6, 7]].max() == 0
-    )
+    content = json.loads((tmp_path / 'predictions/1.json').read_text())
+    assert content['unannotated_keypoints'] == ['pelvis', 'thorax']
+    assert np.array(content['persons'][0]['keypoint_scores'])[[6, 7]].max() == 0
 
 
 @pytest.mark.slow
@@ -323,7 +331,7 @@ def test_a_stream(infer, inputs, tmp_path):
         server.shutdown()
         server.server_close()
     assert end == 0, out
-    assert len(json.loads((tmp_path / 'predictions/short.json').read_text())) == 6
+    assert len(json.loads((tmp_path / 'predictions/short.json').read_text())['frames']) == 6
     end, out = infer('7', '--out-dir', tmp_path)
     assert '7 cannot be read as a camera; is it connected' in end
 
@@ -360,7 +368,7 @@ def test_a_camera_until_ctrl_c_or_q(infer, tmp_path, monkeypatch):
     end, out = infer('0', '--out-dir', tmp_path, '--no-draw')
     assert end == 0, out
     assert Camera.opened == [0] and signal.getsignal(signal.SIGINT) == before
-    assert len(json.loads((tmp_path / 'predictions/camera0.json').read_text())) == 4
+    assert len(json.loads((tmp_path / 'predictions/camera0.json').read_text())['frames']) == 4
     shown = []
     monkeypatch.setenv('DISPLAY', ':0')
     monkeypatch.setattr(cv2, 'namedWindow', lambda *_: None)
@@ -368,7 +376,7 @@ def test_a_camera_until_ctrl_c_or_q(infer, tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, 'waitKey', lambda milliseconds: ord('q') if len(shown) == 2 else -1)
     assert infer('0', '--out-dir', tmp_path, '--no-draw', '--show')[0] == 0
     assert shown == [(120, 160, 3)] * 2
-    assert len(json.loads((tmp_path / 'predictions/camera0.json').read_text())) == 2
+    assert len(json.loads((tmp_path / 'predictions/camera0.json').read_text())['frames']) == 2
     monkeypatch.delenv('DISPLAY')
     monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
     monkeypatch.setattr(sys, 'platform', 'linux')
@@ -389,15 +397,15 @@ def test_persons_from_a_detector(network, inputs, tmp_path):
         device='cpu',
     )
     assert left_out == {}
-    one, two = (json.loads((tmp_path / f'predictions/{name}.json').read_text()) for name in (1, 2))
-    assert [person['bbox'][0] for person in one] == [[0, 0, 80, 120], [80, 0, 160, 120]]
-    np.testing.assert_allclose([person['bbox_score'] for person in one], [0.9, 0.5], rtol=1e-6)
-    assert [person['bbox'][0] for person in two] == [[1, 2, 31, 42]]
+    one, two = (persons_of(tmp_path, name) for name in (1, 2))
+    assert [person['box'] for person in one] == [[0, 0, 80, 120], [80, 0, 160, 120]]
+    assert [person['box_score'] for person in one] == [0.9, 0.5]
+    assert [person['box'] for person in two] == [[1, 2, 31, 42]]
 
 
 def test_names_never_collide(tmp_path):
     paths = [tmp_path / path for path in ('x/a.jpg', 'y/a.jpg', 'y/a.png', 'z/y_a.jpg', 'z/b.jpg')]
-    names = output_names(paths)
+    names = output_names(paths, tmp_path)
     assert len(set(names.values())) == len(paths)
     assert [names[path] for path in (paths[0], paths[1], paths[4])] == ['a', 'y_a', 'b']
 
@@ -431,12 +439,8 @@ def test_names_never_collide(tmp_path):
         (['{i}/good/1.png', '--device', 'abacus'], "The device 'abacus' cannot be used"),
         (['{i}/good/1.png', '--batch-size', '0'], 'batch_size is 0'),
         (['{i}/good/1.png', '--scales', '1', '0'], r'scales are \[1.0, 0.0\]'),
-        (['{i}/good/1.png', '--boxes', '{o}/none.json'], 'none.json cannot be read'),
-        (['{i}/good/1.png', '--boxes', '{o}/file'], 'file cannot be read: Expecting value'),
-        (
-            ['{i}/good/1.png', '--boxes', '{o}/list.json'],
-            r'list.json are of none of the inputs: \[\[0, 0, 10, 10\]\]',
-        ),
+        (['{i}/good/1.png', '--boxes', '{o}/none.json'], 'none.json does not exist'),
+        (['{i}/good/1.png', '--boxes', '{o}/file'], 'file cannot be read .*Expecting value'),
         (
             ['{i}/good/1.png', '--boxes', '{o}/other.json'],
             "other.json are of none of the inputs: {'0.png': ",
@@ -445,13 +449,12 @@ def test_names_never_collide(tmp_path):
             ['{i}/good/0.png', '--boxes', '{o}/other.json'],
             r'0.png: Box 1, \[200, 0, 300, 50\] in an image of 160x120 pixels, lies outside',
         ),
-        (['{i}/good/2.png', '--boxes', '{o}/other.json'], '2.png: The boxes are not numbers'),
+        (['{i}/good/2.png', '--boxes', '{o}/other.json'], r'2.png\[0\]\[0\] should be a number'),
     ],
 )
 def test_mistakes_end_with_a_sentence_and_leave_nothing(infer, inputs, tmp_path, arguments, message):
     (tmp_path / 'file').write_text('{"a": ')
     (tmp_path / f'taken/visualizations/clip{VIDEO}').mkdir(parents=True)
-    (tmp_path / 'list.json').write_text('[[0, 0, 10, 10]]')
     (tmp_path / 'other.json').write_text(
         json.dumps({'0.png': [[0, 0, 10, 10], [200, 0, 300, 50]], '2.png': [['left', 0, 10, 10]]})
     )

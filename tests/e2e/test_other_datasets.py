@@ -144,7 +144,7 @@ def test_any_number_of_joints_from_annotations_to_drawings(real_data, config, ru
         'tools/infer.py', path, work_dir / 'epoch_1.pth', image, '--out-dir', out_dir, '--heatmaps'
     )
     assert code == 0, out
-    (person,) = json.loads((out_dir / f'predictions/{image.stem}.json').read_text())
+    (person,) = json.loads((out_dir / f'predictions/{image.stem}.json').read_text())['persons']
     assert np.shape(person['keypoints']) == (count, 2)
     assert (out_dir / f'visualizations/{image.stem}.jpg').exists()
     code, out = run('tools/check.py', path, '--out', tmp_path / 'check.json')

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hg_plugin.inference.boxes import boxes_and_scores, read_boxes
+from hg_plugin.inference.boxes import check_boxes, read_boxes
+from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import ImageError
 
 CLIP = Path('in/clip.mp4')
@@ -69,18 +70,72 @@ def test_annotations_of_coco(tmp_path):
     assert read_boxes(tmp_path / 'coco.json', [Path('a.jpg')]) == {Path('a.jpg'): [[1, 2, 31, 42, 1]]}
 
 
-def test_the_boxes_of_an_image_or_a_frame():
+def test_the_boxes_of_an_image():
     image = np.zeros((50, 60, 3), np.uint8)
-    for given, frame, boxes, scores in [
-        (None, 0, [[0, 0, 60, 50]], [1]),
-        ([[1, 2, 31, 42]], 5, [[1, 2, 31, 42]], [1]),
-        (np.array([[1, 2, 31, 42, 0.5]]), 0, [[1, 2, 31, 42]], [0.5]),
-        (FRAMES, 2, FRAMES[2], [1, 1]),
-        (FRAMES, 1, np.zeros((0, 4)), []),  # nobody is there
-        ([], 0, np.zeros((0, 4)), []),
+    for given, boxes, scores in [
+        (None, [[0, 0, 60, 50]], [1]),
+        ([[1, 2, 31, 42]], [[1, 2, 31, 42]], [1]),
+        ([[1, 2, 31, 42], [1, 2, 31, 42, 0.5]], [[1, 2, 31, 42]] * 2, [1, 0.5]),
+        (np.array([[1, 2, 31, 42, 0.5]]), [[1, 2, 31, 42]], [0.5]),
+        ([], np.zeros((0, 4)), []),  # nobody is there
     ]:
-        found = boxes_and_scores(given, image, frame)
+        found = check_boxes(given, image)
         np.testing.assert_array_equal(found[0], boxes)
         np.testing.assert_array_equal(found[1], np.float32(scores))
-    with pytest.raises(ImageError, match='lies outside'):
-        boxes_and_scores({0: [[100, 0, 120, 10]]}, image, 0)
+
+
+@pytest.mark.parametrize(
+    'box, problem',
+    [
+        ([100, 0, 120, 10], 'outside'),
+        ([-500, -400, -300, 0.5], 'outside'),  # and not in shares
+        ([0.1, 0.1, 0.5, 1], 'shares'),
+        ([30, 0, 10, 10], 'inverted'),
+        ([0, 0, 10, float('nan')], 'inverted'),
+        ([0, 0, 10], 'numbers'),
+        ([0, 0, 10, 20, 0.5, 1], 'numbers'),
+        ('abcd', 'numbers'),
+        (3, 'numbers'),
+    ],
+)
+def test_boxes_that_are_none(box, problem):
+    with pytest.raises(ImageError, match=problem):
+        check_boxes([box], np.zeros((50, 60, 3), np.uint8))
+
+
+HOSTILE = [
+    *('3', '"text"', 'null', '{}', '[3]', '[null]', '["a.jpg"]', '[[1, 2, 3]]', '[[1, 2, 3, "4"]]'),
+    *('{"a.jpg": 3}', '{"a.jpg": null}', '{"a.jpg": [3]}', '{"a.jpg": [["1", "2", "3", "4"]]}'),
+    *('{"a.jpg": [[1, 2, 3, null]]}', '{"a.jpg": [[1, 2, 3, true]]}', '{"a.jpg": {"x": []}}'),
+    *('{"a.jpg": [[0, 0, 1e400, 9]]}', '{"a.jpg": [[0, 0, NaN, 9]]}', '[[0, 0, 1e99, 9]]'),
+    *('[{}]', '[{"image_id": "a"}]', '[{"image_id": [1], "bbox": [1, 2, 3, 4]}]', '[{"bbox": [1, 2, 3, 4]}]'),
+    *('[{"image_id": "a", "bbox": "1234"}]', '[{"image_id": "a", "bbox": [1, 2, 3]}]'),
+    *('[{"image_id": "a", "bbox": [1, 2, 3, 4], "score": "0.9"}]', '[{"image_id": "a", "instances": 3}]'),
+    *('[{"image_id": "a", "instances": [{}]}]', '[{"image_id": "a", "boxes": [[1]]}, 3]'),
+    *('{"images": 3, "annotations": []}', '{"images": [{}], "annotations": []}'),
+    *('{"images": [{"id": [], "file_name": 3}], "annotations": [3]}', '{"persons": 3}', '{"frames": [{}]}'),
+    *('[' * 100000, '{"a.jpg": [[1, 2, 3, 4]]', '', '{"a.jpg": ' + '9' * 5000 + '}'),
+]
+
+
+@pytest.mark.parametrize('content', HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize('name', ['a.jpg', 'a.mp4'])
+def test_whatever_is_wrong_with_a_file_is_one_sentence(tmp_path, content, name):
+    (tmp_path / 'boxes.json').write_text(content.replace('a.jpg', name))
+    with pytest.raises(InputError, match='boxes.json'):
+        read_boxes(tmp_path / 'boxes.json', [Path(name)])
+
+
+def test_a_byte_order_mark_and_other_names_than_ascii(tmp_path):
+    (tmp_path / 'boxes.json').write_text('\ufeff{"照片.jpg": [[1, 2, 31, 42]]}', encoding='utf-8')
+    assert read_boxes(tmp_path / 'boxes.json', [Path('照片.jpg')]) == {Path('照片.jpg'): [[1, 2, 31, 42]]}
+
+
+def test_results_of_infer_are_boxes(tmp_path):
+    person = dict(box=[1, 2, 31, 42], box_score=0.5, keypoints=[], keypoint_scores=[])
+    (tmp_path / 'a.json').write_text(json.dumps(dict(image='/photos/a.jpg', persons=[person])))
+    inputs = [Path('a.jpg'), Path('b.jpg')]
+    assert read_boxes(tmp_path / 'a.json', inputs) == {inputs[0]: [[1, 2, 31, 42, 0.5]]}
+    frames = [dict(frame_id=3, persons=[person])]
+    (tmp_path / 'clip.json').write_text(json.dumps(dict(video='/videos/clip.mp4', frames=frames)))
+    assert read_boxes(tmp_path / 'clip.json', [CLIP]) == {CLIP: {3: [[1, 2, 31, 42, 0.5]]}}

@@ -181,7 +181,8 @@ def test_never_more_than_a_batch_of_images_is_held(files, image):
             del copy
 
     assert sum(len(poses.keypoints) for poses in estimator.stream(images())) == 12
-    assert most <= 4 + 2  # and the one that comes in, and the one that is being cropped
+    # and the one that comes in, the one that is being cropped, and the one of the last result
+    assert most <= 4 + 3
 
 
 def test_heatmaps_of_every_stack(mpii, image):
@@ -346,7 +347,6 @@ def test_things_that_are_no_images(mpii, image):
             'are not numbers of shape .N, 4.: left, top, right, bottom.$',
         ),
         (5, 'are not numbers'),
-        ({}, 'are not numbers'),
         ([[10**400, 0, 1, 1]], 'are not numbers'),
         ([[0, 0, 40000, 50]], 'Box 0, .* is too large.* at most 32,767 pixels'),
     ],

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -37,6 +38,8 @@ def files(tmp_path_factory):
     cv2.imwrite(str(folder / 'photo.png'), cv2.resize(pixels, (800, 400)))
     (folder / 'text.jpg').write_text('no image')
     cv2.imwrite(str(folder / 'wide.png'), np.zeros((2100, 2100), np.uint8))
+    size = struct.pack('>II', 16000, 12000)  # above Pillow's own limit
+    (folder / 'bomb.png').write_bytes(b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR' + size + b'\1\0\0\0\0' + bytes(4))
     (folder / 'heavy.png').write_bytes((folder / 'photo.png').read_bytes() + bytes(2**21))
     return folder
 
@@ -44,7 +47,8 @@ def files(tmp_path_factory):
 def test_an_answer_has_the_json_of_infer(estimator, files, tmp_path):
     found = answer(estimator, str(files / 'photo.png'), BOXES)
     infer_files(None, None, files / 'photo.png', out_dir=tmp_path, boxes=BOXES, draw=False, device='cpu')
-    assert found.json == (tmp_path / 'predictions/photo.json').read_text()
+    written = json.loads((tmp_path / 'predictions/photo.json').read_text())
+    assert json.loads(found.json) == dict(written, image='photo.png')
     assert found.drawn.shape == (400, 800, 3)
     assert [caption for _, caption in found.stacks] == [
         '1: stage 0',
@@ -68,7 +72,8 @@ def test_a_turned_photo_is_turned_before_its_boxes_count(estimator, files, tmp_p
 @pytest.mark.parametrize(
     'name, sentence',
     [
-        ('text.jpg', 'text.jpg is not an image or is truncated; get it again, or leave it out.'),
+        ('text.jpg', 'text.jpg is not an image or is truncated'),
+        ('bomb.png', 'its size cannot be told'),
         ('wide.png', 'The image has 2100x2100 pixels, more than the limit of 4 megapixels'),
         ('heavy.png', 'more than the limit of 1; save it smaller, or raise --max-mb.'),
     ],

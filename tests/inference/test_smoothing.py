@@ -1,11 +1,15 @@
 import numpy as np
 
-from hg_plugin.inference.smoothing import Smoother
+from hg_plugin.inference.smoothing import PersonIds, Smoother
 
 
 def smooth(keypoints, boxes, fps=30):
-    smoother = Smoother(fps)
-    return [smoother(b, k) for b, k in zip(boxes, keypoints)]
+    persons, smoother = PersonIds(), Smoother(fps)
+    results = []
+    for b, k in zip(boxes, keypoints):
+        ids = persons(b)
+        results.append((smoother(ids, b, k), ids))
+    return results
 
 
 def test_jitter_goes_and_movement_stays():

@@ -18,7 +18,8 @@ def checkpoints(tmp_path):
     for seed in (0, 1):
         torch.manual_seed(seed)
         states.append(MODELS.build(read_config(CONFIG).model).state_dict())
-        torch.save(dict(state_dict=states[-1]), tmp_path / f'{seed}.pth')
+        meta = dict(dataset_meta=dict(dataset_name=f'data {seed}'), epoch=3)
+        torch.save(dict(state_dict=states[-1], meta=meta), tmp_path / f'{seed}.pth')
     return [str(tmp_path / f'{seed}.pth') for seed in (0, 1)], states
 
 
@@ -38,7 +39,9 @@ def test_parameters_are_averaged_and_statistics_measured(run, checkpoints, tmp_p
     command += ['--shares', 3, 1, '--batches', 2, '--data-root', tmp_path / 'persons', '--cfg-options']
     code, printed = run(*command, *(f'{name}={value}' for name, value in OPTIONS.items()))
     assert code == 0 and '2/2 batches' in printed, printed
-    full, half = (torch.load(tmp_path / f'{name}.pth')['state_dict'] for name in ('full', 'half'))
+    full, half = (torch.load(tmp_path / f'{name}.pth') for name in ('full', 'half'))
+    assert full['meta'] == half['meta'] == dict(dataset_meta=dict(dataset_name='data 0'))
+    full, half = full['state_dict'], half['state_dict']
 
     parameters = dict(MODELS.build(read_config(CONFIG).model).named_parameters())
     assert full.keys() == first.keys()

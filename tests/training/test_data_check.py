@@ -100,8 +100,35 @@ def test_persons_outside_of_their_images_are_found(check, persons):
         person3=dict(joints=[[2000, 10]] * 16, joints_vis=[1] * 16),
     )
     code, found = check()
-    assert code == 1 and found.keys() == {('box', 1), ('joints', 2), ('joints', 3)}
+    assert code == 1 and found.keys() == {('box', 1), ('joints', 1), ('joints', 2), ('joints', 3)}
     assert [found['joints', number]['bad'] for number in (2, 3)] == [False, True]
+
+
+def test_joints_that_do_not_fit_their_box_are_found(check, persons):
+    people = json.loads((persons / 'annotations/mpii_train.json').read_text())
+    shares = [[x / 320, y / 240] for x, y in people[1]['joints']]
+    seen = dict(joints_vis=[1] * 16)
+    one_far = [[people[3]['center'][0], 1e4], *people[3]['joints'][1:]]
+    edit(
+        persons,
+        person1=dict(joints=shares, **seen),
+        person2=dict(joints=[[1, 1]] * 16, **seen),
+        person3=dict(joints=one_far, **seen),
+    )
+    code, found = check()
+    assert code == 1 and {number for kind, number in found} == {1, 2, 3}
+    assert [found['joints', number]['bad'] for number in (1, 2, 3)] == [True, True, False]
+    assert 'in one spot' in found['joints', 1]['problem'] and 'far outside' in found['joints', 3]['problem']
+
+
+def test_a_test_set_without_joints_passes(check, persons):
+    path = persons / 'annotations/mpii_val.json'
+    annotations = [
+        {key: entry[key] for key in ('image', 'center', 'scale')} for entry in json.loads(path.read_text())
+    ]
+    path.write_text(json.dumps(annotations))
+    code, found = check()
+    assert not [key for key in found if key[0] == 'annotation'], found
 
 
 def test_suspicious_data_alone_is_no_error(check, persons):
