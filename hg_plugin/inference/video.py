@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import platform
 import shutil
 import signal
 import tempfile
@@ -102,7 +103,8 @@ def _writer(path: Path, codec: str, fps: float, size: tuple[int, int]) -> cv2.Vi
 @contextlib.contextmanager
 def replacing(path: Path, is_folder: bool = False) -> Iterator[Path]:
     """Give a path for a file or folder that replaces ``path`` when the block ends without an error."""
-    partial = path.with_name(f'{path.stem}.partial{path.suffix}')  # OpenCV needs the suffix
+    # several processes may write at once, and OpenCV needs the suffix
+    partial = path.with_name(f'{path.stem}.{platform.node()[:40]}-{os.getpid()}.partial{path.suffix}')
     try:
         with writing(path):
             (partial if is_folder else path.parent).mkdir(parents=True, exist_ok=True)
