@@ -5,8 +5,8 @@
     hg_plugin infer 0 --show                                            # a camera; Q or Esc ends it
     hg_plugin infer group.jpg --det-onnx yolox.onnx                     # boxes from a detector
 
-This writes outputs/predictions/*.json, and images with skeletons to outputs/visualizations/. Files that cannot be
-read are left out and listed at the end, with exit code 1.
+This writes outputs/predictions/*.json, and images with skeletons to outputs/visualizations/. Files that
+cannot be read are left out and listed at the end, with exit code 1.
 """
 
 from argparse import ArgumentError

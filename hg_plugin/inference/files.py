@@ -24,7 +24,7 @@ from hg_plugin.visualization import heatmap_sheet
 
 from .boxes import Boxes, check_boxes, read_boxes
 from .detectors import Detector, boxes_inside
-from .inputs import Source, address_of, find_inputs, is_video, output_names
+from .inputs import Source, address_of, find_inputs, is_animated, is_video, output_names
 from .pose_estimator import PoseEstimator
 from .results import Poses
 from .smoothing import PersonIds, Smoother
@@ -149,6 +149,8 @@ class _Results:
             for path in paths:
                 with _leaving_out(path, left_out):
                     image = read_image(path)
+                    if path.suffix.lower() == '.gif' and is_animated(path):
+                        print(f'{path}: only its first frame is used; convert it to MP4', file=sys.stderr)
                     boxes = self._boxes(path, image)
                 if path in left_out:
                     progress.update()

@@ -93,14 +93,14 @@ def is_stream(source: Source) -> bool:
 
 
 def is_video(source: Source) -> bool:
-    """Whether this has frames: a stream, a video file by its name, or an animated GIF."""
-    suffix = '' if is_stream(source) else Path(source).suffix.lower()
-    return is_stream(source) or suffix in VIDEO_SUFFIXES or (suffix == '.gif' and _is_animated(source))
+    """Whether this has frames: a stream, or a video file by its name."""
+    return is_stream(source) or Path(source).suffix.lower() in VIDEO_SUFFIXES
 
 
-def _is_animated(path: Source) -> bool:
+def is_animated(source: Source) -> bool:
+    """Whether this is a GIF with several frames. OpenCV decodes the first, and as a video not all of any."""
     try:
-        with Image.open(path) as image:
+        with Image.open(source, formats=['GIF']) as image:
             return getattr(image, 'is_animated', False)
     except Exception:  # damaged files raise anything; they are told when they are read
         return False

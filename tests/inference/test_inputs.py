@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hg_plugin.inference.inputs import address_of, find_inputs, is_video, output_names
+from hg_plugin.inference.inputs import address_of, find_inputs, is_animated, is_video, output_names
 from hg_plugin.utils.errors import InputError
 
 
@@ -39,13 +39,13 @@ def test_folders_say_what_they_leave_out(tmp_path, capsys):
     assert 'left out 2 .heic, 1 .txt' in capsys.readouterr().err
 
 
-def test_an_animated_gif_is_a_video(tmp_path):
+def test_animated_gifs_are_known(tmp_path):
     frames = [Image.new('RGB', (32, 32), color) for color in ('red', 'blue')]
     frames[0].save(tmp_path / 'still.gif')
     frames[0].save(tmp_path / 'moving.gif', save_all=True, append_images=frames[1:])
-    assert [is_video(tmp_path / f'{name}.gif') for name in ('still', 'moving')] == [False, True]
     (tmp_path / 'broken.gif').write_bytes(b'GIF89a')
-    assert not is_video(tmp_path / 'broken.gif')
+    names = 'still', 'moving', 'broken'
+    assert [is_animated(tmp_path / f'{name}.gif') for name in names] == [False, True, False]
 
 
 def test_results_of_another_input_are_not_replaced(tmp_path):
