@@ -336,10 +336,7 @@ class PoseEstimator:
         shapes = (num_keypoints, 2), (num_keypoints,), heatmap, (*decoder.input_size[::-1], 3)
         dtypes = np.float32, np.float32, np.float32, np.uint8
         columns = zip(*persons) if persons else [()] * (4 if heatmaps else 2)
-        arrays = [
-            np.reshape(column, (-1, *shape)).astype(dtype)
-            for column, shape, dtype in zip(columns, shapes, dtypes)
-        ]
+        arrays = [np.reshape(c, (-1, *s)).astype(d) for c, s, d in zip(columns, shapes, dtypes)]
         found = dict(zip(('keypoints', 'scores', 'heatmaps', 'crops'), arrays))
         return Poses(
             **found,

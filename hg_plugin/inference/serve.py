@@ -227,11 +227,7 @@ def serve(
 
 
 class OwnPagesOnly:
-    """Answer only what a page of this server asks for: an ASGI middleware.
-
-    A page of another site could otherwise send files here, or by a name of its own for this address
-    (DNS rebinding) read answers.
-    """
+    """An ASGI middleware that refuses other sites' pages: uploads, and answers by DNS rebinding."""
 
     HEADERS = [(b'x-frame-options', b'DENY'), (b'content-security-policy', b"frame-ancestors 'none'")]
 

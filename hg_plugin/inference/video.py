@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import os
-import platform
 import shutil
 import signal
 import tempfile
@@ -15,7 +14,7 @@ import cv2
 import numpy as np
 
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.files import writing
+from hg_plugin.utils.files import partial_name, writing
 from hg_plugin.utils.images import ImageError, Video, captured_stderr
 
 # Suffix and codec; the first that OpenCV can write is taken. Browsers play H.264, for which OpenCV may find
@@ -103,8 +102,7 @@ def _writer(path: Path, codec: str, fps: float, size: tuple[int, int]) -> cv2.Vi
 @contextlib.contextmanager
 def replacing(path: Path, is_folder: bool = False) -> Iterator[Path]:
     """Give a path for a file or folder that replaces ``path`` when the block ends without an error."""
-    # several processes may write at once, and OpenCV needs the suffix
-    partial = path.with_name(f'{path.stem}.{platform.node()[:40]}-{os.getpid()}.partial{path.suffix}')
+    partial = partial_name(path).with_suffix(path.suffix)  # OpenCV needs it
     try:
         with writing(path):
             (partial if is_folder else path.parent).mkdir(parents=True, exist_ok=True)

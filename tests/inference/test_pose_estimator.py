@@ -444,11 +444,11 @@ def test_odd_weights_are_refused_and_odd_metainfo_is_not_used(files, tmp_path):
         (dict(state_dict={}), 'holds no weights by name'),
         (
             dict(state_dict={**weights, name: weights[name].to_sparse()}),
-            f'{name} is quantized, sparse or without',
+            f'{name} is .*quantized, sparse or without',
         ),
         (
             dict(state_dict={**weights, name: weights[name].to('meta')}),
-            f'{name} is quantized, sparse or without',
+            f'{name} is .*quantized, sparse or without',
         ),
         (dict(state_dict={**weights, name: weights[name] / 0}), f'{name} is not finite'),
     ]:
