@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from toy_training import assert_same
 
 from hg_plugin.prepare.synthetic import make_synthetic
 
@@ -19,8 +20,8 @@ CONFIG = """
 _base_ = ['{root}/configs/hg_2stack_synthetic.py']
 model = dict(backbone=dict(channels=4, depth=1))
 train_dataloader = dict(batch_size=2)
-val_dataloader = dict(num_workers=0, persistent_workers=False)
-train_cfg = dict(max_epochs=30, val_interval=10)
+val_dataloader = dict(num_workers=1, persistent_workers=True)
+train_cfg = dict(max_epochs=30, val_interval=1)
 custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', ema_type='ForeachEMA', momentum=0.1)]
 default_hooks = dict(logger=dict(interval=1), preemption=dict(interval=2))
 """
@@ -123,20 +124,6 @@ def gone(pids, seconds):
     return left
 
 
-def assert_same(a, b):
-    for key in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
-        assert flat(a[key]) == flat(b[key]), key
-    assert (a['meta']['epoch'], a['meta']['iter']) == (b['meta']['epoch'], b['meta']['iter'])
-
-
-def flat(value):
-    if isinstance(value, torch.Tensor):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {key: flat(item) for key, item in value.items()}
-    return [flat(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
 @pytest.fixture
 def training(tmp_path, request):
     make_synthetic(tmp_path / 'data', num_train=7, num_val=2, seed=0, num_workers=1)
@@ -158,7 +145,7 @@ ITERATION = r'Epoch\(train\)'
 
 
 def test_signals_and_a_kill_in_one_process(training):
-    """Five interruptions, of the whole group of processes, as by a terminal or a scheduler."""
+    """Five interruptions, of the whole group of processes, as by a scheduler, after a validation."""
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
         training.start('work')
         training.wait_for(ITERATION, times=6)

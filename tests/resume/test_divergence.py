@@ -1,4 +1,4 @@
-"""The hook by itself; tests/e2e/test_damage_divergence.py has whole trainings."""
+"""The hook by itself; tests/resume/test_damage_divergence.py has whole trainings."""
 
 import logging
 from collections import deque

@@ -1,7 +1,10 @@
 """Trainings that are interrupted at any iteration, in this process."""
 
+import multiprocessing
 import os
 import signal
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +15,11 @@ from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import HOOKS
 from mmengine.visualization import Visualizer
 from torch.nn import functional
+from toy_training import assert_same
 
 from hg_plugin import apis
 from hg_plugin.prepare.synthetic import make_synthetic
+from hg_plugin.utils.errors import InputError
 
 PERSONS, BATCH, EPOCHS = 7, 2, 3
 LENGTH = 4  # iterations of an epoch
@@ -22,7 +27,7 @@ LENGTH = 4  # iterations of an epoch
 
 @HOOKS.register_module()
 class InterruptHook(Hook):
-    """Sends a signal, or fails, in an iteration; and gives the network something to draw."""
+    """Sends a signal, fails or ends a worker in an iteration; and gives the network something to draw."""
 
     def __init__(self, at=None, number=signal.SIGTERM, val=False):
         self.at, self.number, self.val = at, number, val
@@ -35,7 +40,11 @@ class InterruptHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if runner.iter + 1 == self.at and self.number == 'fail':
             raise ZeroDivisionError
-        if runner.iter + 1 == self.at and not self.val:
+        if runner.iter + 1 == self.at and '/' in str(self.number):
+            Path(self.number).rename(Path(self.number).with_name('gone'))
+        elif runner.iter + 1 == self.at and self.number == 'worker':
+            multiprocessing.active_children()[0].kill()
+        elif runner.iter + 1 == self.at and not self.val:
             os.kill(os.getpid(), self.number)
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None):
@@ -106,20 +115,6 @@ def train(config, tmp_path, monkeypatch):
     return train
 
 
-def assert_same(a, b):
-    for key in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
-        assert flat(a[key]) == flat(b[key]), key
-    assert (a['meta']['epoch'], a['meta']['iter']) == (b['meta']['epoch'], b['meta']['iter'])
-
-
-def flat(value):
-    if isinstance(value, torch.Tensor):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {key: flat(item) for key, item in value.items()}
-    return [flat(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
 WORKERS = {
     0: {},
     1: {'train_dataloader.num_workers': 1},
@@ -139,6 +134,40 @@ def test_a_signal_in_an_epoch_costs_nothing(train, tmp_path):
     assert_same(resumed, whole)
     assert not (tmp_path / 'work/preempted.pth').exists()
     assert handlers == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+
+@pytest.mark.parametrize('iterations', [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_worker_that_ends_costs_nothing(train, capsys, iterations):
+    _, _, whole = train('whole', iterations=iterations)
+    handler = signal.getsignal(signal.SIGCHLD)
+    interrupt = dict(at=LENGTH + 2, number='worker')
+    code, name, state = train(interrupt=interrupt, options=WORKERS[2], iterations=iterations)
+    assert (code, name) == (85, 'preempted.pth') and state['meta']['iter'] > LENGTH + 2
+    assert 'SIGKILL' in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGCHLD) == handler or callable(signal.getsignal(signal.SIGCHLD))
+    assert_same(train(resume=True, iterations=iterations)[2], whole)
+
+
+def test_images_that_vanish_end_the_run_with_a_checkpoint(train, config, tmp_path):
+    """All of them, in the middle of an epoch, as with a server of files."""
+    images = Path(config.train_dataloader.dataset.data_root, 'images')
+    options = {'train_dataloader.num_workers': 1, 'train_cfg.max_epochs': 2, 'train_cfg.val_begin': 9}
+    _, _, whole = train('whole', options=options)
+    with pytest.raises(InputError, match='unreadable'):
+        train(options=options, interrupt=dict(at=2, number=str(images)))
+    images.with_name('gone').rename(images)
+    state = torch.load(tmp_path / 'work/preempted.pth')
+    assert 2 <= state['meta']['iter'] < 2 * LENGTH
+    assert_same(train(resume=True, options=options)[2], whole)
+
+
+def test_outside_of_the_main_thread_it_trains(train, tmp_path):
+    codes = []
+    short = {'train_cfg.max_epochs': 1, 'train_cfg.val_begin': 9}
+    thread = threading.Thread(target=lambda: codes.append(train(options=short)[0]))
+    thread.start()
+    thread.join()
+    assert codes == [0]
 
 
 @pytest.mark.slow

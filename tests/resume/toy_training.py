@@ -103,6 +103,20 @@ def toy_config(work_dir, **options) -> Config:
     return cfg
 
 
+def assert_same(a, b):
+    for key in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
+        assert flat(a[key]) == flat(b[key]), key
+    assert (a['meta']['epoch'], a['meta']['iter']) == (b['meta']['epoch'], b['meta']['iter'])
+
+
+def flat(value):
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: flat(item) for key, item in value.items()}
+    return [flat(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 class QuickConfig(Config):
     pretty_text = property(lambda self: repr(self))  # the stock one takes yapf's time for every checkpoint
 

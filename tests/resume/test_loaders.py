@@ -1,0 +1,75 @@
+"""Data loaders that fail in a training: it saves, ends, and resumes with the next sample."""
+
+import errno
+import multiprocessing
+import os
+import signal
+
+import pytest
+import torch
+from mmengine.dataset import DefaultSampler
+from torch.utils.data import DataLoader, Dataset
+
+from hg_plugin.datasets import SeededSampler
+from hg_plugin.engine.resume.loaders import GuardedLoader
+from hg_plugin.utils.errors import InputError
+
+
+class Numbers(Dataset):
+    """Its workers do ``harm`` when they load the sample ``at``."""
+
+    def __init__(self, harm=None, at=7):
+        self.harm, self.at = harm, at
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        if index == self.at and self.harm and multiprocessing.parent_process():
+            self.harm()
+        return torch.tensor(index)
+
+
+def kill(number=signal.SIGKILL):
+    os.kill(os.getpid(), number)
+
+
+def full(text='unable to allocate shared memory(shm): No space left on device (28)'):
+    raise RuntimeError(text)
+
+
+def unsendable():
+    multiprocessing.queues.Queue._on_queue_feeder_error(OSError(errno.EMFILE, 'Too many open files'), None)
+
+
+@pytest.mark.parametrize(
+    'harm, words',
+    [
+        (kill, 'SIGKILL.*num_workers'),
+        (lambda: kill(signal.SIGBUS), 'SIGBUS.*/dev/shm'),
+        (full, '/dev/shm'),
+        (unsendable, 'ulimit'),
+        (lambda: full('Too many open files'), 'ulimit'),
+    ],
+)
+@pytest.mark.parametrize('persistent', [True, False])
+def test_it_loads_on_by_itself_and_tells_what_happened(harm, words, persistent):
+    dataset, problems = Numbers(harm), []
+    sampler = SeededSampler(dataset, shuffle=False, seed=0)
+    loader = DataLoader(dataset, 2, sampler=sampler, num_workers=2, persistent_workers=persistent)
+    GuardedLoader.guard(loader, problems.append)
+    sampler.start = 2
+    assert [batch.tolist() for batch in loader] == [[2, 3], [4, 5], [6, 7], [8, 9], [10, 11]]
+    (problem,) = problems
+    with pytest.raises(InputError, match=words):
+        raise InputError(problem)
+
+
+def test_an_error_of_the_dataset_is_told_and_raised_as_it_is():
+    dataset, problems = Numbers(), []
+    loader = DataLoader(dataset, 2, sampler=DefaultSampler(dataset, shuffle=False), num_workers=1)
+    GuardedLoader.guard(loader, problems.append)
+    dataset.__class__ = type('Broken', (Numbers,), dict(__getitem__=lambda self, index: {}[index]))
+    with pytest.raises(KeyError) as raised:
+        list(loader)
+    assert problems == [raised.value] and 'worker' not in str(raised.value)
