@@ -20,7 +20,7 @@ from mmpose.models import TopdownPoseEstimator
 from torch import Tensor
 
 from hg_plugin.models import StackedHourglass, average_flipped, reparameterize
-from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
+from hg_plugin.utils.checkpoint import check_weights, dataset_meta_of, read_checkpoint, weights_of
 from hg_plugin.utils.config import building, read_config
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import as_bgr, read_image
@@ -114,9 +114,7 @@ class PoseEstimator:
         state = weights_of(content, checkpoint)
         check_weights(self.model, state, checkpoint)
         self.model.load_state_dict(state)
-        meta = content.get('meta')
-        meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
-        self._trained_meta = meta if isinstance(meta, dict) and 'num_keypoints' in meta else None
+        self._trained_meta = dataset_meta_of(content, checkpoint)
         try:
             self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
             self.model.to(self.device).eval()

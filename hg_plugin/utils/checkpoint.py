@@ -8,6 +8,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -107,18 +108,50 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str, pa
         if not any(tensor.shape == shapes.get(name) for name, tensor in weights.items()):
             raise InputError(f"No weight in {path} (load_from) fits the config's model; give another one.")
         return
-    problems = misfits(weights, shapes)
-    if not problems:  # a view of another shape may have any number of values
-        odd = [name for name, tensor in weights.items() if _kind(tensor) != _kind(own[name])]
-        problems = [
-            *name_some('is of another type, quantized, sparse or without values', odd),
-            *name_some('is not finite', not_finite(weights)),
-        ]
+    # values last, because a view of another shape may have any number of them
+    problems = misfits(weights, shapes) or unusable(weights, own)
     if problems:
         raise InputError(
             f"The checkpoint {path} does not fit the config's model: {'; '.join(problems)}; "
             'use the config that it was trained with.'
         )
+
+
+def unusable(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Which weights, of the right shapes, have values that a model's own cannot be replaced by, in words."""
+    odd = [name for name, tensor in weights.items() if _kind(tensor) != _kind(own[name])]
+    return [
+        *name_some('is of another type, quantized, sparse or without values', odd),
+        *name_some('is not finite', not_finite(weights)),
+    ]
+
+
+def dataset_meta_of(content: dict, path: str) -> dict | None:
+    """The metainfo of the dataset that the network was trained on, or None where a checkpoint has none.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    meta = content.get('meta')
+    meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
+    if not isinstance(meta, dict) or 'num_keypoints' not in meta:
+        return None
+    try:
+        number, links = meta['num_keypoints'], np.reshape(meta['skeleton_links'], (-1, 2)).astype(int)
+        names = [meta['keypoint_id2name'][index] for index in range(number)]
+        colors = (meta['keypoint_colors'], number), (meta['skeleton_link_colors'], len(links))
+        whole = (
+            sorted(meta['flip_indices']) == [*range(number)]
+            and [meta['keypoint_name2id'][name] for name in names] == [*range(number)]
+            and {*meta.get('unannotated_keypoints', ())} <= {*names}
+            and ((0 <= links) & (links < number)).all()
+            and all(np.reshape(color, (-1, 3)).astype(np.uint8).shape[0] == count for color, count in colors)
+        )
+    except (LookupError, TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        raise InputError(f'{path} is damaged: its meta.dataset_meta describes no keypoints; get it again.')
+    return meta
 
 
 def not_finite(weights: Mapping[str, Tensor]) -> list[str]:

@@ -3,6 +3,7 @@
 import errno
 import functools
 import itertools
+import multiprocessing.connection
 import multiprocessing.queues
 import os
 import signal
@@ -106,6 +107,8 @@ def _number(error: Exception) -> int | None:
 
 def _explain(error: Exception, workers: list) -> str:
     """What happened to a loader, and what to do."""
+    # a worker that is about to end has closed its files already
+    multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=1)
     for number, worker in enumerate(workers):
         what = f'Worker {number} of a data loader (process {worker.pid})'
         if worker.exitcode == -getattr(signal, 'SIGBUS', 0):
