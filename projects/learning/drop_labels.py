@@ -1,7 +1,7 @@
 """Leave out labels that a trained network disagrees with: write an annotation file without them.
 
     python projects/learning/drop_labels.py configs/hg_2stack_lspet_128.py CHECKPOINT --out clean.json
-    python tools/train.py CONFIG --cfg-options train_dataloader.dataset.ann_file=$PWD/clean.json
+    python tools/train.py CONFIG --cfg-options train_dataloader.dataset.datasets.0.ann_file=$PWD/clean.json
 
 A label goes if the network is sure of another place: its score is above ``--score``, and the distance above
 ``--distance`` of the person's size, the square root of the area of the box around the annotated keypoints.
