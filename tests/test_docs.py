@@ -91,3 +91,12 @@ def test_the_parts_of_write_your_own_train_together(tmp_path, monkeypatch):
     assert model.head(outputs)[0].mean() == 0.5  # by to_heatmaps of the loss
     (log,) = tmp_path.glob('work_dirs/my_config/*/*.log')
     assert 'loss_distillation' in log.read_text() and 'MeanError' in log.read_text()
+
+
+def test_every_row_of_the_reliability_page_names_a_test():
+    files = []
+    for cell in re.findall(r'^\|.*\| (.*) \|$', (ROOT / 'docs/reliability.md').read_text(), re.M)[1:]:
+        files = re.findall(r'\]\(\.\./(tests/[^)]+)\)', cell) or files  # or 'the same' as in the row before
+        tests = ''.join((ROOT / file).read_text() for file in files)
+        for names in re.findall(r', `([^`]+)`$', cell):
+            assert all(re.search(rf'def test_\w*{name}', tests) for name in names.split(' or ')), cell
