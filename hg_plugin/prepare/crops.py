@@ -29,7 +29,7 @@ from hg_plugin.mpii_format import (
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.images import ImageError, read_image
-from hg_plugin.utils.parallel import imap_with_progress
+from hg_plugin.utils.progress import imap_with_progress
 
 MARGIN = 2  # pixels beyond the farthest sample, for interpolation and rounding
 ALIGNMENT = 8  # of a crop's corner in pixels, so that a crop is reduced to the same pixels as its image

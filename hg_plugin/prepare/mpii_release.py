@@ -32,7 +32,7 @@ from hg_plugin.mpii_format import (
 from hg_plugin.utils.array_files import read_file, save_arrays
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import ImageError, read_image
-from hg_plugin.utils.parallel import imap_with_progress
+from hg_plugin.utils.progress import imap_with_progress
 
 RELEASE_FILE = 'mpii_human_pose_v1_u12_1.mat'
 NUM_PERSONS = dict(train=22_246, val=2_958)

@@ -22,7 +22,7 @@ from hg_plugin.mpii_format import (
     save_ground_truth,
 )
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.parallel import imap_with_progress
+from hg_plugin.utils.progress import imap_with_progress
 
 from .synthetic_person import (
     CIRCLE,

@@ -16,7 +16,7 @@ from hg_plugin.utils.config import DATASET, LOADER, building, parts_of
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.images import MAX_SIDE, ImageError, captured_stderr, decode, read_regular_file
-from hg_plugin.utils.parallel import imap_with_progress
+from hg_plugin.utils.progress import imap_with_progress
 
 EMPTY = 'need at least one array'  # what MMEngine says of a dataset without samples
 MIN_SIDE = 8  # pixels of an image in which a person can be seen

@@ -1,6 +1,10 @@
+import os
 import sys
 
-from hg_plugin.utils.progress import Progress
+import cv2
+import pytest
+
+from hg_plugin.utils.progress import Progress, imap_with_progress
 
 
 def test_lines_in_a_log_and_a_bar_on_a_terminal(monkeypatch, capsys):
@@ -16,3 +20,32 @@ def test_lines_in_a_log_and_a_bar_on_a_terminal(monkeypatch, capsys):
         progress.interval = 0
         progress.update()
     assert '\r' in capsys.readouterr().err
+
+
+def double(number):
+    return 2 * number, cv2.getNumThreads(), os.getpid()
+
+
+def fail(number):
+    raise ValueError(f'number {number}')
+
+
+@pytest.mark.parametrize('num_workers', [1, 2])
+def test_results_come_in_order_with_progress(num_workers, capfd):
+    results = []
+    tasks = imap_with_progress(double, range(30), num_workers, 'numbers', lambda: f'{len(results)} used')
+    for result in tasks:
+        results.append(result)
+    assert [result[0] for result in results] == list(range(0, 60, 2))
+    assert '30/30 numbers, 30 used ' in capfd.readouterr().err
+    processes = {process for *_, process in results}
+    if num_workers == 1:
+        assert processes == {os.getpid()}
+    else:
+        assert os.getpid() not in processes and all(threads == 1 for _, threads, _ in results)
+
+
+@pytest.mark.parametrize('num_workers', [1, 2])
+def test_an_error_reaches_the_caller(num_workers):
+    with pytest.raises(ValueError, match='number 0'):
+        list(imap_with_progress(fail, range(3), num_workers, 'numbers'))
