@@ -179,6 +179,9 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
             'flip_indices': [*self._metainfo['flip_indices']],
         }
 
+    # whether a DivergenceHook calls check_unreadable, where it can save the training before
+    hook_checks = False
+
     def full_init(self) -> None:
         super().full_init()
         # one flag a person, in memory that loader workers share
@@ -199,7 +202,8 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
                     return self._prepare(other)
                 except ImageError as error:
                     self.unreadable[other] = 1
-                    self.check_unreadable()
+                    if not self.hook_checks:
+                        self.check_unreadable()
                     print_log(f'{error} Trained on the next person instead.', 'current', logging.ERROR)
         raise InputError(f'No image of {self.ann_file} can be read.')
 

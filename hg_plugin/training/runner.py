@@ -94,7 +94,7 @@ def _dump_or_tell(stock, logger: logging.Logger, scalars: dict, path: str, *args
     try:
         stock(scalars, path, *args)
     except OSError as error:
-        logger.warning(f'{path} is not complete: {error.strerror}. The training goes on.')
+        logger.warning(f'{path} is not complete: {error.strerror}. The training continues.')
 
 
 def train(
@@ -232,7 +232,7 @@ def _work_dir(cfg: Config, lock=False) -> Iterator[None]:
     try:
         os.makedirs(cfg.work_dir, exist_ok=True)
     except OSError as error:
-        raise InputError(f'The work directory {cfg.work_dir} cannot be made: {error.strerror}.') from error
+        raise InputError(f'The work directory {cfg.work_dir} cannot be created: {error.strerror}.') from error
     try:
         with locked(cfg.work_dir) if lock else contextlib.nullcontext():
             yield

@@ -45,7 +45,9 @@ def read_checkpoint(path: str, trust: bool = False) -> dict:
     if broken:
         raise InputError(f'The checkpoint {path} is damaged: {broken} has a wrong checksum; get it again.')
     if not isinstance(content, dict):
-        raise InputError(f'{path} is no checkpoint: it holds a {type(content).__name__}; give another file.')
+        raise InputError(
+            f'{path} is not a checkpoint: it holds a {type(content).__name__}; give another file.'
+        )
     return content
 
 
@@ -70,7 +72,7 @@ def _explain(error: Exception, path: str) -> str:
             held = f'more than weights, such as {forbidden[1]},' if forbidden else 'more than weights'
             advice = 'if you trust its source, read it with trust=True of convert_checkpoint'
             return f'holds {held} and could run code when it is loaded; {advice}'
-    return 'is no checkpoint or was cut off; get it again'
+    return 'is not a checkpoint, or is truncated; get it again'
 
 
 def weights_of(content: dict, path: str) -> dict[str, Tensor]:
@@ -86,7 +88,7 @@ def weights_of(content: dict, path: str) -> dict[str, Tensor]:
         if isinstance(name, str) and isinstance(tensor, Tensor)
     }
     if not weights:
-        raise InputError(f'{path} is no checkpoint: it holds no weights by name; give another file.')
+        raise InputError(f'{path} is not a checkpoint: it holds no weights by name; give another file.')
     return weights
 
 

@@ -391,7 +391,7 @@ def test_wrong_files_and_devices(files, tmp_path):
     )
     for arguments, message in [
         ((config, files('coco')[1]), 'does not fit the config'),
-        ((config, tmp_path / 'cut.pth'), 'is no checkpoint or was cut off'),
+        ((config, tmp_path / 'cut.pth'), 'is not a checkpoint, or is truncated'),
         ((config, tmp_path / 'list.pth'), 'it holds a list'),
         ((config, tmp_path / 'none.pth'), 'does not exist'),
         ((tmp_path / 'none.py', checkpoint), 'does not exist'),

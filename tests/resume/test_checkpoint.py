@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_the_training_goes_on(tm
     fail(monkeypatch, 2, 3)  # epoch_2 and its best
     train(tmp_path, val_evaluator=dict(scores=[0, 1, 3, 2]))
     out = capsys.readouterr().out
-    assert out.count('epoch_2.pth was not written: No space left on device. The training goes on') == 2
+    assert out.count('epoch_2.pth was not written: No space left on device. The training continues') == 2
     assert f'the last good checkpoint is {tmp_path / "epoch_1.pth"}.' in out
     assert names(tmp_path) == ['best_Mean_epoch_3.pth', 'epoch_1.pth', 'epoch_3.pth']
 

@@ -168,10 +168,10 @@ def test_without_a_whole_checkpoint_no_run_starts_over(start, tmp_path):
     before = {path: path.read_bytes() for path in run.glob('*.pth')}
     result = toy(work_dir=str(run), resume=True)
     assert result.returncode == 1 and 'error: ' in result.stdout and 'Traceback' not in result.stdout
-    assert 'has no whole checkpoint to resume from' in result.stdout
+    assert 'has no undamaged checkpoint to resume from' in result.stdout
     assert before == {path: path.read_bytes() for path in run.glob('*.pth')}
     result = toy(work_dir=str(tmp_path / 'new'), resume=True)
-    assert result.returncode == 0 and 'has no checkpoint: the training starts anew' in result.stdout
+    assert result.returncode == 0 and 'has no checkpoint: the training starts from scratch' in result.stdout
 
 
 @pytest.mark.slow
@@ -193,7 +193,7 @@ def test_a_full_disk(start, tmp_path):
             timeout=300,
         )
         assert result.returncode == 1, result.stdout
-        assert 'epoch_2.pth was not written: File too large. The training goes on' in result.stdout
+        assert 'epoch_2.pth was not written: File too large. The training continues' in result.stdout
         assert 'error: The training is complete, but ' in result.stdout
         assert 'Traceback' not in result.stdout
         assert (run / 'epoch_1.pth').read_bytes() == before

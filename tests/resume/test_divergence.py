@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.logging import MessageHub
+from mmengine.optim import OptimWrapper
 
 from hg_plugin.engine.resume import DivergenceHook
 from hg_plugin.engine.resume.divergence import why_not_to_save
@@ -84,3 +85,21 @@ def test_a_checkpoint_of_spoiled_weights_is_worthless(runner, value):
 def test_an_unknown_action_is_refused():
     with pytest.raises(InputError, match="action is 'halt'; give one of stop, go_back"):
         DivergenceHook(action='halt')
+
+
+@pytest.mark.parametrize('kind', ['Adam', 'SGD', 'RMSprop'])
+def test_the_stock_wrapper_skips_a_step_whose_gradient_is_not_finite(runner, kind):
+    layer = torch.nn.Linear(2, 1)
+    optimizer = getattr(torch.optim, kind)(layer.parameters(), lr=0.1)
+    runner.optim_wrapper = OptimWrapper(optimizer)
+    hook = DivergenceHook(interval=100)
+    hook.before_train(runner)
+    weights = [layer.weight.detach().clone()]
+    for runner.iter, value in enumerate((1.0, float('nan'), 2.0)):
+        hook.before_train_iter(runner, runner.iter)
+        runner.optim_wrapper.update_params(layer(torch.full((1, 2), value)).sum())
+        hook.after_train_iter(runner, runner.iter)
+        weights.append(layer.weight.detach().clone())
+    assert torch.stack(hook.unread).tolist() == [0, 1, 0]
+    assert [bool((a != b).all()) for a, b in zip(weights, weights[1:])] == [True, False, True]
+    assert all(value.isfinite().all() for state in optimizer.state.values() for value in state.values())

@@ -47,8 +47,13 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before(run, damage):
     # which may be of another run, and is the last to be tried
     assert latest_checkpoint(str(run)) == str(run / 'epoch_10.pth')
     DAMAGES[damage](run / 'epoch_10.pth')
-    with pytest.raises(InputError, match='no whole checkpoint .*epoch_3.pth.*; give a checkpoint, or leave'):
+    with pytest.raises(InputError, match='no undamaged checkpoint .*epoch_3.pth'):
         latest_checkpoint(str(run))
+
+
+def test_weights_that_are_not_finite_are_skipped_as_damage_is(run):
+    torch.save(training(state_dict=dict(weight=torch.tensor([1, float('nan')]))), run / 'epoch_3.pth')
+    assert latest_checkpoint(str(run)) == str(run / 'epoch_2.pth')
 
 
 def test_a_checkpoint_that_is_gone_or_has_only_weights_is_skipped(run):

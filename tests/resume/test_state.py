@@ -6,6 +6,8 @@ import pytest
 import torch
 from toy_training import build, train
 
+from hg_plugin.engine.resume.divergence import DivergenceHook, go_back
+from hg_plugin.engine.resume.guard import checkpoint_hook
 from hg_plugin.engine.resume.state import check_training
 from hg_plugin.utils.errors import InputError
 
@@ -52,6 +54,11 @@ DAMAGES = {
     r'have \[1\] parameters, and those of the config \[2\]': lambda state: state['optimizer']['param_groups'][
         0
     ].update(params=[0]),
+    'damaged: its seed is': lambda state: state['meta'].update(seed='1'),
+    'its seed is 1000': lambda state: state['meta'].update(seed=10**30),
+    'not of Adam, but of one that keeps step, exp_avg, exp_inf': lambda state: moments(state).update(
+        exp_inf=moments(state).pop('exp_avg_sq')
+    ),
     'it holds no state of an optimizer': lambda state: state.update(optimizer=3),
 }
 
@@ -116,13 +123,13 @@ COSINE = [dict(type='CosineAnnealingLR', begin=0, end=3, T_max=3, eta_min=1e-4, 
 CHANGED = dict(
     rate=(
         dict(optim_wrapper=ADAM),
-        'weight_decay: 0 to 0.1; lr: 0.01 to 0.02; schedule: lr goes on at 0.002,',
+        'weight_decay: 0 to 0.1; lr: 0.01 to 0.02; schedule: lr continues at 0.002,',
     ),
     milestone=(
         dict(param_scheduler=MILESTONE),
-        'schedule: lr goes on at 0.005, where the checkpoint had 0.001',
+        'schedule: lr continues at 0.005, where the checkpoint had 0.001',
     ),
-    cosine=(dict(param_scheduler=COSINE), 'schedule: lr goes on at'),
+    cosine=(dict(param_scheduler=COSINE), 'schedule: lr continues at'),
     constant=(dict(param_scheduler=None), 'lr: 0.001 to 0.01'),
 )
 
@@ -171,3 +178,23 @@ def test_several_parameter_groups(tmp_path, capsys):
     assert [group['momentum'] for group in groups] == [0.8] * len(groups)
     assert sorted(group['initial_lr'] for group in groups) == pytest.approx([0.2, 0.2, 0.4])
     assert 'momentum: 0.9 to 0.8; lr: 0.' in ''.join(capsys.readouterr())
+
+
+@pytest.mark.parametrize('scheduled', [False, True])
+def test_a_rate_that_was_halved_stays_so(tmp_path, monkeypatch, scheduled):
+    options = dict(optim_wrapper=dict(optimizer=dict(lr=0.1)))
+    options |= {} if scheduled else dict(param_scheduler=None)
+    runner = train(tmp_path, train_cfg=dict(max_epochs=1), **options)
+    go_back(runner, str(tmp_path / 'epoch_1.pth'), torch.load(tmp_path / 'epoch_1.pth'))
+    halved = runner.optim_wrapper.get_lr()['lr'][0]
+    saver = checkpoint_hook(runner)
+    saver.save(runner, 'epoch_1.pth', meta=dict(epoch=1, iter=2))
+    first = []
+    monkeypatch.setattr(
+        DivergenceHook, 'before_train', lambda hook, runner: first.extend(runner.optim_wrapper.get_lr()['lr'])
+    )
+    options |= dict(custom_hooks=[dict(type='DivergenceHook')], train_cfg=dict(max_epochs=1))
+    train(tmp_path, resume=True, **options)
+    options['optim_wrapper']['optimizer']['lr'] = 0.2  # takes effect
+    train(tmp_path, resume=True, **options)
+    assert first[0] == halved < first[1]

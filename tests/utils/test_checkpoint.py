@@ -88,7 +88,7 @@ def test_broken_files_do_not_ask_for_trust(refusal, tmp_path):
         old[: len(old) // 2],
         pickle.dumps(dict(a=1)),
     ):
-        assert 'is no checkpoint or was cut off; get it again' in refusal(content), content[:20]
+        assert 'is not a checkpoint, or is truncated; get it again' in refusal(content), content[:20]
 
 
 def test_torchscript_is_named(refusal, tmp_path):
@@ -119,7 +119,7 @@ def test_weights_go_without_the_prefix_of_a_distributed_model():
     assert weights_of(dict(state_dict=state), 'x.pth') == weights_of(state, 'x.pth')
     assert list(weights_of(state, 'x.pth')) == ['a', 'b']
     for content in ({}, dict(state_dict=[1]), dict(state_dict=dict(a=1)), dict(epoch=3)):
-        with pytest.raises(InputError, match='x.pth is no checkpoint: it holds no weights by name'):
+        with pytest.raises(InputError, match='x.pth is not a checkpoint: it holds no weights by name'):
             weights_of(content, 'x.pth')
 
 

@@ -116,7 +116,7 @@ class SafeCheckpointHook(CheckpointHook):
             self.failures[kind] = f'{path} was not written: {getattr(error, "strerror", None) or error}'
             good = self.last_ckpt or runner._resume and runner._load_from
             runner.logger.error(
-                f'{self.failures[kind]}. The training goes on, and saves again at the next interval; '
+                f'{self.failures[kind]}. The training continues, and saves again at the next interval; '
                 f'the last good checkpoint is {good or "not there yet"}.',
                 extra=dict(kind='checkpoints'),
             )
@@ -232,7 +232,7 @@ class SafeCheckpointHook(CheckpointHook):
                 score = path = None
             self._set_best(runner, key, score, path)
         if ours and _validation_is_due(runner, content['step']):
-            runner.logger.info(f'The validation after {_step(runner)} is made up for.')
+            runner.logger.info(f'The validation that was missed after {_step(runner)} runs now.')
             runner.val_loop.run()
 
     def _remove(self, path: str) -> None:

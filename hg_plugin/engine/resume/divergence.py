@@ -9,7 +9,7 @@ from mmengine.hooks import CheckpointHook, EMAHook, Hook, LoggerHook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from hg_plugin.datasets.walk import walk
 from hg_plugin.utils.errors import InputError, TrainingDiverged
@@ -70,6 +70,16 @@ class DivergenceHook(Hook):
         self.collapse = CollapseWarning(**collapse)
         self.unread: list[torch.Tensor] = []
         self.in_a_row = 0
+        self.datasets: list = []
+        # why to end: too many unreadable images; PreemptionHook saves before it raises this
+        self.error: InputError | None = None
+
+    def before_run(self, runner: Runner) -> None:
+        if isinstance(runner._train_loop, BaseLoop):  # still a config where the runner only tests
+            everything = walk(runner.train_dataloader.dataset)
+            self.datasets = [dataset for dataset in everything if hasattr(dataset, 'unreadable')]
+            for dataset in self.datasets:
+                dataset.hook_checks = True
 
     def before_train(self, runner: Runner) -> None:
         self.statistics = RunningStatistics(runner.model)
@@ -77,8 +87,6 @@ class DivergenceHook(Hook):
         self.every = self.interval or next(
             (hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 1
         )
-        everything = walk(runner.train_dataloader.dataset)
-        self.datasets = [dataset for dataset in everything if hasattr(dataset, 'unreadable')]
         wrapper = runner.optim_wrapper
         # for each of the latest steps a scalar on the device: 1 if it was skipped
         self.skipped: deque | None = getattr(wrapper, 'skipped', None)
@@ -99,7 +107,13 @@ class DivergenceHook(Hook):
         for parameter in parameters if skip else ():
             parameter.grad = None
 
+    def raise_error(self) -> None:
+        """Raise what has been found, at a moment where a checkpoint has been written."""
+        if self.error:
+            raise self.error
+
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
+        self.raise_error()
         self.statistics.remember()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
@@ -129,9 +143,11 @@ class DivergenceHook(Hook):
                 )
 
     def before_val_epoch(self, runner: Runner) -> None:
+        self.raise_error()
         self.read(runner)
 
     def after_train(self, runner: Runner) -> None:
+        self.raise_error()
         if hasattr(self, 'handle'):
             self.handle.remove()
 
@@ -142,7 +158,10 @@ class DivergenceHook(Hook):
                 flags = dataset.unreadable.int()
                 dist.all_reduce(flags, 'max')
                 dataset.unreadable |= flags.to(dataset.unreadable)
-            dataset.check_unreadable()
+            try:
+                dataset.check_unreadable()
+            except InputError as error:
+                self.error = error
 
     def read(self, runner: Runner) -> None:
         """Fetch the counts from the device, in all processes, and stop or go back where it is time to."""

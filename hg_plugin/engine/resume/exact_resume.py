@@ -125,7 +125,7 @@ class ExactResumeHook(Hook):
         skipped = len(loader) - (math.floor if loader.drop_last else math.ceil)(left)
         run_iter = loop.run_iter
         loop.run_iter = lambda idx, data_batch: run_iter(idx + skipped, data_batch)
-        runner.logger.info(f'Epoch {loop.epoch + 1} goes on after {skipped} of {len(loader)} iterations.')
+        runner.logger.info(f'Epoch {loop.epoch + 1} continues after {skipped} of {len(loader)} iterations.')
 
     def _skip_iterations(self, loop: IterBasedTrainLoop) -> None:
         """Let the loop skip the iterations that were trained without loading their samples."""

@@ -57,7 +57,7 @@ def load_or_resume(stock: Callable, self: Runner) -> None:
     if self._resume and self._load_from is None and not self._has_loaded:
         self._load_from = in_main_process(_find_latest, self)
         if self._load_from is None:
-            self.logger.warning(f'{self.work_dir} has no checkpoint: the training starts anew.')
+            self.logger.warning(f'{self.work_dir} has no checkpoint: the training starts from scratch.')
             return
     stock(self)
 

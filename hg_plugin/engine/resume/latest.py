@@ -79,7 +79,7 @@ def latest_training(work_dir: str, out_dir: str | None = None) -> tuple[str, dic
             problems.append(str(error).removesuffix('.').removesuffix('; get it again'))
     if problems:
         raise InputError(
-            f'{folder} has no whole checkpoint to resume from: {problems[0]}; '
+            f'{folder} has no undamaged checkpoint to resume from: {problems[0]}; '
             'give a checkpoint, or leave out resume to start from the beginning.'
         )
     return None

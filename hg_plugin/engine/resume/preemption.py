@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from mmengine.dist import broadcast_object_list, get_comm_device, get_world_size, is_main_process
@@ -17,6 +17,7 @@ from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 
 from .checkpoint import SafeCheckpointHook
+from .divergence import DivergenceHook
 from .exact_resume import ExactResumeHook
 from .loaders import GuardedLoader
 from .processes import SIGNALS, end_with_launcher
@@ -57,7 +58,6 @@ class PreemptionHook(Hook):
         self.loaders: list[GuardedLoader] = []
         self.iterating = False
         self.signal = 0  # or 1 for a loader's failure
-        self.cause = 'a signal'
 
     def before_run(self, runner: Runner) -> None:
         end_with_launcher()
@@ -105,6 +105,9 @@ class PreemptionHook(Hook):
         if self.saver is None:
             return
         self._remove_old()
+        for hook in runner.hooks:
+            if isinstance(hook, DivergenceHook) and hook.error:  # in all processes
+                self._end(runner, runner.iter + 1, error=hook.error)
         # gradients that are being accumulated are in no checkpoint
         if getattr(runner.optim_wrapper, 'should_update', lambda: True)():
             self.steps += 1
@@ -149,7 +152,7 @@ class PreemptionHook(Hook):
     def _loader_failed(self, runner: Runner, validates: bool, problem: str | Exception) -> None:
         """End at the next occasion, or save before an error that nothing can be done about."""
         if isinstance(problem, str):
-            self.signal, self.cause = self.signal or 1, 'a failing data loader'
+            self.signal = self.signal or 1
             runner.logger.error(f'{problem}. The run saves, and ends; resume it then.')
         elif self.iterating and get_world_size() == 1:
             self._save(runner, runner.iter, validates)
@@ -178,13 +181,17 @@ class PreemptionHook(Hook):
         before[1].synchronize()
         return bool(before[0])
 
-    def _end(self, runner: Runner, iterations: int, validates: bool = False) -> None:
+    def _end(
+        self, runner: Runner, iterations: int, validates: bool = False, error: Exception | None = None
+    ) -> NoReturn:
         for hook in runner.hooks:
             if isinstance(hook, ExactResumeHook):
                 hook.gather_buffers(runner)
         saved = [self._save(runner, iterations, validates)]
         broadcast_object_list(saved)  # all wait: a process that ends makes torchrun end the others
         self._restore()
+        if error:
+            raise error
         sys.exit(self.exit_code if saved[0] else 1)
 
     def _save(self, runner: Runner, iterations: int, validates: bool) -> bool:
@@ -195,8 +202,8 @@ class PreemptionHook(Hook):
         saved = self.saver.save(runner, FILE, meta=dict(epoch=runner.epoch, iter=iterations))
         if saved:
             runner.logger.info(
-                f'Ended by {self.cause} after {iterations} iterations; --resume goes on there.',
-                extra=dict(kind='signal'),
+                f'The training is saved after {iterations} iterations; --resume continues there.',
+                extra=dict(kind='signal' if self.signal else 'checkpoints'),
             )
         return saved
 

@@ -82,7 +82,7 @@ def check_training(runner: Runner, state: dict, path: str) -> None:
         if problem:
             raise InputError(
                 f"The checkpoint {path} does not fit the config's optimizer: {problem}; resume with its own "
-                'config, or give it as load_from to start anew with its weights.'
+                'config, or give it as load_from to start a new training from its weights.'
             )
 
 
@@ -198,7 +198,7 @@ class ConfigChanges:
             if not epoch * length <= iteration < (epoch + 1) * length:
                 _say(
                     f'An epoch has {length} iterations now, and had about {iteration / max(epoch, 1):.0f} '
-                    f'before: the run goes on from epoch {epoch} and iteration {iteration}.'
+                    f'before: the run continues from epoch {epoch} and iteration {iteration}.'
                 )
         if done >= last:
             _say(f'The checkpoint has {done} {unit} of {last} in the config: nothing is left to train.')
@@ -220,7 +220,7 @@ class ConfigChanges:
             self._replay()
             now = {name: self.runner.optim_wrapper.param_groups[0][name] for name in sorted(self.scheduled)}
             changes['schedule'] = ', '.join(
-                f'{name} goes on at {value:.4g}, where the checkpoint had {self.saved[0][name]:.4g}'
+                f'{name} continues at {value:.4g}, where the checkpoint had {self.saved[0][name]:.4g}'
                 for name, value in now.items()
                 if name in self.saved[0]
             )
