@@ -1,8 +1,8 @@
-"""Two small stacks on persons drawn by tools/make_synthetic.py; trains in minutes without a GPU."""
+"""Two small stacks on persons drawn by tools/make_synthetic.py; trains in a minute without a GPU."""
 
-_base_ = ['hg_2stack_mpii.py']
+_base_ = ['hg_2stack_mpii_cross_entropy.py']
 
-codec = dict(type='MSRAHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=2)
+codec = dict(type='MSRAHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=1)
 model = dict(
     codec=codec,
     backbone=dict(depth=3, channels=48),
@@ -27,11 +27,11 @@ train_dataloader = dict(
 val_dataloader = dict(batch_size=50, num_workers=1, dataset=dict(data_root=data_root, pipeline=val_pipeline))
 test_dataloader = val_dataloader
 
-train_cfg = dict(max_epochs=5, val_interval=1)
-optim_wrapper = dict(optimizer=dict(lr=1.2e-2))
+train_cfg = dict(max_epochs=2, val_interval=1)
+optim_wrapper = dict(optimizer=dict(lr=0.01, muon_lr=0.08))
 param_scheduler = [
     dict(type='LinearLR', begin=0, end=50, start_factor=0.01, by_epoch=False),
-    dict(type='CosineAnnealingLR', begin=0, end=5, T_max=5, by_epoch=True, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', begin=0, end=2, T_max=2, by_epoch=True, convert_to_iter_based=True),
 ]
 auto_scale_lr = dict(base_batch_size=8)
 custom_hooks = [dict(type='SyncBuffersHook'), dict(type='StageHeatmapHook', test_persons=24)]

@@ -8,9 +8,10 @@ check_requirements()
 import_mmpose()
 draw_circles_with_new_numpy()
 
-from .compat.mmengine import find_plugin_configs, guard_resume  # noqa: E402
+from .compat.mmengine import find_plugin_configs, guard_resume, look_for_mmcv_operators  # noqa: E402
 from .compat.torch import allow_mmengine_checkpoints  # noqa: E402
 
+look_for_mmcv_operators()
 find_plugin_configs()
 allow_mmengine_checkpoints()
 

@@ -8,11 +8,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 # MMPose is imported as the plugin does it, but without the plugin: before, and so that it is the same after
 SCRIPT = """
-import importlib.util, inspect, json, logging.handlers, sys, types
-spec = importlib.util.spec_from_file_location('alone', 'hg_plugin/compat/mmpose.py')
-alone = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(alone)
-alone.import_mmpose()
+import inspect, json, logging.handlers, sys, types
+sys.modules['alone'] = types.ModuleType('alone')
+sys.modules['alone'].__path__ = ['hg_plugin/compat']
+import alone.mmpose
+alone.mmpose.import_mmpose()
 import mmengine.runner, mmengine.visualization, mmengine.hooks, mmengine.optim, mmengine.fileio
 
 def attributes():

@@ -190,4 +190,4 @@ def test_one_command_is_told_that_completes_an_empty_environment(wheel, tmp_path
     assert done.returncode == 0, done.stderr
     done = shell(infer)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / 'out/visualizations/a.png').is_file()
+    assert (tmp_path / 'out/visualizations/a.jpg').is_file()

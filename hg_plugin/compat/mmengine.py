@@ -3,11 +3,23 @@
 import codecs
 import functools
 import pickle
+import pkgutil
+import types
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 # configs/ and tools/: files in a wheel, links in the repository
 MIM = Path(__file__).parents[1] / '.mim'
+
+
+def look_for_mmcv_operators() -> None:
+    """Lets MMEngine and MMCV call ``pkgutil.find_loader``, which Python 3.14 has no more."""
+    from mmcv.utils import ext_loader
+    from mmengine.utils.dl_utils import misc
+
+    if not hasattr(pkgutil, 'find_loader'):
+        misc.pkgutil = ext_loader.pkgutil = types.SimpleNamespace(find_loader=find_spec)
 
 
 def find_plugin_configs() -> None:

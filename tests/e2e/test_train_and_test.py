@@ -303,7 +303,7 @@ def checkpoints(tmp_path):
         ('CONFIG --cfg-options model=3', 'has no model'),
         (
             'CONFIG --cfg-options train_cfg.max_epoch=3',
-            r"training: TypeError: .*'max_epoch' \(runner.py, line \d+\)",
+            r"training: TypeError: .*'max_epoch'.* \(runner.py, line \d+\)",
         ),
         (
             'CONFIG --cfg-options train_cfg.type=IterBasedTrainLoop',

@@ -326,7 +326,7 @@ def test_the_network_of_the_package_was_trained_without_pelvis_and_thorax():
 
 @pytest.mark.parametrize('image', [None, 3, b'x', [[0, 0], [0, 0]], 'a\0b.jpg'])
 def test_things_that_are_no_images(mpii, image):
-    with pytest.raises(InputError, match='give a path, or a uint8|cannot be read: embedded null byte'):
+    with pytest.raises(InputError, match='give a path, or a uint8|cannot be read: .*embedded null'):
         mpii(image)
 
 
