@@ -100,3 +100,12 @@ def test_every_row_of_the_reliability_page_names_a_test():
         tests = ''.join((ROOT / file).read_text() for file in files)
         for names in re.findall(r', `([^`]+)`$', cell):
             assert all(re.search(rf'def test_\w*{name}', tests) for name in names.split(' or ')), cell
+
+
+@pytest.mark.parametrize('package', ['utils', 'compat'])
+def test_the_architecture_page_names_every_file_of(package):
+    (row,) = re.findall(
+        rf'^\| `hg_plugin/{package}/` \|.*', (ROOT / 'docs/architecture.md').read_text(), re.M
+    )
+    files = {file.stem for file in (ROOT / 'hg_plugin' / package).glob('[a-z]*.py')}
+    assert files == set(re.findall(r'`(\w+)`', row))
