@@ -369,7 +369,7 @@ def test_the_face_trains_and_tests_a_config_object(trained, persons, tmp_path):
 @pytest.mark.parametrize('main', [True, False])
 def test_only_the_main_process_writes_the_metrics(monkeypatch, tmp_path, main):
     monkeypatch.setattr('mmengine.dist.is_main_process', lambda: main)
-    monkeypatch.setattr('hg_plugin.apis.test', lambda *args, **kwargs: dict(Mean=np.float64(50)))
+    monkeypatch.setattr('hg_plugin.training.runner.test', lambda *args, **kwargs: dict(Mean=np.float64(50)))
     monkeypatch.setattr(sys, 'argv', ['test.py', CONFIG, 'x.pth', '--out', str(tmp_path / 'metrics.json')])
     runpy.run_path('tools/test.py', run_name='__main__')
     assert [path.read_text() for path in tmp_path.iterdir()] == ['{"Mean": 50.0}'] * main
