@@ -53,7 +53,7 @@ def metric_problems(cfg: Config) -> Iterator[str]:
         if name == 'auto' and len(computed) == 1:
             (name,) = computed
         better = 'less' if name in LESS_IS_BETTER else 'greater'
-        if name in computed and rule and rule != better:
+        if name in {*computed, *LESS_IS_BETTER} and rule and rule != better:
             yield f'{place}.rule is {rule!r}, which keeps the worst {name}; set rule={better!r}.'
 
 
@@ -62,7 +62,7 @@ def _computed(cfg: Config, split: str) -> dict[str, tuple[str, set[str]]]:
     datasets = parts_of(cfg, f'{split}_dataloader' + DATASET).values()
     computed = {}
     for place, metric in parts_of(cfg, split + METRIC).items():
-        kind = getattr(metric.get('type'), '__name__', metric.get('type'))
+        kind = str(getattr(metric.get('type'), '__name__', metric.get('type'))).rpartition('.')[2]
         names = {*COMPUTED.get(kind, [OTHERS])}
         if kind == 'PCKAccuracy':
             items = metric.get('norm_item') or ['bbox']

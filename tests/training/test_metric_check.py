@@ -25,6 +25,14 @@ def test_a_rule_that_keeps_the_worst_is_told(name, place):
     assert not problems(evaluator, **{place: part('less')}) and not problems(evaluator, **{place: part(None)})
 
 
+@pytest.mark.parametrize('kind', ['mmpose.EPE', 'Own'])
+def test_also_with_a_scope_and_beside_metrics_of_ones_own(kind):
+    (problem,) = problems(
+        dict(type=kind), **{'default_hooks.checkpoint': dict(save_best='EPE', rule='greater')}
+    )
+    assert "rule='less'" in problem
+
+
 def test_every_metric_may_have_a_rule_of_its_own():
     metrics = [dict(type='EPE'), dict(type='MPIIPCKh')]
     both = dict(save_best=['EPE', 'Mean'], rule=['less', 'greater'])
