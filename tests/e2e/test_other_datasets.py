@@ -108,7 +108,7 @@ def write_few(source, folder, joints, names, swaps):
 
 FEW = """
 META = dict(from_file=DATA + '/few.py')
-model['backbone']['num_keypoints'] = model['head']['out_channels'] = {count}
+model['backbone']['num_keypoints'] = {count}
 train_dataloader['dataset']['metainfo'] = val_dataloader['dataset']['metainfo'] = META
 val_evaluator = [dict(type='MPIIPCKh', pred_file=DATA + '/pred.mat'), dict(type='AUC', prefix='own'),
                  dict(type='EPE'), dict(type='PCKAccuracy', thr=0.2)]
