@@ -70,12 +70,22 @@ def add_arguments(parser):
         help='average over crops of these sizes, such as 0.8 0.9 1 1.1 1.2 1.3',
     )
     parser.add_argument('--batch-size', type=int, default=16, metavar='N', help='persons per batch (16)')
+    parser.add_argument(
+        '--backend',
+        default='torch',
+        choices=['torch', 'onnxruntime', 'openvino'],
+        help='what runs the network (torch); the others export it first, to a file beside the checkpoint',
+    )
+    parser.add_argument(
+        '--float32', action='store_true', help='not in bfloat16 where the CPU has instructions for it'
+    )
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ...; default: a GPU if torch can use one')
     add_cfg_options(parser)
 
 
 def run(args):
     from hg_plugin.compat.glibc import keep_freed_memory
+    from hg_plugin.deploy.backends import PoseEstimator
     from hg_plugin.inference.detectors import mmdet_detector, onnx_detector
     from hg_plugin.inference.files import infer_files
     from hg_plugin.inference.inputs import find_inputs, output_names, stem_of
@@ -102,7 +112,12 @@ def run(args):
             raise ArgumentError(None, 'after a config, give a checkpoint and at least one input')
         args.config, args.checkpoint, *args.inputs = args.inputs
     args.inputs = inputs = find_inputs(args.inputs, args.out_dir)
-    left_out = infer_files(**options)
+    estimator = PoseEstimator(
+        *(options.pop(name) for name in ('config', 'checkpoint', 'device', 'batch_size', 'cfg_options')),
+        bfloat16=not options.pop('float32'),
+        backend=options.pop('backend'),
+    )
+    left_out = infer_files(estimator, None, **options)
 
     for path, name in output_names(inputs, args.out_dir).items():
         if path not in left_out and name != stem_of(path):

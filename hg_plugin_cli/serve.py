@@ -39,5 +39,5 @@ def run(args):
             None, f'give one of {", ".join(networks)}, or a config and a checkpoint, or nothing'
         )
     keep_freed_memory()
-    estimator = PoseEstimator(*args.weights, device=args.device)
+    estimator = PoseEstimator(*args.weights, device=args.device, bfloat16=True)
     serve(estimator, port=args.port, max_megabytes=args.max_mb, max_megapixels=args.max_megapixels)

@@ -1,6 +1,7 @@
 """ONNX files, run by ONNX Runtime."""
 
 from collections.abc import Callable, Sequence
+from os import PathLike
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,8 @@ from hg_plugin.utils.errors import InputError
 ONNX_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
 
 
-def onnx_runner(content: bytes) -> Callable[[Tensor], list[Tensor]]:
-    """Return a function from images (N, 3, H, W) to the outputs of an ONNX file on the CPU."""
+def onnx_runner(content: bytes | str | PathLike, bfloat16: bool = False) -> Callable[[Tensor], list[Tensor]]:
+    """Return a function from images (N, 3, H, W) to the outputs of an ONNX file on the CPU, in float32."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=['CPUExecutionProvider'])

@@ -67,7 +67,8 @@ def infer_files(
     most a batch of images is in memory. Ctrl-C ends a camera or stream; what was found until then is kept.
 
     Args:
-        config, checkpoint, batch_size, device, cfg_options: See :class:`PoseEstimator`.
+        config, checkpoint, batch_size, device, cfg_options: See :class:`PoseEstimator`. Or ``config`` is one,
+            and the others are not used. Of one that is made here, ``bfloat16`` is True.
         inputs: Images, videos, folders of both, cameras such as '0', and addresses of streams, see
             :func:`find_inputs`.
         out_dir: The folder for the results. Defaults to 'outputs'.
@@ -95,7 +96,10 @@ def infer_files(
     inputs = find_inputs(inputs, out_dir)
     boxes = read_boxes(boxes, inputs) if boxes is not None else {}
     window = Window('hg_plugin') if show else None
-    estimator = PoseEstimator(config, checkpoint, device, batch_size, cfg_options)
+    if isinstance(config, PoseEstimator):
+        estimator = config
+    else:
+        estimator = PoseEstimator(config, checkpoint, device, batch_size, cfg_options, bfloat16=True)
     if draw or show or heatmaps:
         estimator.dataset_meta  # noqa: B018, so that a missing skeleton is told before the first image
     options = dict(flip_test=flip_test, scales=scales, heatmaps=heatmaps)

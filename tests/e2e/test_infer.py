@@ -149,7 +149,7 @@ def same_but_for_rounding(ours, theirs):
 
 @pytest.mark.parametrize('name', ['good/1.png', 'clip.avi'])
 def test_the_json_is_mmposes(infer, network, inputs, tmp_path, name):
-    assert infer(inputs / name, '--out-dir', tmp_path / 'ours', '--mmpose-json')[0] == 0
+    assert infer(inputs / name, '--out-dir', tmp_path / 'ours', '--mmpose-json', '--float32')[0] == 0
     inferencer = MMPoseInferencer(
         pose2d=str(network[0]), pose2d_weights=str(network[1]), det_model='whole_image', device='cpu'
     )

@@ -46,7 +46,7 @@ def files(tmp_path_factory):
 
 def test_an_answer_has_the_json_of_infer(estimator, files, tmp_path):
     found = answer(estimator, str(files / 'photo.png'), BOXES)
-    infer_files(None, None, files / 'photo.png', out_dir=tmp_path, boxes=BOXES, draw=False, device='cpu')
+    infer_files(estimator, None, files / 'photo.png', out_dir=tmp_path, boxes=BOXES, draw=False)
     written = json.loads((tmp_path / 'predictions/photo.json').read_text())
     assert json.loads(found.json) == dict(written, image='photo.png')
     assert found.drawn.shape == (400, 800, 3)

@@ -1,0 +1,56 @@
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hg_plugin.apis import PoseEstimator
+from hg_plugin.engine.optim_wrapper import cpu_has_bfloat16
+from hg_plugin.utils.errors import InputError
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+SUFFIXES = dict(onnxruntime='.onnx', openvino='.xml')
+
+
+@pytest.fixture
+def network(trained, tmp_path):
+    """Config and checkpoint in a folder of the test's own."""
+    config, checkpoint = trained
+    return config, shutil.copy(checkpoint, tmp_path / 'small.pth')
+
+
+@pytest.mark.parametrize('backend', SUFFIXES)
+def test_keypoints_are_torchs_and_the_export_is_kept(network, backend, onnx, monkeypatch):
+    pytest.importorskip(backend)
+    expected = PoseEstimator(*network, device='cpu')(IMAGE, flip_test=True)
+    estimator = PoseEstimator(*network, device='cpu', backend=backend)
+    found = estimator(IMAGE, flip_test=True)
+    np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-3)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+    assert estimator(IMAGE, heatmaps=True).heatmaps.shape[1] == 2
+
+    file = Path(network[1]).with_name(f'small_heatmaps{SUFFIXES[backend]}')
+    exports = []
+    monkeypatch.setattr('hg_plugin.deploy.backends.export', lambda *args, **kwargs: exports.append(args))
+    again = PoseEstimator(*network, device='cpu', backend=backend)
+    np.testing.assert_array_equal(again(IMAGE, flip_test=True).keypoints, found.keypoints)
+    assert not exports
+    newer = file.stat().st_mtime + 1
+    os.utime(network[1], (newer, newer))
+    PoseEstimator(*network, device='cpu', backend=backend)(IMAGE)
+    assert len(exports) == 1
+
+
+def test_another_backend_is_refused(network):
+    with pytest.raises(InputError, match='onnxruntime'):
+        PoseEstimator(*network, backend='tensorrt')
+
+
+def test_bfloat16_rounds_heatmaps_where_the_cpu_has_it(network):
+    estimators = [PoseEstimator(*network, device='cpu', bfloat16=on) for on in (False, True)]
+    plain, rounded = (estimator(IMAGE, heatmaps=True).heatmaps for estimator in estimators)
+    difference = np.abs(plain - rounded).max() / plain.std()
+    assert 1e-4 < difference < 0.1 if cpu_has_bfloat16() else difference == 0
+    assert torch.from_numpy(rounded).dtype == torch.float32
