@@ -111,10 +111,10 @@ def _explain(error: Exception, workers: list) -> str:
     multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=1)
     for number, worker in enumerate(workers):
         what = f'Worker {number} of a data loader (process {worker.pid})'
-        if worker.exitcode == -getattr(signal, 'SIGBUS', 0):
-            return f'{what} was ended by SIGBUS: {ADVICE[errno.ENOSPC]}'
         if worker.exitcode and worker.exitcode < 0:
             name = signal.Signals(-worker.exitcode).name
+            if name == 'SIGBUS':
+                return f'{what} was ended by SIGBUS: {ADVICE[errno.ENOSPC]}'
             return f'{what} was ended by {name}, as by the system where {ADVICE[errno.ENOMEM]}'
         if worker.exitcode:
             return f'{what} ended: {ADVICE.get(worker.exitcode, f"exit code {worker.exitcode}")}'

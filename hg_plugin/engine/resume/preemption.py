@@ -97,8 +97,9 @@ class PreemptionHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         self.iterating = True
         # torch raises an error wherever the process is when it is told of a worker's end
-        if self.handlers and callable(signal.getsignal(signal.SIGCHLD)):
-            if signal.getsignal(signal.SIGCHLD) != self._worker_ended:
+        if self.handlers and hasattr(signal, 'SIGCHLD'):  # not on Windows
+            handler = signal.getsignal(signal.SIGCHLD)
+            if callable(handler) and handler != self._worker_ended:
                 self.handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, self._worker_ended)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
