@@ -177,7 +177,7 @@ def test_a_second_interrupt_ends_at_once(training):
 
 def test_a_signal_while_starting_ends_at_once(training):
     training.start('work')
-    training.wait_for('Hooks will be executed')
+    training.wait_for('Environment, config and hooks')
     training.process.send_signal(signal.SIGINT)
     code, left = training.wait()
     assert code in (85, 130) and left == []
