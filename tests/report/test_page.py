@@ -61,7 +61,7 @@ def test_page_of_a_run(single, folders):
     for part in ('PCKh@0.5 78.00 best 78.00 at epoch 4', 'epochs 4 of 4', 'images/s 80.0', 'A fast GPU'):
         assert part.replace('80.0', '80') in text
     assert 'complete' in text and '0123456789ab on main' in text
-    assert 'train_cfg.max_epochs 4 5' in text  # and the shipped value
+    assert 'train_cfg.max_epochs 4 2' in text  # and the shipped value
     assert 'not finite &lt;b&gt;&amp;' in text  # text of the log is no HTML
     assert 'There are no heatmaps' in text and 'has no checkpoint' in text
     assert 'The 12 worst' in text and 'The 12 best' in text and single.count('alt="prediction"') == 24
@@ -78,7 +78,7 @@ def test_marks_of_resumes_and_warnings(single):
 
 def test_page_of_several_runs(several):
     text = text_of(several)
-    assert 'optim_wrapper.optimizer.lr 0.012 0.5' in text and 'train_cfg.max_epochs 4 5' in text
+    assert 'optim_wrapper.optimizer.lr 0.01 0.5' in text and 'train_cfg.max_epochs 4 2' in text
     assert 'Mean 78.00 75.00 -3.00' in text
     assert 'second: There are no predictions' in text
     names = [trace['name'] for trace in figures_of(several)['figure0']['data']]

@@ -127,10 +127,10 @@ def test_a_folder_without_a_training(tmp_path, name, problem):
 def test_settings(killed):
     cfg = read_run(killed.folder).config
     own = flatten(cfg)
-    assert own['optim_wrapper.optimizer.lr'] == '0.012' and own['codec.input_size'] == '[128, 128]'
+    assert own['optim_wrapper.optimizer.lr'] == '0.01' and own['codec.input_size'] == '[128, 128]'
     name, base = shipped_base(own, 'hg_2stack_synthetic.py')
     assert name == 'hg_2stack_synthetic.py'
-    assert differences([own, base]) == {'train_cfg.max_epochs': ['4', '5']}
+    assert differences([own, base]) == {'train_cfg.max_epochs': ['4', '2']}
 
 
 @pytest.mark.slow
