@@ -48,6 +48,9 @@ def add_arguments(parser):
     parser.add_argument(
         '--det-thr', type=float, default=0.3, metavar='SCORE', help='lowest score of a detected person (0.3)'
     )
+    parser.add_argument(
+        '--whole-image', action='store_true', help='without boxes, take every image as one person'
+    )
     parser.add_argument('--mmpose-json', action='store_true', help="write JSON as MMPose's inferencers do")
     parser.add_argument('--smooth', action='store_true', help='smooth keypoints over the frames of a video')
     parser.add_argument(
@@ -104,8 +107,6 @@ def run(args):
         args.detector = onnx_detector(onnx, args.device, det_thr)
     elif config:
         args.detector = mmdet_detector(config, checkpoint, args.device, det_thr)
-    elif not args.boxes:
-        print('Without --box, --boxes or a detector, every image is taken as one person.')
     args.config, args.checkpoint = None, None
     if args.inputs[0].endswith('.py'):
         if len(args.inputs) < 3:

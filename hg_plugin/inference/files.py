@@ -24,6 +24,7 @@ from hg_plugin.visualization import heatmap_sheet
 
 from .boxes import Boxes, check_boxes, read_boxes
 from .detectors import Detector, boxes_inside
+from .find import Follower, find_people
 from .inputs import Source, address_of, find_inputs, is_animated, is_video, output_names
 from .pose_estimator import PoseEstimator
 from .results import Poses
@@ -42,6 +43,7 @@ def infer_files(
     out_dir: str | PathLike = 'outputs',
     boxes: str | PathLike | Mapping[str, Sequence] | Sequence[Sequence[float]] | None = None,
     detector: Detector | None = None,
+    whole_image: bool = False,
     draw: bool = True,
     show: bool = False,
     heatmaps: bool = False,
@@ -73,10 +75,11 @@ def infer_files(
             :func:`find_inputs`.
         out_dir: The folder for the results. Defaults to 'outputs'.
         boxes: Boxes of persons in pixels, or a JSON file of them, for all inputs, by input or by frame, see
-            :func:`read_boxes`. Where there are none, the detector finds them; without a detector, there is
-            one person as large as the image. Defaults to None.
+            :func:`read_boxes`. Where there are none, the detector finds them, or the pose network itself,
+            see :mod:`hg_plugin.inference.find`. Defaults to None.
         detector: A function from an image to boxes and scores (N, 5), see
             :mod:`hg_plugin.inference.detectors`. Defaults to None.
+        whole_image: Where there are no boxes, take the whole image as one person. Defaults to False.
         draw: Draw skeletons. Defaults to True.
         show: Show what is drawn in a window. Q or Esc ends a video. Defaults to False.
         heatmaps: Draw heatmap sheets, one per person. Defaults to False.
@@ -94,7 +97,7 @@ def infer_files(
             results cannot be written, there is no screen to show them, or :class:`PoseEstimator` raises it.
     """
     inputs = find_inputs(inputs, out_dir)
-    boxes = read_boxes(boxes, inputs) if boxes is not None else {}
+    given = read_boxes(boxes, inputs) if boxes is not None else {}
     window = Window('hg_plugin') if show else None
     if isinstance(config, PoseEstimator):
         estimator = config
@@ -102,9 +105,18 @@ def infer_files(
         estimator = PoseEstimator(config, checkpoint, device, batch_size, cfg_options, bfloat16=True)
     if draw or show or heatmaps:
         estimator.dataset_meta  # noqa: B018, so that a missing skeleton is told before the first image
-    options = dict(flip_test=flip_test, scales=scales, heatmaps=heatmaps)
     results = _Results(
-        estimator, options, Path(out_dir), boxes, detector, draw, kpt_thr, smooth, mmpose_json, window
+        estimator=estimator,
+        options=dict(flip_test=flip_test, scales=scales, heatmaps=heatmaps),
+        out_dir=Path(out_dir),
+        boxes=given,
+        detector=detector,
+        whole_image=whole_image,
+        draw=draw,
+        kpt_thr=kpt_thr,
+        smooth=smooth,
+        mmpose_json=mmpose_json,
+        window=window,
     )
     names, left_out = output_names(inputs, out_dir), {}
     videos = [source for source in inputs if is_video(source)]
@@ -114,6 +126,12 @@ def infer_files(
     for source in videos:
         with _leaving_out(source, left_out):
             results.write_video(source, names[source])
+    if results.empty:
+        print(
+            f'No person was found in {results.empty} of {len(images)} images; give boxes (--boxes, --box), a '
+            'detector (--det-onnx), or --whole-image.',
+            file=sys.stderr,
+        )
     if 2 * results.drawn < results.scored:
         print(
             f'Only {results.drawn / results.scored:.0%} of the keypoints are drawn: the scores of the others '
@@ -131,6 +149,7 @@ class _Results:
     Attributes:
         scored: Keypoints that might have been drawn.
         drawn: Those of them whose scores reach ``kpt_thr``.
+        empty: Images in which no person was found.
     """
 
     estimator: PoseEstimator
@@ -138,6 +157,7 @@ class _Results:
     out_dir: Path
     boxes: dict[Source, Boxes]
     detector: Detector | None
+    whole_image: bool
     draw: bool
     kpt_thr: float
     smooth: bool
@@ -145,6 +165,7 @@ class _Results:
     window: Window | None
     scored: int = 0
     drawn: int = 0
+    empty: int = 0
 
     def write_images(
         self, paths: list[Source], names: dict[Source, str], left_out: dict[Source, str]
@@ -156,6 +177,9 @@ class _Results:
                     if path.suffix.lower() == '.gif' and is_animated(path):
                         print(f'{path}: only its first frame is used; convert it to MP4', file=sys.stderr)
                     boxes = self._boxes(path, image)
+                    if not len(boxes) and path not in self.boxes:
+                        self.empty += 1
+                        print(f'{path}: no person found', file=sys.stderr)
                 if path in left_out:
                     progress.update()
                 else:
@@ -180,9 +204,11 @@ class _Results:
 
     def write_video(self, source: Source, name: str) -> None:
         video = Video(source)
-        persons = PersonIds()
+        persons, find, empty = PersonIds(), Follower(self.estimator), 0
         smoother = Smoother(video.fps) if self.smooth else None
-        frames = ((index, frame, self._boxes(source, frame, index)) for index, frame in enumerate(video))
+        frames = (
+            (index, frame, self._boxes(source, frame, index, find)) for index, frame in enumerate(video)
+        )
         with contextlib.ExitStack() as files:
             file = files.enter_context(atomic_write(self.out_dir / 'predictions' / f'{name}.json'))
             if self.draw:
@@ -195,6 +221,7 @@ class _Results:
             stopped = files.enter_context(ctrl_c_sets_event()) if video.is_live else None
             for index, poses in self._estimate(frames, one_by_one=video.is_live):
                 poses = replace(poses, ids=persons(poses.boxes))
+                empty += not len(poses)
                 if smoother:
                     poses = replace(poses, keypoints=smoother(poses.ids, poses.boxes, poses.keypoints))
                 if self.options['heatmaps']:
@@ -215,15 +242,22 @@ class _Results:
                 if (self.window and not self.window.show(drawn, 1)) or (stopped and stopped.is_set()):
                     break
             file.write(b'\n]' if self.mmpose_json else b'\n]}\n')
+        if empty and source not in self.boxes:
+            print(f'{source}: no person found in {empty} of {index + 1} frames', file=sys.stderr)
 
-    def _boxes(self, source: Source, image: np.ndarray, frame: int = 0) -> np.ndarray:
+    def _boxes(
+        self, source: Source, image: np.ndarray, frame: int = 0, find: Follower | None = None
+    ) -> np.ndarray:
         """Boxes and scores (N, 5) of an image or frame. A frame that is not among several has no persons."""
         boxes = self.boxes.get(source)
         if isinstance(boxes, Mapping):
             boxes = boxes.get(frame, [])
+        checked = np.column_stack(check_boxes(boxes, image))
         if boxes is None and self.detector:
-            boxes = boxes_inside(self.detector, image)
-        return np.column_stack(check_boxes(boxes, image))
+            return np.column_stack(check_boxes(boxes_inside(self.detector, image), image))
+        if boxes is None and not self.whole_image:
+            return find(image) if find else find_people(self.estimator, image)
+        return checked
 
     def _estimate(self, items: Iterable[tuple], one_by_one: bool = False) -> Iterator[tuple]:
         """Yield (key, poses) for every (key, image, boxes).

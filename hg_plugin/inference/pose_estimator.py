@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import revert_sync_batchnorm
@@ -24,10 +23,12 @@ from hg_plugin.models import StackedHourglass, average_flipped, reparameterize
 from hg_plugin.utils.checkpoint import check_weights, dataset_meta_of, read_checkpoint, weights_of
 from hg_plugin.utils.config import building, read_config
 from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.heatmaps import into_frame
 from hg_plugin.utils.images import as_bgr, read_image
 from hg_plugin.utils.weights import config_and_checkpoint
 
 from .boxes import check_boxes
+from .find import find_people
 from .results import Image, Poses
 
 
@@ -38,11 +39,6 @@ class _Image(NamedTuple):
     pixels: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
-
-    @classmethod
-    def read(cls, source: Image, boxes: Sequence | None) -> '_Image':
-        pixels = read_image(source) if isinstance(source, (str, PathLike)) else as_bgr(source)
-        return cls(source, pixels, *check_boxes(boxes, pixels))
 
     @property
     def persons(self) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -132,6 +128,7 @@ class PoseEstimator:
         image: Image | list[Image] | tuple[Image, ...],
         boxes: Sequence | None = None,
         *,
+        whole_image: bool = False,
         flip_test: bool = False,
         scales: Sequence[float] = (1.0,),
         heatmaps: bool = False,
@@ -144,7 +141,8 @@ class PoseEstimator:
             boxes: (N, 4), one per person: left, top, right and bottom in pixels, or (N, 5) with their scores;
                 they may reach over the edge of the image. The config's ``GetBBoxCenterScale`` enlarges them,
                 by default by a quarter. For a list of images, a list with the boxes, or None, of each.
-                Defaults to None: one box, the whole image.
+                Defaults to None: persons are looked for, see :mod:`hg_plugin.inference.find`.
+            whole_image: Without boxes, take the whole image as one person. Defaults to False.
             flip_test: Average with the heatmaps of the flipped crop, as in the paper; ``flip_mode`` and
                 ``shift_heatmap`` are those of the config's ``test_cfg``. Defaults to False.
             scales: Relative sizes of the crop, from 0.1 to 10: the multi-scale test. Heatmaps are resampled
@@ -160,7 +158,7 @@ class PoseEstimator:
             ImageError: If one is no image, or a box is wrong or outside the image.
             InputError: If the scales are wrong, or the config's dataset or codec does not allow the options.
         """
-        options = dict(flip_test=flip_test, scales=scales, heatmaps=heatmaps)
+        options = dict(whole_image=whole_image, flip_test=flip_test, scales=scales, heatmaps=heatmaps)
         if not isinstance(image, (list, tuple)):
             return next(self.stream([(image, boxes)], **options))
         boxes = [None] * len(image) if boxes is None else boxes
@@ -172,6 +170,7 @@ class PoseEstimator:
         self,
         images: Iterable[tuple[Image, Sequence | None]],
         *,
+        whole_image: bool = False,
         flip_test: bool = False,
         scales: Sequence[float] = (1.0,),
         heatmaps: bool = False,
@@ -180,7 +179,7 @@ class PoseEstimator:
 
         Args:
             images: Images with their boxes, or with None. At most ``batch_size`` of them are in memory.
-            flip_test, scales, heatmaps: See :meth:`__call__`.
+            whole_image, flip_test, scales, heatmaps: See :meth:`__call__`.
 
         Yields:
             The result of each image, in order.
@@ -196,7 +195,7 @@ class PoseEstimator:
 
         def read():
             for source, boxes in images:
-                waiting.append(image := _Image.read(source, boxes))
+                waiting.append(image := self._read(source, boxes, whole_image))
                 # an image without persons takes a place too, or many of them would wait for the next person
                 yield from image.persons or [None]
 
@@ -215,8 +214,8 @@ class PoseEstimator:
 
     @torch.no_grad()
     def inputs(self, image: Image, boxes: Sequence | None = None) -> Tensor:
-        """Return the network's inputs, (N, 3, H, W) and normalised, for an image and boxes as in a call."""
-        return self._inputs(self._crops(_Image.read(image, boxes).persons))
+        """The network's inputs, (N, 3, H, W) and normalised, for an image and boxes, or the whole image."""
+        return self._inputs(self._crops(self._read(image, boxes, whole_image=True).persons))
 
     @cached_property
     def dataset_meta(self) -> dict:
@@ -264,6 +263,15 @@ class PoseEstimator:
         is_hourglass = isinstance(self.model.backbone, StackedHourglass)
         return reparameterize(self.model, all_stacks=True) if is_hourglass else self.model
 
+    def _read(self, source: Image, boxes: Sequence | None, whole_image: bool) -> _Image:
+        """Decode an image, and check its boxes or find them."""
+        pixels = read_image(source) if isinstance(source, (str, PathLike)) else as_bgr(source)
+        checked = check_boxes(boxes, pixels)
+        if boxes is None and not whole_image:
+            found = find_people(self, pixels)
+            checked = found[:, :4], found[:, 4]
+        return _Image(source, pixels, *checked)
+
     @torch.no_grad()
     def _estimate(self, persons: list, flip_test: bool, scales: Sequence[float], heatmaps: bool) -> list:
         """Return keypoints, scores and perhaps heatmaps and crop for each (image, box)."""
@@ -271,7 +279,7 @@ class PoseEstimator:
         total, seen = 0, 0
         for scale in scales:
             scaled = crops if scale == 1 else self._crops(persons, scale)
-            stacks, covered = self._into_frame(self._heatmaps(scaled, flip_test, all_stacks=heatmaps), scale)
+            stacks, covered = into_frame(self._heatmaps(scaled, flip_test, heatmaps), scale, self._use_udp)
             total, seen = total + stacks, seen + covered
         stacks = total / seen.clamp(min=1e-6)
 
@@ -317,26 +325,6 @@ class PoseEstimator:
             stages = self._network.head.forward(self._network.extract_feat(inputs))
         stages = [stages] if isinstance(stages, Tensor) else stages if all_stages else stages[-1:]
         return [stage.float() for stage in stages]
-
-    def _into_frame(self, stacks: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        """Resample heatmaps (S, N, K, h, w) of crops of this scale to scale 1, with 0 outside.
-
-        Returns:
-            The heatmaps, and (h, w) how much of each pixel the crops cover, from 0 to 1.
-        """
-        height, width = stacks.shape[-2:]
-        if scale == 1:
-            return stacks, stacks.new_ones(height, width)
-        # UDP scales a crop about the middle of its first and last pixel, other warps half a pixel beside it
-        shift = 0 if self._use_udp else 1 - 1 / scale
-        matrix = [[1 / scale, 0, shift / (width - 1)], [0, 1 / scale, shift / (height - 1)]]
-        grid = F.affine_grid(stacks.new_tensor([matrix]), (1, 1, height, width), align_corners=True)
-
-        def resample(maps):
-            return F.grid_sample(maps, grid.expand(len(maps), -1, -1, -1), align_corners=True)
-
-        covered = resample(stacks.new_ones(1, 1, height, width))[0, 0]
-        return resample(stacks.flatten(0, 1)).view_as(stacks), covered
 
     def _collect(self, image: _Image, persons: list[tuple], heatmaps: bool) -> Poses:
         """Stack the results of one image's persons, of which there may be none."""

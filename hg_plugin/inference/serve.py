@@ -28,7 +28,7 @@ BLACK = (0, 0, 0)
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF', 'PPM', 'AVIF', 'JPEG2000')
 # how long uploads and results are kept, and how often old ones are looked for
 KEEP_SECONDS, CLEAN_SECONDS = 3600, 60
-HINT = 'Drop a photo, or use the camera, and drag a box around each person.'
+HINT = 'Drop a photo, or use the camera. Persons are found, or drag a box around each.'
 CSS = """
 .gradio-container { width: 100% !important; max-width: 1240px !important; margin: 0 auto !important; }
 #stacks .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; }
@@ -64,8 +64,8 @@ def answer(
     Args:
         estimator: The network.
         path: The file.
-        boxes: Left, top, right and bottom of each person, in pixels of the turned image. An empty list means
-            one person, as large as the image.
+        boxes: Left, top, right and bottom of each person, in pixels of the turned image. If there are none,
+            persons are looked for.
         quarter_turns: How often the image is turned by 90 degrees, clockwise. Defaults to 0.
         kpt_thr: Lowest score of a keypoint that is drawn. Defaults to 0.3.
         flip_test: Average with the flipped image. Defaults to False.
@@ -104,13 +104,15 @@ def answer(
 
 def _summary(scores: np.ndarray, boxed: bool, untrained: list[str]) -> str:
     """Say what was found in (N, K) scores, and whether to trust it."""
+    if not len(scores):
+        return 'No person was found. Drag a box around each person.'
     sure = int((scores >= LOW_SCORE).sum())
     persons = f'{len(scores)} persons' if len(scores) > 1 else '1 person'
     lines = [f'{persons}: {sure} of {scores.size} keypoints have a score of {LOW_SCORE} or more.']
     if untrained:
         lines.append(f'This network has not learned {" and ".join(untrained)}, which are not drawn.')
     if not boxed:
-        lines.append('Without a box, the whole photo was taken as one person.')
+        lines.append('Persons were looked for, because there is no box.')
     if sure < scores.size / 2:
         lines.append(
             '**Most scores are low: do not trust this result.** Drag a box around each person, from head to '

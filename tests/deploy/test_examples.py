@@ -35,9 +35,12 @@ def test_onnx_runtime_agrees_with_pose_estimator(onnx, real_data, tmp_path, monk
         rows = [line.split() for line in capsys.readouterr().out.splitlines()]
         assert rows[9][0] == 'head_top'
         found = np.array([row[1:] for row in rows], float)
-        poses = estimator(image, [box] if box else None)
+        poses = estimator(image, [box] if box else None, whole_image=True)
         np.testing.assert_allclose(found[:, :2], poses.keypoints[0], atol=1)
         np.testing.assert_allclose(
             found[estimator.annotated, 2], poses.scores[0, estimator.annotated], atol=0.02
         )
-        assert np.abs(plain(image, [box] if box else None).keypoints - poses.keypoints).max() > 1
+        assert (
+            np.abs(plain(image, [box] if box else None, whole_image=True).keypoints - poses.keypoints).max()
+            > 1
+        )

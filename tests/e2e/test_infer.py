@@ -85,7 +85,8 @@ def infer(network, monkeypatch, capfd):
 
     def infer(*arguments):
         monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, 'argv', ['infer.py', *map(str, network), *map(str, arguments)])
+        arguments = ['infer.py', *network, *arguments, '--whole-image']  # a random network finds nobody
+        monkeypatch.setattr(sys, 'argv', [*map(str, arguments)])
         end = 0
         try:
             runpy.run_path('tools/infer.py', run_name='__main__')
@@ -111,6 +112,7 @@ def test_images_folder_and_video_on_the_command_line(run, network, inputs, tmp_p
         tmp_path,
         '--batch-size',
         '3',
+        '--whole-image',
         '--flip-test',
         '--scales',
         '0.8',
@@ -194,7 +196,9 @@ def test_a_video_of_boxes_is_drawn_frame_by_frame(infer, inputs, tmp_path):
 
 def test_from_python(network, inputs, tmp_path):
     boxes = {'1.png': [[0, 0, 80, 120], [-20, 40, 100, 200]], '2.png': []}
-    left_out = infer_files(*network, inputs / 'good', out_dir=tmp_path, boxes=boxes, draw=False, device='cpu')
+    left_out = infer_files(
+        *network, inputs / 'good', out_dir=tmp_path, boxes=boxes, whole_image=True, draw=False, device='cpu'
+    )
     assert [path.name for path in left_out] == ['cut.png', 'text.jpg']
     assert str(inputs / 'good/cut.png') in left_out[inputs / 'good/cut.png']
     counts = [len(persons_of(tmp_path, name)) for name in range(4)]
@@ -310,6 +314,7 @@ def test_unannotated_keypoints_are_not_drawn(network, inputs, tmp_path):
             image,
             out_dir=tmp_path,
             kpt_thr=-99,
+            whole_image=True,
             device='cpu',
             cfg_options={'model.test_cfg.unannotated_keypoints': unannotated},
         )
@@ -517,7 +522,16 @@ def test_a_video_that_a_full_disk_cuts_off_is_not_kept(run, network, inputs, tmp
         'import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (13000, 13000)); '
         'sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name="__main__")'
     )
-    code, out = run('-c', limited, 'tools/infer.py', *network, inputs / 'short.avi', '--out-dir', tmp_path)
+    code, out = run(
+        '-c',
+        limited,
+        'tools/infer.py',
+        *network,
+        inputs / 'short.avi',
+        '--whole-image',
+        '--out-dir',
+        tmp_path,
+    )
     assert code == 1 and re.search(
         f'^error: .*short{VIDEO} cannot be written completely', out, re.MULTILINE
     ), out

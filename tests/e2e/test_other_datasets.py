@@ -141,7 +141,14 @@ def test_any_number_of_joints_from_annotations_to_drawings(real_data, config, ru
     image = sorted((source / 'images').iterdir())[0]
     out_dir = tmp_path / 'out'
     code, out = run(
-        'tools/infer.py', path, work_dir / 'epoch_1.pth', image, '--out-dir', out_dir, '--heatmaps'
+        'tools/infer.py',
+        path,
+        work_dir / 'epoch_1.pth',
+        image,
+        '--out-dir',
+        out_dir,
+        '--heatmaps',
+        '--whole-image',
     )
     assert code == 0, out
     (person,) = json.loads((out_dir / f'predictions/{image.stem}.json').read_text())['persons']

@@ -124,7 +124,7 @@ def test_mmposes_own_inferencer_runs_our_configs_and_agrees(files, image, tmp_pa
     inferencer.inferencer.model.test_cfg['flip_test'] = flip_test
     expected = next(inferencer(path))['predictions'][0]
 
-    poses = PoseEstimator(config, checkpoint, device='cpu')(path, flip_test=flip_test)
+    poses = PoseEstimator(config, checkpoint, device='cpu')(path, flip_test=flip_test, whole_image=True)
     keypoints, scores = poses
     assert (
         keypoints.shape == (1, dict(mpii=16, coco=17)[name], 2)
@@ -157,10 +157,10 @@ def test_images_share_batches_and_come_in_order(mpii, image):
         (image, [BOXES[4]] * 20),
         (image, []),
     ]
-    streamed = list(mpii.stream(images))
+    streamed = list(mpii.stream(images, whole_image=True))
     assert [len(poses.keypoints) for poses in streamed] == [3, 0, 1, 20, 0]
     for (image, boxes), poses in zip(images, streamed):
-        alone = mpii(image, boxes)
+        alone = mpii(image, boxes, whole_image=True)
         assert poses.keypoints.shape[1:] == (16, 2) and poses.scores.shape[1:] == (16,)
         if len(alone.keypoints):
             assert_agree(poses, *alone)
@@ -267,7 +267,10 @@ def test_all_kinds_of_images_give_the_same(mpii, image, tmp_path):
     gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     alpha = np.dstack([image, gray])
     bits16 = image.astype(np.uint16) * 257
-    color, no_color = mpii(image), mpii(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR))
+    color, no_color = (
+        mpii(image, whole_image=True),
+        mpii(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), whole_image=True),
+    )
     for other, poses in [
         (alpha, color),
         (bits16, color),
@@ -276,11 +279,11 @@ def test_all_kinds_of_images_give_the_same(mpii, image, tmp_path):
         (gray, no_color),
         (gray[..., None], no_color),
     ]:
-        np.testing.assert_array_equal(mpii(other).keypoints, poses.keypoints)
+        np.testing.assert_array_equal(mpii(other, whole_image=True).keypoints, poses.keypoints)
     for number, (other, poses) in enumerate([(alpha, color), (bits16, color), (gray, no_color)]):
         path = tmp_path / f'{number} ä.png'
         cv2.imwrite(str(path), other)
-        np.testing.assert_array_equal(mpii(path).keypoints, poses.keypoints)
+        np.testing.assert_array_equal(mpii(path, whole_image=True).keypoints, poses.keypoints)
 
 
 def test_pil_images_and_lists(mpii, image, tmp_path):
@@ -294,11 +297,13 @@ def test_pil_images_and_lists(mpii, image, tmp_path):
         (PIL.Image.fromarray(gray.astype(np.uint16) * 257), gray),
     ]:
         np.testing.assert_array_equal(mpii(other, BOXES[:1]).keypoints, mpii(same, BOXES[:1]).keypoints)
-    results = mpii([pil, str(tmp_path / 'image.png'), image[:100]], [BOXES[:2], [], None])
+    results = mpii([pil, str(tmp_path / 'image.png'), image[:100]], [BOXES[:2], [], None], whole_image=True)
     assert [len(poses.keypoints) for poses in results] == [2, 0, 1]
     assert_agree(results[0], *mpii(image, BOXES[:2]))
-    assert_agree(results[2], *mpii(image[:100]))
-    assert [len(poses.keypoints) for poses in mpii((image, image))] == [1, 1] and mpii([]) == []
+    assert_agree(results[2], *mpii(image[:100], whole_image=True))
+    assert [len(poses.keypoints) for poses in mpii((image, image), whole_image=True)] == [1, 1] and mpii(
+        []
+    ) == []
     with pytest.raises(InputError, match='There are 2 images and boxes of 1; give boxes of each'):
         mpii([image, image], [BOXES])
 
@@ -310,9 +315,9 @@ def test_keypoints_that_were_never_annotated_have_no_score(files, image, tmp_pat
     estimator = PoseEstimator(config, checkpoint, device='cpu', cfg_options=options)
     plain = PoseEstimator(config, checkpoint, device='cpu')
     assert plain.annotated.all() and np.flatnonzero(~estimator.annotated).tolist() == [6, 7]
-    expected = plain(image).scores
+    expected = plain(image, whole_image=True).scores
     expected[:, [6, 7]] = 0
-    np.testing.assert_array_equal(estimator(image).scores, expected)
+    np.testing.assert_array_equal(estimator(image, whole_image=True).scores, expected)
     # what the checkpoint says of its training counts more
     meta = dict(dataset_meta=plain.dataset_meta | dict(unannotated_keypoints=['head_top']))
     torch.save(torch.load(checkpoint) | dict(meta=meta), tmp_path / 'trained.pth')
@@ -364,14 +369,14 @@ def test_wrong_scales(mpii, image, scales):
 
 def test_what_the_config_does_not_allow(files, image):
     estimator = PoseEstimator(*files('other_keypoints'), device='cpu')
-    assert estimator(image).keypoints.shape == (1, 14, 2)
+    assert estimator(image, whole_image=True).keypoints.shape == (1, 14, 2)
     with pytest.raises(InputError, match='describes 16 keypoints, but the network has 14'):
-        estimator(image, flip_test=True)
+        estimator(image, flip_test=True, whole_image=True)
     estimator = PoseEstimator(*files('offsets'), device='cpu')
-    assert estimator(image).keypoints.shape == (1, 16, 2)
+    assert estimator(image, whole_image=True).keypoints.shape == (1, 16, 2)
     for options in (dict(scales=(1, 1.2)), dict(heatmaps=True)):
         with pytest.raises(InputError, match='predicts offsets beside heatmaps'):
-            estimator(image, **options)
+            estimator(image, **options, whole_image=True)
 
 
 def test_wrong_files_and_devices(files, tmp_path):

@@ -1,0 +1,125 @@
+"""Find the persons in an image with the pose network alone.
+
+A network that was trained on crops of a person, and on crops without one, tells both by its scores. A coarse
+pass shows it the whole image at several sizes, where all windows of a size share its work. The best windows
+are cropped and looked at, and again with the box around the keypoints that were found. A window's score is
+the mean score of its keypoints. The cost depends on the image's shape, not on its resolution.
+"""
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+
+from hg_plugin.datasets.detected_boxes import iou
+from hg_plugin.utils.heatmaps import heatmap_peaks
+
+if TYPE_CHECKING:
+    from .pose_estimator import PoseEstimator
+
+# sides of windows, as shares of the image's longer side; windows of a side are a quarter of it apart
+SIDES = np.geomspace(1.1, 0.17, 6)
+STEP = 1 / 4
+# how many windows are cropped after the coarse pass, and again around their keypoints
+CANDIDATES = 40, 12
+# lowest score of a person
+MIN_PERSON = 0.45
+# of two persons with a larger IoU, the one with the lower score is dropped
+MAX_IOU = 0.4
+# a person's box is this much larger than the keypoints with this score or more
+MARGIN, MIN_KEYPOINT = 1.15, 0.25
+# frames of a video in which persons are only looked for where they were in the frame before
+FOLLOWED = 9
+
+
+@torch.no_grad()
+def find_people(estimator: 'PoseEstimator', image: np.ndarray) -> np.ndarray:
+    """Find the persons in an image (H, W, 3).
+
+    Returns:
+        (N, 5) float32: left, top, right, bottom and score, the best first.
+    """
+    longer = max(image.shape[:2])
+    shrink = min(1.0, min(estimator.model.head.decoder.input_size) / (SIDES[-1] * longer))
+    if shrink < 1:
+        image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    windows = [_coarse(estimator, image, share * shrink * longer) for share in SIDES]
+    keypoints, scores = (np.concatenate(arrays)[:, estimator.annotated] for arrays in zip(*windows))
+    for number in CANDIDATES:
+        boxes = _boxes(image, keypoints, scores)
+        kept = _without_doubles(boxes, scores.mean(axis=1))[:number]
+        keypoints, scores = _look(estimator, image, boxes[kept])
+    return _persons(image, keypoints, scores) / np.float32([shrink] * 4 + [1])
+
+
+class Follower:
+    """Find the persons in the frames of a video, mostly where they were in the frame before."""
+
+    def __init__(self, estimator: 'PoseEstimator'):
+        self.estimator = estimator
+        self.boxes, self.left = np.zeros((0, 5), np.float32), 0
+
+    def __call__(self, frame: np.ndarray) -> np.ndarray:
+        """The boxes and scores (N, 5) of the next frame (H, W, 3)."""
+        if self.left and len(self.boxes):
+            self.left -= 1
+            self.boxes = _persons(frame, *_look(self.estimator, frame, self.boxes[:, :4]))
+        else:
+            self.left = FOLLOWED
+            self.boxes = find_people(self.estimator, frame)
+        return self.boxes
+
+
+def _coarse(estimator: 'PoseEstimator', image: np.ndarray, side: float) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints (N, K, 2) in the image and scores (N, K) of all windows of this side."""
+    decoder = estimator.model.head.decoder
+    (width, height), (columns, rows) = decoder.input_size, decoder.heatmap_size
+    scale, stride = min(width, height) / side, width // columns
+    size = [max(1, round(edge * scale)) for edge in image.shape[1::-1]]
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    before = width // 8  # so that windows reach over the edge by an eighth
+    # the network halves sizes down to a 64th
+    canvas = [-(-max(edge + 2 * before, least) // 64) * 64 for edge, least in zip(size, (width, height))]
+    right, bottom = (canvas[axis] - size[axis] - before for axis in (0, 1))
+    padded = cv2.copyMakeBorder(small, before, bottom, before, right, cv2.BORDER_CONSTANT)
+    outputs, to_heatmaps = estimator.outputs(torch.from_numpy(padded).permute(2, 0, 1))
+    step = max(1, round(STEP * columns))
+    tiles = outputs.unfold(1, rows, step).unfold(2, columns, step).permute(1, 2, 0, 3, 4)
+    y, x = np.indices(tiles.shape[:2]).reshape(2, -1)
+    scores, peaks = heatmap_peaks(to_heatmaps(tiles.flatten(0, 1)))
+    corners = np.stack([x, y], axis=1)[:, None] * step
+    return ((peaks.cpu().numpy() + corners) * stride - before) / scale, scores.cpu().numpy()
+
+
+def _look(estimator: 'PoseEstimator', image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints (N, K, 2) and scores (N, K) of boxes (N, 4), of the K that the network has learned."""
+    poses = estimator(image, boxes)
+    return poses.keypoints[:, estimator.annotated], poses.scores[:, estimator.annotated]
+
+
+def _persons(image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Boxes and scores (N, 5) of the keypoints (M, K, 2) and scores (M, K) that are persons."""
+    boxes, means = _boxes(image, keypoints, scores), scores.mean(axis=1)
+    kept = [index for index in _without_doubles(boxes, means) if means[index] >= MIN_PERSON]
+    return np.column_stack([boxes, means])[kept].astype(np.float32)
+
+
+def _boxes(image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Squares (N, 4) around the keypoints (N, K, 2) that are sure, or all if these are few, on the image."""
+    sure = scores >= MIN_KEYPOINT
+    sure |= sure.sum(axis=1, keepdims=True) < 5
+    low = np.where(sure[..., None], keypoints, np.inf).min(axis=1)
+    high = np.where(sure[..., None], keypoints, -np.inf).max(axis=1)
+    center, half = (low + high) / 2, MARGIN / 2 * (high - low).max(axis=1, keepdims=True).clip(min=2)
+    center = center.clip(0, image.shape[1::-1])
+    return np.concatenate([center - half, center + half], axis=1)
+
+
+def _without_doubles(boxes: np.ndarray, scores: np.ndarray) -> list[int]:
+    """The boxes that do not overlap with better ones, the best first."""
+    kept: list[int] = []
+    for index in np.argsort(-scores).tolist():
+        if (iou(boxes[kept], boxes[index]) <= MAX_IOU).all():
+            kept.append(index)
+    return kept

@@ -1,0 +1,76 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from hg_plugin.datasets.detected_boxes import iou
+from hg_plugin.inference import find
+from hg_plugin.inference.files import infer_files
+from hg_plugin.inference.pose_estimator import PoseEstimator
+
+
+@pytest.fixture(scope='module')
+def estimator():
+    return PoseEstimator(device='cpu')
+
+
+@pytest.fixture
+def person(real_data):
+    """A held photograph of one person, and the box."""
+    folder = real_data('lspet_mpii')
+    entry = json.loads((folder / 'annotations/mpii_val.json').read_text())[0]
+    image = cv2.imread(str(folder / 'images' / entry['image']))
+    center = np.array(entry['center']) + [0, 15 * entry['scale']]
+    return image, np.concatenate([center - 100 * entry['scale'], center + 100 * entry['scale']])
+
+
+def test_a_person_is_found(estimator, person):
+    image, box = person
+    poses = estimator(image)
+    assert 1 <= len(poses) <= 3
+    assert iou(poses.boxes, box).max() > 0.5 and (poses.box_scores >= find.MIN_PERSON).all()
+    assert len(estimator(image, whole_image=True)) == 1
+
+
+@pytest.mark.parametrize('image', [np.full((90, 120, 3), 127, np.uint8), np.zeros((5, 900, 3), np.uint8)])
+def test_nobody_is_found_in_nothing(estimator, image):
+    assert len(estimator(image)) == 0
+
+
+def test_pixels_do_not_matter(estimator, person):
+    image, _ = person
+    large = cv2.resize(image, None, fx=5, fy=5, interpolation=cv2.INTER_CUBIC)
+    boxes, large_boxes = estimator(image).boxes, estimator(large).boxes / 5
+    assert iou(large_boxes, boxes[0]).max() > 0.7
+
+
+def test_a_person_is_followed_in_a_video(estimator, person, monkeypatch):
+    image, box = person
+    searched = []
+
+    def count(*arguments):
+        searched.append(arguments)
+        return find_people(*arguments)
+
+    find_people = find.find_people
+    monkeypatch.setattr(find, 'find_people', count)
+    follow = find.Follower(estimator)
+    for shift in range(0, 12):
+        boxes = follow(np.roll(image, shift, axis=1))
+        assert iou(boxes[:, :4], box + [shift, 0, shift, 0]).max() > 0.5
+    assert len(searched) == 2
+
+
+def test_an_image_without_a_person_is_told(tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / 'gray.png'), np.full((90, 120, 3), 127, np.uint8))
+    infer_files(None, None, tmp_path / 'gray.png', out_dir=tmp_path / 'out', device='cpu')
+    told = capsys.readouterr().err
+    assert 'gray.png: no person found' in told and 'No person was found in 1 of 1 images' in told
+    assert json.loads((tmp_path / 'out/predictions/gray.json').read_text())['persons'] == []
+
+
+def test_doubles_are_dropped():
+    boxes = np.array([[0, 0, 10, 10], [1, 1, 11, 11], [30, 0, 40, 10]], float)
+    assert find._without_doubles(boxes, np.array([0.5, 0.6, 0.7])) == [2, 1]
+    assert find._without_doubles(np.zeros((0, 4)), np.zeros(0)) == []
