@@ -6,6 +6,7 @@ are cropped and looked at, and again with the box around the keypoints that were
 the mean score of its keypoints. The cost depends on the image's shape, not on its resolution.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import cv2
@@ -25,8 +26,9 @@ STEP = 1 / 4
 CANDIDATES = 40, 12
 # lowest score of a person
 MIN_PERSON = 0.45
-# of two persons with a larger IoU, the one with the lower score is dropped
-MAX_IOU = 0.4
+# of two windows with a larger IoU, and of two persons of whom one covers more of the other, the one with the
+# lower score is dropped
+MAX_IOU, MAX_COVERED = 0.4, 0.5
 # a person's box is this much larger than the keypoints with this score or more
 MARGIN, MIN_KEYPOINT = 1.15, 0.25
 # frames of a video in which persons are only looked for where they were in the frame before
@@ -83,11 +85,16 @@ def _coarse(estimator: 'PoseEstimator', image: np.ndarray, side: float) -> tuple
     canvas = [-(-max(edge + 2 * before, least) // 64) * 64 for edge, least in zip(size, (width, height))]
     right, bottom = (canvas[axis] - size[axis] - before for axis in (0, 1))
     padded = cv2.copyMakeBorder(small, before, bottom, before, right, cv2.BORDER_CONSTANT)
-    outputs, to_heatmaps = estimator.outputs(torch.from_numpy(padded).permute(2, 0, 1))
+    inputs = dict(inputs=[torch.from_numpy(padded).permute(2, 0, 1)], data_samples=[])
+    heatmaps = estimator._stages(estimator.model.data_preprocessor(inputs)['inputs'], all_stages=True)[-1]
+    heatmaps = heatmaps[0, :: estimator._channels]
     step = max(1, round(STEP * columns))
-    tiles = outputs.unfold(1, rows, step).unfold(2, columns, step).permute(1, 2, 0, 3, 4)
+    tiles = heatmaps.unfold(1, rows, step).unfold(2, columns, step).permute(1, 2, 0, 3, 4)
+    if any(hasattr(module, 'to_heatmaps') for module in estimator.model.head.modules()):
+        # heatmaps that a softmax makes: those of a window have the sum of the whole image's
+        tiles = tiles * (heatmaps.sum((1, 2)) / tiles.sum((3, 4)).clamp(min=1e-12))[..., None, None]
     y, x = np.indices(tiles.shape[:2]).reshape(2, -1)
-    scores, peaks = heatmap_peaks(to_heatmaps(tiles.flatten(0, 1)))
+    scores, peaks = heatmap_peaks(tiles.flatten(0, 1))
     corners = np.stack([x, y], axis=1)[:, None] * step
     return ((peaks.cpu().numpy() + corners) * stride - before) / scale, scores.cpu().numpy()
 
@@ -101,8 +108,9 @@ def _look(estimator: 'PoseEstimator', image: np.ndarray, boxes: np.ndarray) -> t
 def _persons(image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Boxes and scores (N, 5) of the keypoints (M, K, 2) and scores (M, K) that are persons."""
     boxes, means = _boxes(image, keypoints, scores), scores.mean(axis=1)
-    kept = [index for index in _without_doubles(boxes, means) if means[index] >= MIN_PERSON]
-    return np.column_stack([boxes, means])[kept].astype(np.float32)
+    kept = _without_doubles(boxes, means, _covered, MAX_COVERED)
+    found = np.column_stack([boxes, means])[kept].astype(np.float32)
+    return found[found[:, 4] >= MIN_PERSON]
 
 
 def _boxes(image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -116,10 +124,19 @@ def _boxes(image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> np.n
     return np.concatenate([center - half, center + half], axis=1)
 
 
-def _without_doubles(boxes: np.ndarray, scores: np.ndarray) -> list[int]:
+def _without_doubles(
+    boxes: np.ndarray, scores: np.ndarray, overlap: Callable = iou, most: float = MAX_IOU
+) -> list[int]:
     """The boxes that do not overlap with better ones, the best first."""
     kept: list[int] = []
     for index in np.argsort(-scores).tolist():
-        if (iou(boxes[kept], boxes[index]) <= MAX_IOU).all():
+        if (overlap(boxes[kept], boxes[index]) <= most).all():
             kept.append(index)
     return kept
+
+
+def _covered(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Intersection over the area of the smaller one, (N,), of squares (N, 4) with one."""
+    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+    smaller = np.minimum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), (box[2:] - box[:2]).prod())
+    return sides.clip(min=0).prod(axis=1) / smaller
