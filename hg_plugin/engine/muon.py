@@ -60,8 +60,8 @@ class MuonWithAuxAdam(torch.optim.AdamW):
     def step(self, closure=None):
         """Update the parameters that have gradients.
 
-        Where ``found_inf`` is set to a scalar tensor of 1, as torch's ``GradScaler`` does with fused
-        optimizers, nothing is changed.
+        Gradients are divided by the attribute ``grad_scale``, and nothing is changed where ``found_inf`` is
+        1: scalar tensors that torch's ``GradScaler`` sets for fused optimizers.
 
         Args:
             closure: As in torch's optimizers: computes the loss and the gradients.
@@ -100,6 +100,8 @@ class MuonWithAuxAdam(torch.optim.AdamW):
                 self.state[parameter]['momentum'] = torch.zeros_like(parameter)
         momenta = [self.state[parameter]['momentum'] for parameter in parameters]
         gradients = torch.stack([parameter.grad for parameter in parameters])
+        if getattr(self, 'grad_scale', None) is not None:
+            gradients = gradients / self.grad_scale
         if skip is not None:
             gradients = torch.where(skip == 0, gradients, torch.stack(momenta))
         torch._foreach_lerp_(momenta, list(gradients), 1 - self.momentum)

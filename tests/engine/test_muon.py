@@ -109,6 +109,20 @@ def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing(fused, weight
         assert all(torch.equal(value, before[1][index][name]) for name, value in state.items())
 
 
+def test_gradients_of_a_scaled_loss_take_the_same_step():
+    """As torch's ``GradScaler`` passes them to fused optimizers."""
+    models = [network(), network()]
+    for model, scale in zip(models, (1, 4)):
+        optimizer = MuonWithAuxAdam(model.parameters(), fused=True)
+        for _ in range(2):
+            model(torch.ones(2, 3, 8, 8).cumsum(3)).square().mean().mul(scale).backward()
+            optimizer.grad_scale, optimizer.found_inf = torch.tensor(float(scale)), torch.tensor(0.0)
+            optimizer.step()
+            optimizer.zero_grad()
+    for left, right in zip(*(model.parameters() for model in models)):
+        assert left.equal(right)
+
+
 def test_parameters_without_gradients_stay_as_they_are():
     model = network()
     model[2].requires_grad_(False)
