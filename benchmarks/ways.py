@@ -92,6 +92,17 @@ def reparameterized(networks):
     return LastHeatmaps(reparameterize(networks.model))
 
 
+def bfloat16(networks):
+    """As hg_plugin infer runs it where the CPU has instructions for it."""
+    network = LastHeatmaps(reparameterize(networks.model))
+
+    def run(image):
+        with torch.autocast('cpu', torch.bfloat16):
+            return network(image).float()
+
+    return run
+
+
 def memory_kept(networks):
     """As tools/infer.py runs it, with the memory of :func:`keep_freed_memory`, which a process of its own
     does not share with the others."""
@@ -136,12 +147,12 @@ def onnx_runtime(networks, kind='float32'):
     return lambda image: torch.from_numpy(session.run(None, {'image': image.numpy()})[0])
 
 
-def openvino(networks, kind='float32'):
+def openvino(networks, kind='float32', own_precision=False):
     need_packages('openvino', 'openvino')
     import openvino
 
     hints = dict(PERFORMANCE_HINT='LATENCY', INFERENCE_NUM_THREADS=networks.threads, NUM_STREAMS=1)
-    if kind == 'float32':
+    if kind == 'float32' and not own_precision:
         hints.update(INFERENCE_PRECISION_HINT='f32')  # by default, newer CPUs compute with less
     request = openvino.Core().compile_model(networks.file(kind), 'CPU', hints).create_infer_request()
     return lambda image: torch.from_numpy(request.infer({'image': image.numpy()}).to_tuple()[0].copy())
@@ -217,10 +228,12 @@ CPU_WAYS = {
     'eager': eager,
     'eager, channels_last': eager_channels_last,
     'reparameterized': reparameterized,
+    'reparameterized, bfloat16': bfloat16,
     'reparameterized, freed memory kept': memory_kept,
     'reparameterized, torch.compile': compiled,
     'ONNX Runtime': onnx_runtime,
     'OpenVINO': openvino,
+    'OpenVINO, precision of its choice': partial(openvino, own_precision=True),
     'ncnn': ncnn,
     'int8, ONNX Runtime': partial(onnx_runtime, kind='int8'),
     'int8, OpenVINO': partial(openvino, kind='int8'),
