@@ -13,11 +13,12 @@ import numpy as np
 from hg_plugin import __version__
 from hg_plugin.engine.hooks.report_hook import PREDICTIONS
 from hg_plugin.evaluation import METRIC_NAMES, pckh_metrics
+from hg_plugin.mpii_format import JOINT_GROUPS
+from hg_plugin.utils.config import parts_of
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 
 from . import figures
-from .charts import chart, curve_charts, error_charts
 from .persons import Persons, read_persons
 from .pictures import draw_persons
 from .records import merge
@@ -26,6 +27,7 @@ from .settings import differences, flatten, shipped_base
 
 # that are listed
 MOST_EVENTS = 200
+STEP_NAMES = dict(time='whole step', data_time='wait for data')
 TEMPLATE = Path(__file__).with_name('page.html')
 
 
@@ -59,7 +61,7 @@ def write_report(work_dirs: Sequence[str | PathLike], out: str | PathLike | None
         run.name = os.path.relpath(place, common)
         if place in places[:number]:  # names tell curves apart
             run.name += f' ({number})'
-    content = _one(runs[0]) if len(runs) == 1 else _several(runs)
+    content = _content(runs)
     charts = [own for group in content['charts'].values() for own in group]
     for number, own in enumerate(charts):
         own['id'] = f'figure{number}'
@@ -70,7 +72,7 @@ def write_report(work_dirs: Sequence[str | PathLike], out: str | PathLike | None
         version=__version__,
         made=datetime.now().strftime('%Y-%m-%d %H:%M'),
         # < would end the script
-        figures=json.dumps({own['id']: own['figure'] for own in charts}).replace('<', '\\u003c'),
+        figures=json.dumps({own['id']: own for own in charts}).replace('<', '\\u003c'),
         plotly=get_plotlyjs(),
     )
     out = Path(out or (runs[0].folder / 'report.html' if len(runs) == 1 else 'report.html'))
@@ -79,101 +81,90 @@ def write_report(work_dirs: Sequence[str | PathLike], out: str | PathLike | None
     return str(out)
 
 
-def _one(run: Run) -> dict:
-    persons, missing = _persons(run)
-    charts = dict(curves=curve_charts([run]), accuracy=[], errors=[], timings=[])
-    stages: list[dict] = []
-    pictures: dict = {}
+def _content(runs: list[Run]) -> dict:
+    """What the page shows, of one run or of several."""
+    persons, missing = {}, []
+    for run in runs:
+        try:
+            persons[run.name] = _persons(run)
+        except InputError as error:
+            missing.append(f'{run.name}: {error}')
+    steps = figures.history('Training step', runs, 'train', ['time', 'data_time'], 'seconds', STEP_NAMES)
+    charts = dict(curves=figures.curves(runs), timings=[figures.log_axis(steps)] if steps['data'] else [])
+    content = dict(charts=charts, missing=missing, runs=[_summary(run) for run in runs])
+    content |= _several(runs, persons) if len(runs) > 1 else _one(runs[0], persons.get(runs[0].name))
     if persons:
-        weights = _weights(run)
-        number = persons.keypoints.shape[1]
-        curves = {f'stage {stage}': persons.curves(weights, stage) for stage in range(number)}
-        stages = [
-            dict(name=name, values=[_number(pckh_metrics(own)[metric]) for metric in METRIC_NAMES])
-            for name, own in curves.items()
-        ]
-        errors = {f'stage {stage}': persons.errors(stage) for stage in range(number)}
         charts['accuracy'] = [
-            chart('PCKh over the threshold', figures.over_threshold(curves), 'Of the last stage by joint.'),
-            chart('PCKh@0.5 of every joint', figures.joints_pckh(errors)),
+            figures.over_threshold(content['shares']),
+            figures.joints_pckh(content['errors']),
+            figures.sizes(persons),
         ]
-        charts['errors'] = error_charts({run.name: persons}, persons)
-        pictures, notes = draw_persons(run, persons)
-        missing += notes
-    if 'time' in run.train:
-        charts['timings'] = [chart('Where a training step spends its time', figures.timings(run))]
+        if len(runs) == 1:
+            charts['accuracy'].append(figures.sides(*persons.values()))
+    return content
+
+
+def _one(run: Run, persons: Persons | None) -> dict:
     settings = flatten(run.config)
     base_name, base = shipped_base(settings, _filename(run))
-    return dict(
-        runs=[_summary(run)],
-        charts=charts,
-        columns=METRIC_NAMES,
-        stages=stages,
-        pictures=pictures,
-        missing=missing,
-        timings=_timings(run),
+    content = dict(
         base=base_name,
         settings=[(place, value, base.get(place)) for place, value in settings.items()],
         unset=[(place, value) for place, value in base.items() if place not in settings],
     )
-
-
-def _several(runs: list[Run]) -> dict:
-    persons, missing = {}, []
-    for run in runs:
-        own, notes = _persons(run)
-        missing += [f'{run.name}: {note}' for note in notes]
-        if own:
-            persons[run.name] = own
-    charts = dict(curves=curve_charts(runs), accuracy=[], errors=[], timings=[])
     if persons:
-        weights = {run.name: _weights(run) for run in runs}
-        curves = {name: own.curves(weights[name]) for name, own in persons.items()}
-        errors = {name: own.errors() for name, own in persons.items()}
-        charts['accuracy'] = [
-            chart('Mean PCKh over the threshold', figures.over_threshold(curves)),
-            chart('PCKh@0.5 of every joint', figures.joints_pckh(errors)),
-        ]
-        charts['errors'] = error_charts(persons, None)
-    if any('time' in run.train for run in runs):
-        steps = figures.history(runs, 'train', ['time'], 'seconds a step')
-        charts['timings'] = [chart('Seconds of a training step', figures.log_axis(steps))]
-    metrics = list(dict.fromkeys(metric for run in runs for metric in run.metrics))
+        stages = range(persons.keypoints.shape[1])
+        curves = [persons.curves(_weights(run), stage) for stage in stages]
+        tables = [pckh_metrics(own) for own in curves]
+        pictures, problems = draw_persons(run, persons)
+        content |= dict(
+            shares={name: curves[-1][name] for name in ('Mean', *JOINT_GROUPS)},
+            errors={f'stage {stage}': persons.errors(stage) for stage in stages},
+            columns=METRIC_NAMES,
+            stages=[[_number(table[metric]) for metric in METRIC_NAMES] for table in tables],
+            pictures=pictures,
+            problems=problems,
+        )
+    return content
+
+
+def _several(runs: list[Run], persons: dict[str, Persons]) -> dict:
     results = []
-    for metric in metrics:
-        values = [run.metrics.get(metric) for run in runs]
-        changes = [
-            _number(value - values[0], '+.2f') if None not in (value, values[0]) else '' for value in values
-        ]
-        results.append((metric, [*zip(map(_number, values), ['', *changes[1:]])]))
+    for metric in dict.fromkeys(metric for run in runs for metric in run.metrics):
+        values = [run.metrics.get(metric, np.nan) for run in runs]
+        changes = [_number(value - values[0], '+.2f') for value in values[1:]]
+        results.append((metric, [*zip(map(_number, values), ['', *changes])]))
     return dict(
-        runs=[_summary(run) for run in runs],
-        charts=charts,
-        missing=missing,
+        shares={
+            run.name: persons[run.name].curves(_weights(run))['Mean'] for run in runs if run.name in persons
+        },
+        errors={name: own.errors() for name, own in persons.items()},
         results=results,
         differences=differences([flatten(run.config) for run in runs]),
     )
 
 
-def _persons(run: Run) -> tuple[Persons | None, list[str]]:
-    """Predictions of the last validation, or why there are none."""
+def _persons(run: Run) -> Persons:
+    """Predictions of the last validation.
+
+    Raises:
+        InputError: There are none, they are damaged, or of another training.
+    """
     if not (run.folder / PREDICTIONS).exists():
-        why = 'ReportHook writes them after a validation of a dataset with head sizes.'
-        return None, [f'There are no predictions ({PREDICTIONS}), so persons and errors are left out. {why}']
-    try:
-        persons = read_persons(run.folder / PREDICTIONS)
-    except InputError as error:
-        return None, [f'Persons and errors are left out: {error}']
+        raise InputError(
+            f'There are no predictions ({PREDICTIONS}), so persons and accuracy are left out. ReportHook '
+            'writes them after a validation of a dataset with head sizes.'
+        )
+    persons = read_persons(run.folder / PREDICTIONS)
     if persons.run not in [start.folder.name for start in run.starts]:
-        return None, [f'{PREDICTIONS} is of an earlier training in this folder, so persons are left out.']
-    return persons, []
+        raise InputError(f'{PREDICTIONS} is of an earlier training in this folder, so persons are left out.')
+    return persons
 
 
 def _weights(run: Run) -> str:
-    evaluator = run.setting('val_evaluator')
-    evaluators = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
-    named = [own['weights'] for own in evaluators if isinstance(own, dict) and 'weights' in own]
-    return 'equal' if 'equal' in named else 'annotations'
+    """How the metric of the validation averages joints."""
+    parts = parts_of(run.config, r'val_evaluator(\.\d+)?').values()
+    return 'equal' if 'equal' in [part.get('weights') for part in parts] else 'annotations'
 
 
 def _filename(run: Run) -> str:
@@ -196,61 +187,24 @@ def _summary(run: Run) -> dict:
             cards.append((label, _number(run.metrics[metric]), 'last validation'))
     done = run.position(run.iteration)
     cards.append((f'{run.unit}s', f'{done:.4g}', f'of {run.total}' if run.total else ''))
-    cards.append(('time', _duration(run.hours), f'{len(run.starts)} starts' if len(run.starts) > 1 else ''))
+    time = f'{run.hours:.1f} h' if run.hours >= 1 else f'{60 * run.hours:.0f} min'
+    cards.append(('time', time, f'{len(run.starts)} starts' if len(run.starts) > 1 else ''))
     if run.images_per_second:
-        cards.append(('images/s', _rate(run.images_per_second), f'{run.batch} images a step'))
+        cards.append(('images/s', f'{run.images_per_second:,.3g}', f'{run.batch} images a step'))
     cards.append(('device', run.newest('device') or 'not recorded', ''))
-    events = merge(run.events)[:MOST_EVENTS]
     return dict(
         name=run.name,
         folder=str(run.folder.resolve()),
         status=run.status,
-        good=run.status in ('complete', 'going on'),
         cards=cards,
         others=run.others,
         unit=run.unit,
         started=[start.folder.name for start in run.starts],
-        events=[
-            dict(vars(event), at=_position(run, event.iteration), until=_position(run, event.last))
-            for event in events
-        ],
+        position=lambda iteration: f'{run.position(iteration):.4g}',
+        events=merge(run.events)[:MOST_EVENTS],
         environment=run.newest('environment') or {},
     )
 
 
-def _position(run: Run, iteration: int) -> str:
-    return f'{run.position(iteration):.4g}'
-
-
-def _timings(run: Run) -> list[tuple[str, str]]:
-    """Means over the training."""
-    rows = []
-    for key, label in (
-        ('data_time', 'data wait'),
-        ('forward_time', 'forward'),
-        ('backward_time', 'backward and optimizer'),
-        ('time', 'whole step'),
-    ):
-        values = run.train.get(key, np.zeros(0))
-        values = values[np.isfinite(values)]
-        if len(values):
-            rows.append((f'{label}, a step', f'{1000 * np.mean(values):.4g} ms'))
-    seconds = run.val.get('time', np.zeros(0)) * (run.newest('val_batches') or np.nan)
-    seconds = seconds[np.isfinite(seconds)]
-    if len(seconds):
-        rows.append(('validation', f'{seconds.mean():.4g} s'))
-        share = seconds.sum() / 36 / run.hours if run.hours else np.nan
-        rows.append(('all validations, of the whole time', f'{_number(min(share, 100.0), ".1f")} %'))
-    return rows
-
-
-def _rate(value: float) -> str:
-    return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
-
-
-def _duration(hours: float) -> str:
-    return f'{hours:.1f} h' if hours >= 1 else f'{60 * hours:.0f} min'
-
-
-def _number(value: float | None, spec: str = '.2f') -> str:
-    return '–' if value is None or not np.isfinite(value) else format(value, spec)
+def _number(value: float, spec: str = '.2f') -> str:
+    return format(value, spec) if np.isfinite(value) else '–'

@@ -9,21 +9,7 @@ from hg_plugin.evaluation import pckh_curves
 from hg_plugin.mpii_format import JOINT_GROUPS, JOINTS, NUM_JOINTS, SCORED_JOINTS
 from hg_plugin.utils.array_files import read_file
 
-NAMES = dict(
-    zip(('ank', 'kne', 'hip', 'wri', 'elb', 'sho'), ('ankle', 'knee', 'hip', 'wrist', 'elbow', 'shoulder'))
-)
-# type and shape of a person's values
-COLUMNS = dict(
-    keypoints=(float, NUM_JOINTS, 2),
-    truth=(float, NUM_JOINTS, 2),
-    annotated=(bool, NUM_JOINTS),
-    images=(str,),
-    ids=(int,),
-    head_size=(float,),
-    boxes=(float, 4),
-    centers=(float, 2),
-    scales=(float, 2),
-)
+NAMES = dict(ank='ankle', kne='knee', hip='hip', wri='wrist', elb='elbow', sho='shoulder')
 # within this share of the head size a joint is found
 FOUND = 0.5
 # where the place of a prediction falls, in the order of precedence
@@ -86,15 +72,7 @@ def read_persons(path: Path) -> Persons:
 
     def reader(path):
         with np.load(path, allow_pickle=False) as file:
-            persons = Persons(**{name: file[name] for name in file.files})
-        persons.run = str(persons.run)
-        number, stages = persons.keypoints.shape[:2]
-        for name, (kind, *shape) in COLUMNS.items():
-            column = getattr(persons, name)
-            if column.shape != (number, *((stages,) if name == 'keypoints' else ()), *shape):
-                raise ValueError(f'{name} is of the shape {column.shape}')
-            setattr(persons, name, column.astype(kind))
-        return persons
+            return Persons(**{**file, 'run': str(file['run'])})
 
     return read_file(path, reader, 'the next validation writes it again')
 
@@ -107,23 +85,6 @@ def joint_name(joint: int) -> str:
     return dict(pelv='pelvis', thor='thorax', neck='neck', head='head top')[code]
 
 
-def pairs() -> dict[str, tuple[int, int]]:
-    """The right and the left joint by name, for joints that are scored."""
-    found = {}
-    for joints in JOINT_GROUPS.values():
-        for joint in joints if len(joints) == 2 else ():
-            name = NAMES[JOINTS[joint][1:]]
-            right_first = JOINTS[joints[0]][0] == 'r'
-            found[name] = tuple(joints if right_first else joints[::-1])
-    return found
-
-
-def found_share(errors: np.ndarray, where: np.ndarray) -> tuple[float, int]:
-    """Percent of errors at a mask that are within FOUND, and how many there are."""
-    values = errors[where & np.isfinite(errors)]
-    return (float(100 * np.mean(values <= FOUND)) if len(values) else np.nan), len(values)
-
-
 def confusion(persons: Persons) -> dict[str, np.ndarray]:
     """For right and left joints, the share of predictions in each of PLACES, in percent.
 
@@ -134,57 +95,27 @@ def confusion(persons: Persons) -> dict[str, np.ndarray]:
     distance = np.linalg.norm(pred[:, :, None] - truth[:, None], axis=3) / persons.head_size[:, None, None]
     near = (distance <= FOUND) & persons.annotated[:, None]  # (N, predicted, true)
     shares = {}
-    for name, pair in pairs().items():
-        for side, own, other in (('right', *pair), ('left', *pair[::-1])):
+    for pair in (pair for pair in JOINT_GROUPS.values() if len(pair) == 2):
+        for own, other in sorted((pair, pair[::-1]), key=lambda joints: JOINTS[joints[0]], reverse=True):
             counted = persons.annotated[:, own]
             right = near[:, own, own]
             swapped = ~right & near[:, own, other]
             another = ~right & ~swapped & near[:, own].any(axis=1)
             places = np.stack([right, swapped, another, ~(right | swapped | another)])[:, counted]
             if counted.any():
-                shares[f'{side} {name}'] = 100 * places.mean(axis=1)
+                shares[joint_name(own)] = 100 * places.mean(axis=1)
     return shares
 
 
-def by_size(persons: Persons) -> list[dict]:
-    """PCKh of up to eight groups of equally many persons, by the longer side of their boxes in pixels."""
+def by_size(persons: Persons) -> tuple[list[float], list[float]]:
+    """Up to eight groups of equally many persons, by the longer side of their boxes.
+
+    Returns:
+        The middle of the sizes in each group, in pixels, and its PCKh in percent.
+    """
     size = (persons.boxes[:, 2:] - persons.boxes[:, :2]).max(axis=1)
     errors = persons.errors()
-    rows = []
     groups = min(max(len(size) // 20, 2), 8, len(size))  # of fewer persons, a figure shows chance
-    for part in np.array_split(np.argsort(size, kind='stable'), groups):
-        share, count = found_share(errors[part], np.True_)
-        rows.append(
-            dict(low=size[part].min(), high=size[part].max(), persons=len(part), pckh=share, joints=count)
-        )
-    return rows
-
-
-def by_occlusion(persons: Persons) -> dict[str, tuple[float, int]]:
-    """PCKh and number of joints, by what may hide them.
-
-    Files in MPII's layout do not tell hidden joints from visible ones. What can be told: other joints of the
-    person nearby, boxes of other persons of the validation, and how many joints nobody could annotate.
-    """
-    errors, truth, head = persons.errors(), persons.truth, persons.head_size
-    between = np.linalg.norm(truth[:, :, None] - truth[:, None], axis=3) / head[:, None, None]
-    between += np.where(persons.annotated[:, None] & ~np.eye(NUM_JOINTS, dtype=bool), 0, np.inf)
-    behind_itself = between.min(axis=2) <= FOUND
-    crowded = np.zeros_like(behind_itself)
-    _, image = np.unique(persons.images, return_inverse=True)
-    order = np.argsort(image, kind='stable')
-    for same in np.split(order, np.flatnonzero(np.diff(image[order])) + 1):
-        for person in same if len(same) > 1 else ():
-            for left, top, right, bottom in persons.boxes[same[same != person]]:
-                x, y = truth[person].T
-                crowded[person] |= (left <= x) & (x <= right) & (top <= y) & (y <= bottom)
-    missing = len(SCORED_JOINTS) - np.isfinite(errors).sum(axis=1, keepdims=True)
-    groups = {
-        'free': ~behind_itself & ~crowded,
-        'another joint of the person within half a head': behind_itself,
-        "in another person's box": crowded,
-        'all joints annotated': missing == 0,
-        '1 or 2 joints not annotated': (missing > 0) & (missing <= 2),
-        '3 or more joints not annotated': missing > 2,
-    }
-    return {name: found_share(errors, np.broadcast_to(mask, errors.shape)) for name, mask in groups.items()}
+    parts = np.array_split(np.argsort(size, kind='stable'), groups)
+    found = [errors[part][np.isfinite(errors[part])] <= FOUND for part in parts]
+    return [size[part[[0, -1]]].mean() for part in parts], [100 * own.mean() for own in found]

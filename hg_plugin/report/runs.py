@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from hg_plugin.engine.hooks.report_hook import EVENTS, RECORD
+from hg_plugin.engine.hooks.report_hook import EVENTS, RECORD, read_record
 from hg_plugin.engine.resume.lock import is_locked
 from hg_plugin.utils.errors import InputError
 
-from .records import Columns, Event, read_events, read_scalars, read_start
+from .records import Columns, Event, read_events, read_scalars
 from .settings import read_settings
 
 # of a validation's record; all else are metrics
@@ -111,28 +111,22 @@ class Run:
 
     @property
     def iteration(self) -> int:
-        recorded = [start.record.get('iter', 0) for start in self.starts]
-        return int(max([*recorded, *self.train['iter'][-1:], *self.val['iter'][-1:]]))
+        return int(max([self.starts[-1].record.get('iter', 0), *self.train['iter'][-1:]]))
 
     @property
     def total(self) -> int | None:
         """Epochs or iterations that the config asks for."""
-        total = self.setting('train_cfg', 'max_epochs' if self.per_epoch else 'max_iters')
-        return total if isinstance(total, int) else None
+        return self.setting('train_cfg', 'max_epochs' if self.per_epoch else 'max_iters')
 
     @property
     def hours(self) -> float:
-        seconds = [
-            [start.record.get('seconds', 0.0), *(event.seconds for event in start.events)]
-            for start in self.starts
-        ]
-        return sum(map(max, seconds)) / 3600
+        return sum(start.record.get('seconds', 0) for start in self.starts) / 3600
 
     @property
     def batch(self) -> int | None:
         """Images in an iteration, of all processes."""
         size = self.setting('train_dataloader', 'batch_size')
-        return size * (self.newest('processes') or 1) if isinstance(size, int) else None
+        return size and size * (self.newest('processes') or 1)
 
     @property
     def images_per_second(self) -> float | None:
@@ -176,7 +170,7 @@ def read_run(work_dir: str | Path) -> Run:
     found = [
         Start(
             place,
-            read_start(place / RECORD),
+            read_record(place / RECORD),
             *read_scalars(place / 'vis_data/scalars.json'),
             read_events(place / EVENTS),
         )

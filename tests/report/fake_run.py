@@ -49,7 +49,7 @@ class FakeRun:
             epoch, inner = divmod(iteration - 1, self.per_epoch)
             x = iteration / self.per_epoch
             noise = 1 + 0.1 * rng.standard_normal()
-            row = dict(lr=1e-3, data_time=0.02, time=0.2, forward_time=0.06, backward_time=0.1)
+            row = dict(lr=1e-3, data_time=0.02, time=0.2)
             row |= {f'loss_stage{stage}': (0.01 + 0.1 / (stage + 1 + x)) * noise for stage in range(2)}
             row |= dict(heatmap_peak=1 - 0.8 / (1 + x), acc_pose=1 - 1 / (1 + x), epoch=epoch + 1)
             rows.append({**row, 'iter': iteration, 'step': iteration})
@@ -58,15 +58,12 @@ class FakeRun:
                 row = dict(Head=mean + 5, Mean=mean, AUC=mean / 3, data_time=0.1, time=1.5, step=epoch + 1)
                 rows.append(row | {'Mean@0.1': mean / 4, 'stage0/Mean': mean - 4, 'stage1/Mean': mean})
         seconds = 0.25 * (last - first)
-        content = [
-            dict(seconds=seconds, iter=at, level=level, kind=kind, text=text)
-            for at, level, kind, text in events
-        ]
+        content = [dict(iter=at, level=level, kind=kind, text=text) for at, level, kind, text in events]
         for name, lines in (('vis_data/scalars.json', rows), (EVENTS, content)):
             (place / name).write_text(''.join(json.dumps(line) + '\n' for line in lines))
         if record:
             own = dict(
-                start=self.starts, resumed=first, run_id=run_id, per_epoch=self.per_epoch, val_batches=4,
+                start=self.starts, resumed=first, run_id=run_id, per_epoch=self.per_epoch,
                 iter=last, seconds=seconds, complete=False, device='A fast GPU', processes=2,
                 environment={'torch': '2.13.0', 'git, hg_plugin': '0123456789ab on main'},
             )  # fmt: skip

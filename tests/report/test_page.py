@@ -67,7 +67,7 @@ def test_page_of_a_run(single, folders):
     assert 'The 12 worst' in text and 'The 12 best' in text and single.count('alt="prediction"') == 24
     assert len(single) < 10e6
     titles = re.findall(r'<h3>([^<]*)', single)
-    assert len(figures_of(single)) == 11 and {'Loss per stage', 'Learning rate'} <= set(titles)
+    assert len(figures_of(single)) == 9 and {'Loss per stage', 'Learning rate'} <= set(titles)
 
 
 def test_marks_of_resumes_and_warnings(single):

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine import dist
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.logging.logger import FilterDuplicateWarning
 from mmengine.registry import HOOKS
@@ -54,7 +53,6 @@ class EventHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         event = dict(
-            seconds=round(time.monotonic() - self.begin, 3),
             iter=self.hub.get_info('iter', 0),
             level=record.levelname,
             kind=getattr(record, 'kind', 'other'),
@@ -70,14 +68,11 @@ class ReportHook(Hook):
 
     - The folder of the log gets ``run.json``: environment, device and the state of git at its start, which
       iteration it resumes and how long it has run; and ``events.jsonl``, see :class:`EventHandler`.
-    - In iterations that :class:`mmengine.hooks.LoggerHook` logs, ``forward_time`` and ``backward_time``, with
-      the step of the optimizer, are measured and logged, in seconds; not with ``compile`` or ``cuda_graph``.
     - After each validation, the work directory's ``predictions.npz`` is replaced: keypoints of all stages,
       truth, head sizes, boxes and image paths of all persons. Only for MPII's joints and with head sizes.
     """
 
-    # before LoggerHook, and before IterTimerHook ends an iteration
-    priority = 'VERY_HIGH'
+    priority = 'VERY_HIGH'  # before hooks that warn
     events: EventHandler | None = None  # in the main process, while it trains
 
     def before_run(self, runner: Runner) -> None:
@@ -87,15 +82,7 @@ class ReportHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.persons: list[dict] = []
-        self.marks: list | None = None
-        self.interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 1)
         self.device = next(runner.model.parameters()).device
-        self.handles = []
-        if not runner.cfg.get('compile') and not runner.cfg.get('cuda_graph'):
-            model = runner.model
-            self.handles = [
-                f(self._mark) for f in (model.register_forward_pre_hook, model.register_forward_hook)
-            ]
         if not self.events:
             return
         loop = runner.train_loop
@@ -105,7 +92,6 @@ class ReportHook(Hook):
             start=max((number for number in earlier if isinstance(number, int)), default=-1) + 1,
             resumed=runner.iter,
             per_epoch=len(loop.dataloader) if isinstance(loop, EpochBasedTrainLoop) else None,
-            val_batches=len(runner.val_loop.dataloader) if runner.val_loop else None,
             environment={
                 'started in': os.getcwd(),
                 'git, folder of the run': git_state(os.getcwd()),
@@ -119,31 +105,6 @@ class ReportHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         self._write_record(runner)
-
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
-        last = self.end_of_epoch(runner.train_dataloader, batch_idx)
-        self.marks = [] if last or self.every_n_inner_iters(batch_idx, self.interval) else None
-
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        self._mark()
-        marks, self.marks = self.marks, None
-        if not marks or len(marks) != 3:  # a model may run its network several times
-            return
-        if self.device.type == 'cuda':
-            marks[-1].synchronize()  # LoggerHook waits for this iteration anyway
-            seconds = [begin.elapsed_time(end) / 1000 for begin, end in zip(marks, marks[1:])]
-        else:
-            seconds = [end - begin for begin, end in zip(marks, marks[1:])]
-        for name, value in zip(('forward_time', 'backward_time'), seconds):
-            runner.message_hub.update_scalar(f'train/{name}', value)
-
-    def _mark(self, *_) -> None:
-        """Note the time between forward and backward pass of an iteration that is logged."""
-        if self.marks is not None and self.device.type == 'cuda':
-            self.marks.append(torch.cuda.Event(enable_timing=True))
-            self.marks[-1].record()
-        elif self.marks is not None:
-            self.marks.append(time.perf_counter())
 
     def before_val_epoch(self, runner: Runner) -> None:
         self.persons = []
@@ -172,8 +133,6 @@ class ReportHook(Hook):
             self._write(runner, osp.join(runner.work_dir, PREDICTIONS), content)
 
     def after_train(self, runner: Runner) -> None:
-        for handle in self.handles:
-            handle.remove()
         self._write_record(runner, complete=True)
         runner.logger.info(f'Curves, persons and warnings of this run: hg_plugin report {runner.work_dir}')
 
@@ -208,10 +167,9 @@ class ReportHook(Hook):
 def read_record(path: Path) -> dict[str, Any]:
     """What a :class:`ReportHook` has written of a start; empty where it has not, or damaged."""
     try:
-        record = json.loads(path.read_bytes() if path.is_file() else b'')
-    except (OSError, ValueError, RecursionError):
+        return json.loads(path.read_bytes() if path.is_file() else b'')
+    except ValueError:
         return {}
-    return record if isinstance(record, dict) else {}
 
 
 def _person(sample, truth, found) -> dict[str, np.ndarray]:

@@ -22,14 +22,14 @@ class Talker(Hook):
             runner.logger.error('two\nlines')
 
 
-def test_record_events_timings_and_the_command(tmp_path):
+def test_record_events_and_the_command(tmp_path):
     runner = build(tmp_path, **{'default_hooks.report': dict(type='ReportHook')})
     runner.register_hook(Talker())
     runner.train()
     (file,) = tmp_path.glob('*/run.json')
     folder, record = file.parent, read_record(file)
     assert record['environment']['torch'] and record['processes'] == 1 and 'thread' in record['device']
-    assert (record['start'], record['resumed'], record['per_epoch'], record['val_batches']) == (0, 0, 2, 2)
+    assert (record['start'], record['resumed'], record['per_epoch']) == (0, 0, 2)
     assert (record['iter'], record['complete']) == (6, True) and record['run_id'] and 0 < record['seconds']
     events = [json.loads(line) for line in (folder / 'events.jsonl').read_text().splitlines()]
     events = [(event['iter'], event['level'], event['kind'], event['text']) for event in events]
@@ -37,15 +37,8 @@ def test_record_events_timings_and_the_command(tmp_path):
         (3, 'INFO', 'signal', 'ended'),
         (3, 'ERROR', 'other', 'two\nlines'),
     ]
-    rows = [json.loads(line) for line in (folder / 'vis_data/scalars.json').read_text().splitlines()]
-    train_rows = [row for row in rows if 'loss' in row]
-    assert len(train_rows) == 6
-    for row in train_rows:
-        assert 0 < row['forward_time'] and 0 < row['backward_time']
-        assert row['forward_time'] + row['backward_time'] <= row['time'] * 1.5  # means over several
     assert f'hg_plugin report {tmp_path}' in (folder / f'{folder.name}.log').read_text()
     assert not (tmp_path / PREDICTIONS).exists()  # its model finds no keypoints
-    assert not runner.model._forward_hooks
 
 
 def sample(index):
