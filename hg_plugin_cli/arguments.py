@@ -57,7 +57,7 @@ def add_runner_options(parser: argparse.ArgumentParser) -> None:
 
 def runner_options(args: argparse.Namespace) -> dict:
     """The arguments of :func:`hg_plugin.apis.train` and ``test``."""
-    from hg_plugin.utils.screen import need_screen
+    from hg_plugin.inference.screen import need_screen
 
     options = vars(args)
     os.environ.setdefault('LOCAL_RANK', str(options.pop('local_rank')))

@@ -19,7 +19,6 @@ from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.images import ImageError, Video, read_image
 from hg_plugin.utils.progress import Progress
-from hg_plugin.utils.screen import Window
 from hg_plugin.visualization import heatmap_sheet
 
 from .boxes import Boxes, check_boxes, read_boxes
@@ -28,6 +27,7 @@ from .find import Follower, find_people
 from .inputs import Source, address_of, find_inputs, is_animated, is_video, output_names
 from .pose_estimator import PoseEstimator
 from .results import Poses
+from .screen import Window
 from .smoothing import PersonIds, Smoother
 from .video import ctrl_c_sets_event, open_video, replacing
 

@@ -38,24 +38,17 @@ def check_config(cfg: Config) -> None:
 
     Raises:
         InputError: A class is not registered; a variable was changed that nothing reads; metainfo has a slip;
-            ``save_best``, a monitor or its rule does not fit the metrics, or two metrics have one name; there
-            is no epoch; or the installed torch cannot combine two options.
+            ``save_best``, a monitor or its rule does not fit the metrics; two metrics have one name; or the
+            installed torch cannot combine two options.
     """
     for problem in chain(
         _unknown_names(cfg),
         _unread_variables(cfg),
         metainfo_problems(cfg),
         metric_problems(cfg),
-        _others(cfg),
+        _uncombinable(cfg),
     ):
         raise InputError(problem)
-
-
-def _find(cfg: Config, root: registry.Registry, name) -> tuple[type | None, list[str]]:
-    """The class of a name in the config's scope, and all names there."""
-    with root.switch_scope_and_registry(cfg.get('default_scope') or 'mmengine') as known:
-        found = known.get(name) if isinstance(name, str) else name
-        return found, [*known.module_dict, *(known.parent.module_dict if known.parent else ())]
 
 
 def _unknown_names(cfg: Config) -> Iterator[str]:
@@ -63,7 +56,9 @@ def _unknown_names(cfg: Config) -> Iterator[str]:
         for place, part in parts_of(cfg, pattern).items():
             name = part.get('type')
             if isinstance(name, str) and '.' not in name:  # with a dot: the path of a class, or another scope
-                found, names = _find(cfg, root, name)
+                with root.switch_scope_and_registry(cfg.get('default_scope') or 'mmengine') as known:
+                    names = [*known.module_dict, *(known.parent.module_dict if known.parent else ())]
+                    found = known.get(name)
                 if found is None:
                     near = difflib.get_close_matches(name, names, n=1)
                     advice = f"did you mean '{near[0]}'?" if near else 'do custom_imports name its module?'
@@ -92,10 +87,7 @@ def _unread_variables(cfg: Config) -> Iterator[str]:
         )
 
 
-def _others(cfg: Config) -> Iterator[str]:
-    for key in ('max_epochs', 'val_interval') if cfg.get('val_dataloader') else ('max_epochs',):
-        if (cfg.get('train_cfg') or {}).get(key) == 0:
-            yield f'train_cfg.{key} is 0; give at least 1.'
+def _uncombinable(cfg: Config) -> Iterator[str]:
     # torch 2.7 and older count every batch twice in the running statistics; 2.8 was not tried
     with_cp = [part.get('with_cp') for part in parts_of(cfg, r'model\.backbone').values()]
     if cfg.get('compile') and any(with_cp) and torch_before('2.9'):

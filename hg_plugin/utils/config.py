@@ -70,8 +70,11 @@ def read_config(
     options = dict(cfg_options or {})
     with building(cfg, f'run with {cfg_options}'):
         size = options.pop('input_size', cfg.get('input_size'))
-        if size:
-            _set_input_size(cfg, *size)
+        for part in parts_of(cfg, r'.+').values() if size else ():
+            if 'input_size' in part:
+                part['input_size'] = tuple(size)
+            if 'heatmap_size' in part:
+                part['heatmap_size'] = (size[0] // 4, size[1] // 4)
         for option in options:
             _refuse_unread(cfg, option)
         cfg.merge_from_dict(options)
@@ -103,15 +106,6 @@ def _refuse_unread(cfg: Config, option: str) -> None:
         f'Nothing reads the option {option}: if the config has such a variable, it has copied it already; '
         f'give the setting itself{", such as " if near else ""}{" or ".join(near)}.'
     )
-
-
-def _set_input_size(cfg: Config, width: int, height: int) -> None:
-    """Set the size of all crops and codecs, and of heatmaps to a quarter of it."""
-    for part in parts_of(cfg, r'.+').values():
-        if 'input_size' in part:
-            part['input_size'] = (width, height)
-        if 'heatmap_size' in part:
-            part['heatmap_size'] = (width // 4, height // 4)
 
 
 def parts_of(cfg: Config | dict, pattern: str) -> dict[str, dict]:

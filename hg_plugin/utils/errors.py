@@ -2,10 +2,8 @@
 
 import functools
 import importlib.util
-import os
 import sys
 import traceback
-from pathlib import Path
 from types import TracebackType
 
 
@@ -54,7 +52,7 @@ def in_own_code(trace: TracebackType | None) -> bool:
 def command(main):
     """Decorate the ``main`` of a command line: an :class:`InputError` ends it with its message and code 1.
 
-    Of several processes that torchrun has started, one prints the message. Ctrl-C ends it with code 130.
+    Ctrl-C ends it with code 130.
     """
 
     @functools.wraps(main)
@@ -65,7 +63,7 @@ def command(main):
             # a data loader's worker puts its traceback before the message
             kind = type(error)
             message = str(error).rpartition(f'{kind.__module__}.{kind.__qualname__}: ')[2]
-            sys.exit(f'error: {" ".join(message.split())}' if _first_to_fail() else 1)
+            sys.exit(f'error: {" ".join(message.split())}')
         except (KeyboardInterrupt, SyntaxError) as error:
             # MMEngine turns Ctrl-C into a SyntaxError while it formats a config
             if isinstance(error, SyntaxError) and not isinstance(error.__context__, KeyboardInterrupt):
@@ -74,17 +72,3 @@ def command(main):
             sys.exit(130)
 
     return run
-
-
-def _first_to_fail() -> bool:
-    """Whether no other process that torchrun has started on this machine has failed before."""
-    if 'TORCHELASTIC_ERROR_FILE' not in os.environ:
-        return True
-    try:
-        # each process has a folder for this file; the folder above is common to all
-        Path(os.environ['TORCHELASTIC_ERROR_FILE']).parent.with_name('said').touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    except OSError:  # better twice than never
-        pass
-    return True

@@ -53,28 +53,18 @@ def test_an_epoch_without_a_step_is_refused(check):
     check(batch_size=64, drop_last=True, sampler=SeededInfiniteSampler)
 
 
-@pytest.mark.parametrize('batch_size', [1, 3, 13])
-def test_a_batch_of_one_is_refused_where_batch_norm_has_one_value(check, batch_size):
-    with pytest.raises(InputError, match='batch of one'):
-        check(images=40, batch_size=batch_size)
-    check(images=40, batch_size=batch_size, size=128)  # 2x2 values
-    if batch_size > 1:
-        check(images=40, batch_size=batch_size, drop_last=True)
-        check(images=41, batch_size=batch_size)
-
-
 WARM_UP = dict(type='LinearLR', start_factor=0.001, begin=0, end=500, by_epoch=False)
 
 
 @pytest.mark.parametrize(
     'schedule, words',
     [
-        ([WARM_UP], ['500 iterations', 'training has 40', '8%']),
+        ([WARM_UP], ['500 iterations', 'training has 40']),
         ([dict(WARM_UP, end=40)], []),
-        ([dict(type='MultiStepLR', milestones=[10, 20, 170], end=210)], ['milestones 20, 170', '20 epochs']),
+        ([dict(type='MultiStepLR', milestones=[10, 20, 170], end=210)], ['171 epochs', 'has 20']),
         ([dict(type='MultiStepLR', milestones=[10, 19], end=210)], []),
         ([dict(type='CosineAnnealingLR', begin=0, end=30, T_max=30)], ['takes 30 epochs', '20']),
-        ([dict(type='CosineAnnealingLR', begin=20, end=30)], ['begins after 20 epochs']),
+        ([dict(type='CosineAnnealingLR', begin=20, end=30)], ['30 epochs']),
         ([dict(type='ReduceOnPlateauLR', monitor='Mean', rule='greater')], []),
         (dict(optimizer=[WARM_UP]), ['500 iterations']),
         ([], []),

@@ -24,7 +24,7 @@ def test_the_report_for_a_bug(run):
 
 
 def test_git_state(tmp_path):
-    """Commit, branch and changed files of a repository; and where there is none."""
+    """Commit and change of a repository; and where there is none."""
 
     def git(*arguments):
         name = ['-c', 'user.name=a', '-c', 'user.email=a@example.org']
@@ -36,7 +36,8 @@ def test_git_state(tmp_path):
     (tmp_path / 'tracked.py').write_text('a = 1\n')
     git('add', '.')
     git('commit', '-q', '-m', 'first')
-    assert git_state(tmp_path) == f'{git("rev-parse", "HEAD")[:12]} on topic, no changed file'
+    commit = git('rev-parse', 'HEAD')[:12]
+    assert git_state(tmp_path) == commit
     (tmp_path / 'tracked.py').write_text('a = 2\n')
-    assert git_state(tmp_path).endswith('1 changed files: tracked.py')
+    assert git_state(tmp_path) == f'{commit}-dirty'
     assert git_state(tmp_path / 'absent') == 'no repository'

@@ -37,14 +37,3 @@ def test_ctrl_c_ends_without_a_traceback(capsys):
     with pytest.raises(SystemExit) as end:
         fail(KeyboardInterrupt())
     assert end.value.code == 130 and capsys.readouterr().err == 'interrupted\n'
-
-
-def test_of_the_processes_of_torchrun_one_says_it(tmp_path, monkeypatch):
-    codes = []
-    for rank in range(3):
-        (tmp_path / f'{rank}').mkdir()
-        monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(tmp_path / f'{rank}/error.json'))
-        with pytest.raises(SystemExit) as end:
-            fail(InputError('a.json is wrong.'))
-        codes.append(end.value.code)
-    assert codes == ['error: a.json is wrong.', 1, 1]

@@ -6,7 +6,7 @@ import sys
 import cv2
 import numpy as np
 
-from .errors import InputError
+from hg_plugin.utils.errors import InputError
 
 
 def need_screen(advice: str) -> None:
