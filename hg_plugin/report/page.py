@@ -107,7 +107,7 @@ def _content(runs: list[Run]) -> dict:
 def _one(run: Run, persons: Persons | None) -> dict:
     settings = flatten(run.config)
     base_name, base = shipped_base(settings, _filename(run))
-    content = dict(
+    content: dict = dict(
         base=base_name,
         settings=[(place, value, base.get(place)) for place, value in settings.items()],
         unset=[(place, value) for place, value in base.items() if place not in settings],
