@@ -1,8 +1,9 @@
 import argparse
+import errno
 import json
+import os
 import re
 import runpy
-import signal
 import zlib
 from pathlib import Path
 
@@ -128,11 +129,9 @@ def test_golden_heatmaps_of_every_stack(tmp_path, golden, family):
 @pytest.mark.parametrize(
     'family, num_stacks, num_blocks, num_keypoints',
     [
-        *((family, stacks, 1, 16) for family in FAMILIES for stacks in (1, 2, 4, 8)),
+        *((family, stacks, 1, 16) for family in FAMILIES for stacks in (1, 8)),
         ('princeton', 2, 1, 12),
-        ('bearpaw', 2, 1, 21),
         ('bearpaw', 1, 8, 16),
-        ('bearpaw', 2, 4, 16),
         ('bearpaw', 4, 2, 14),
     ],
 )
@@ -151,12 +150,12 @@ def test_networks_that_are_recognised(tmp_path, golden, family, num_stacks, num_
 
 
 @families
-@pytest.mark.parametrize('prefix', ['model.module.', 'module.', 'model.', ''])
+@pytest.mark.parametrize('prefix', ['module.', ''])
 def test_prefixes_and_wrappings(tmp_path, golden, family, prefix):
     tensors = hollow(restack(golden(family)[0], 1))
     first = read_network(save(tensors, tmp_path / 'a.pt'))
     named = {prefix + name: tensor for name, tensor in tensors.items()}
-    for content in (named, dict(state_dict=named, optimizer=dict(state={}), epoch=3)):
+    for content in (named, dict(state_dict=named, epoch=3)):
         network = read_network(save(content, tmp_path / 'b.pt'))
         assert network.arguments == first.arguments and network.tensors.keys() == first.tensors.keys()
 
@@ -213,10 +212,8 @@ def test_a_fork_that_normalizes_otherwise_is_recognised(tmp_path, golden):
 
 
 def test_config_of_other_keypoints_says_that_the_dataset_does_not_fit(tmp_path, golden):
-    shapes = restack(golden('bearpaw')[0], 1, num_keypoints=17)
-    source = save(hollow(shapes), tmp_path / 'a.pt')
-    line = convert_checkpoint(source, str(tmp_path / 'out.pth'))
-    assert '1 stack, 17 keypoints' in line
+    source = save(hollow(restack(golden('bearpaw')[0], 1, num_keypoints=17)), tmp_path / 'a.pt')
+    assert '17 keypoints' in convert_checkpoint(source, str(tmp_path / 'out.pth'))
     assert 'has 17 keypoints' in (tmp_path / 'out.py').read_text()
     model = MODELS.build(Config.fromfile(tmp_path / 'out.py').model)
     assert model.head.out_channels == model.backbone.num_keypoints == 17
@@ -229,17 +226,21 @@ def test_from_theirs_to_ours_and_back(tmp_path, golden, family):
     convert_checkpoint(str(tmp_path / 'b.pth'), str(tmp_path / 'c.pt'), to=family)
     back = torch.load(tmp_path / 'c.pt', weights_only=True)['state_dict']
     assert back.keys() == theirs.keys()
+    assert all(back[name].shape == theirs[name].shape for name in theirs)
     different = [name for name in theirs if not torch.equal(back[name], theirs[name])]
     # nothing but what Princeton's network keeps and never uses
     assert all('.skip_layer.' in name and not back[name].any() for name in different)
     assert len(different) == (58 if family == 'princeton' else 0)
-    assert all(
-        back[name].shape == theirs[name].shape and back[name].dtype == theirs[name].dtype for name in theirs
-    )
 
 
-@families
-@pytest.mark.parametrize('kwargs', [dict(num_stacks=3, num_keypoints=5), dict(num_stacks=1, depth=2)])
+@pytest.mark.parametrize(
+    'family, kwargs',
+    [
+        *((family, dict(num_stacks=3, num_keypoints=5)) for family in FAMILIES),
+        ('princeton', dict(num_stacks=1, depth=2)),
+        ('bearpaw', dict(num_blocks=2, depth=2)),
+    ],
+)
 def test_from_ours_to_theirs_and_back(tmp_path, family, kwargs):
     ours = our_state_dict(**SMALL[family], **kwargs)
     source = save(dict(state_dict=ours, meta={}), tmp_path / 'a.pth')
@@ -247,57 +248,32 @@ def test_from_ours_to_theirs_and_back(tmp_path, family, kwargs):
     convert_checkpoint(str(tmp_path / 'b.pt'), str(tmp_path / 'c.pth'))
     back = torch.load(tmp_path / 'c.pth', weights_only=True)['state_dict']
     assert back.keys() == ours.keys()
-    assert all(
-        torch.equal(back[name], tensor) and back[name].dtype == tensor.dtype for name, tensor in ours.items()
-    )
-
-
-def test_several_blocks_go_to_bearpaw_only(tmp_path):
-    ours = our_state_dict(**SMALL['bearpaw'], num_blocks=2, depth=2)
-    source = save(dict(state_dict=ours), tmp_path / 'a.pth')
-    convert_checkpoint(source, str(tmp_path / 'b.pt'), to='bearpaw')
-    back = read_network(str(tmp_path / 'b.pt')).tensors
-    assert all(torch.equal(back[name[len('backbone.') :]], tensor) for name, tensor in ours.items())
-    one_stem = our_state_dict(**SMALL['princeton'], num_blocks=2, depth=2)
-    with pytest.raises(InputError, match=r"num_blocks=\(2, 2\), which Princeton's PyTorch code cannot build"):
-        convert_checkpoint(save(one_stem, tmp_path / 'c.pth'), str(tmp_path / 'd.pt'), to='princeton')
-    assert not (tmp_path / 'd.pt').exists()
+    assert all(torch.equal(back[name], tensor) for name, tensor in ours.items())
+    assert all(back[name].dtype == tensor.dtype for name, tensor in ours.items())
 
 
 @families
-def test_exported_checkpoints_have_what_their_programs_read(tmp_path, golden, family):
-    shapes = golden(family)[0]
-    source = save(our_state_dict(stem_channels=STEM[family]), tmp_path / 'a.pth')
+def test_exported_checkpoints_have_what_their_programs_read(tmp_path, family):
+    source = save(our_state_dict(**SMALL[family], depth=2), tmp_path / 'a.pth')
     convert_checkpoint(source, str(tmp_path / 'b.pt'), to=family)
     content = torch.load(tmp_path / 'b.pt', weights_only=True)
-    assert {name: list(tensor.shape) for name, tensor in content['state_dict'].items()} == {
-        PREFIX[family] + name: shape for name, shape in shapes.items()
-    }
-    parameters = [
-        torch.nn.Parameter(tensor)
-        for name, tensor in content['state_dict'].items()
-        if not re.search('running|tracked', name)
-    ]
+    learned = {name: t for name, t in content['state_dict'].items() if not re.search('running|tracked', name)}
+    parameters = [torch.nn.Parameter(tensor) for tensor in learned.values()]
     optimizer = dict(princeton=torch.optim.Adam, bearpaw=torch.optim.RMSprop)[family](parameters, lr=1)
     optimizer.load_state_dict(content['optimizer'])
-    sum(parameter.sum() for parameter in parameters).backward()
-    optimizer.step()
     assert content['epoch'] == 0 and content['best_acc'] == 0
 
 
 @pytest.mark.parametrize(
     'kwargs, family, message',
     [
-        (SMALL['bearpaw'], 'princeton', r'stem_channels=\(4, 8, 16, 16\).*bearpaw can'),
+        (SMALL['bearpaw'], 'princeton', 'stem_channels.*bearpaw can'),
         (SMALL['princeton'], 'bearpaw', 'princeton can'),
-        (dict(channels=16, stem_channels=(4, 8, 8, 8, 16)), 'princeton', 'no known code base can'),
-        (dict(SMALL['bearpaw'], num_blocks=(2, 1)), 'bearpaw', r'num_blocks=\(2, 1\)'),
-        (dict(SMALL['princeton'], residual='postact'), 'princeton', 'ha(s|ve) another shape'),
-        (
-            dict(SMALL['princeton'], join='concat', out_channels=32),
-            'princeton',
-            r'features\.0\.0\.0\.norm1.* missing',
-        ),
+        (dict(channels=16, stem_channels=(4, 8, 8, 8, 16)), 'princeton', 'no known code base'),
+        (dict(SMALL['princeton'], num_blocks=2), 'princeton', 'num_blocks'),
+        (dict(SMALL['bearpaw'], num_blocks=(2, 1)), 'bearpaw', 'num_blocks'),
+        (dict(SMALL['princeton'], residual='postact'), 'princeton', 'another shape'),
+        (dict(SMALL['princeton'], join='concat', out_channels=32), 'princeton', 'missing'),
     ],
 )
 def test_networks_that_have_no_counterpart(tmp_path, kwargs, family, message):
@@ -307,17 +283,6 @@ def test_networks_that_have_no_counterpart(tmp_path, kwargs, family, message):
     assert [path.name for path in tmp_path.iterdir()] == ['a.pth']
 
 
-def test_exported_networks_must_be_ours(tmp_path, golden):
-    with pytest.raises(InputError, match="a checkpoint of bearpaw's pytorch-pose; give"):
-        source = save(hollow(golden('bearpaw')[0]), tmp_path / 'a.pt')
-        convert_checkpoint(source, str(tmp_path / 'b.pt'), to='bearpaw')
-    ours = dict(
-        our_state_dict(**SMALL['bearpaw'], depth=1), **{'head.multi_final_layers.0.weight': torch.zeros(3)}
-    )
-    with pytest.raises(InputError, match='head.multi_final_layers.0.weight is left over'):
-        convert_checkpoint(save(ours, tmp_path / 'a.pt'), str(tmp_path / 'b.pt'), to='bearpaw')
-
-
 def without(name):
     return lambda tensors: {key: tensor for key, tensor in tensors.items() if key != name}
 
@@ -325,60 +290,19 @@ def without(name):
 @pytest.mark.parametrize(
     'family, change, message',
     [
-        (
-            'princeton',
-            without('hgs.1.0.low2.low1.bn2.running_var'),
-            r'hgs\.1\.0\.low2\.low1\.bn2\.running_var is missing',
-        ),
-        ('princeton', without('pre.4.conv3.conv.weight'), r'pre\.4\.conv3\.conv\.weight is missing'),
-        ('princeton', without('pre.0.conv.weight'), r'pre\.0\.conv\.weight is missing'),
-        ('princeton', without('outs.0.conv.weight'), r'outs\.0\.conv\.weight is missing'),
-        ('bearpaw', without('hg.0.hg.0.3.0.conv1.weight'), r'hg\.0\.hg\.0\.3\.0\.conv1\.weight is missing'),
-        (
-            'bearpaw',
-            lambda t: {name: tensor for name, tensor in t.items() if not name.startswith('hg.')},
-            'no hourglass',
-        ),
-        ('bearpaw', without('layer1.0.conv3.weight'), r'layer1\.0\.conv3\.weight is missing'),
-        ('bearpaw', without('score_.0.bias'), r'score_\.0\.bias is missing'),
-        (
-            'bearpaw',
-            lambda t: dict(t, extra=torch.zeros(1), more=torch.zeros(1)),
-            'extra, more are left over',
-        ),
-        (
-            'princeton',
-            lambda t: t | {f'hgs.2.{i}': torch.zeros(1) for i in range(5)},
-            r'hgs\.2\.2 and 2 more are left over',
-        ),
-        (
-            'bearpaw',
-            lambda t: {**t, 'fc.1.0.weight': torch.zeros(256, 256)},
-            r'fc\.1\.0\.weight \(256, 256\) for \(256, 256, 1, 1\) has another shape',
-        ),
-        (
-            'bearpaw',
-            lambda t: {**t, 'score.0.weight': torch.zeros(())},
-            'num_keypoints is 0',
-        ),
-        (
-            'princeton',
-            lambda t: {**t, 'pre.4.skip_layer.conv.bias': torch.zeros(3)},
-            'ha(s|ve) another shape',
-        ),
-        (
-            'bearpaw',
-            lambda t: {'conv1.weight': torch.zeros(8, 3, 7, 7), 'fc.bias': torch.zeros(3)},
-            'conv1.weight, fc.b',
-        ),
-        (
-            'princeton',
-            lambda t: dict(model=t, epoch=3),
-            'it holds no weights by name',
-        ),
-        ('princeton', lambda t: [t], 'it holds a list'),
-        ('princeton', lambda t: {}, 'it holds no weights by name'),
-        ('princeton', lambda t: our_state_dict(channels=16), 'a checkpoint of this package; give'),
+        ('princeton', without('hgs.1.0.low2.low1.bn2.running_var'), 'bn2.running_var is missing'),
+        ('princeton', without('pre.4.conv3.conv.weight'), 'pre.4.conv3.conv.weight is missing'),
+        ('princeton', without('outs.0.conv.weight'), 'outs.0.conv.weight is missing'),
+        ('bearpaw', without('hg.0.hg.0.3.0.conv1.weight'), 'hg.0.3.0.conv1.weight is missing'),
+        ('bearpaw', without('score_.0.bias'), 'score_.0.bias is missing'),
+        ('bearpaw', lambda tensors: tensors | {'extra': torch.zeros(1)}, 'extra is left over'),
+        ('bearpaw', lambda tensors: tensors | {'fc.1.0.weight': torch.zeros(2)}, 'fc.1.0.*another shape'),
+        ('bearpaw', lambda tensors: tensors | {'score.0.weight': torch.zeros(())}, 'num_keypoints is 0'),
+        ('bearpaw', lambda tensors: {'fc.bias': torch.zeros(3)}, 'no known.*fc.bias'),
+        ('bearpaw', lambda tensors: {k: t for k, t in tensors.items() if k[:3] != 'hg.'}, 'no hourglass'),
+        ('princeton', lambda tensors: dict(model=tensors, epoch=3), 'no weights'),
+        ('princeton', lambda tensors: [tensors], 'a list'),
+        ('princeton', lambda tensors: our_state_dict(channels=16), 'of this package'),
     ],
 )
 def test_files_that_are_refused(tmp_path, golden, family, change, message):
@@ -388,16 +312,23 @@ def test_files_that_are_refused(tmp_path, golden, family, change, message):
     assert [path.name for path in tmp_path.iterdir()] == ['a.pt']
 
 
-@pytest.mark.parametrize('share', [0, 0.01, 0.5, 0.999])
-def test_files_that_were_cut_off(tmp_path, share):
-    content = open(save(our_state_dict(**SMALL['bearpaw'], depth=1), tmp_path / 'a.pth'), 'rb').read()
-    (tmp_path / 'a.pth').write_bytes(content[: int(share * len(content))])
-    for convert in (
-        lambda: convert_checkpoint(str(tmp_path / 'a.pth'), str(tmp_path / 'b.pth')),
-        lambda: convert_checkpoint(str(tmp_path / 'a.pth'), str(tmp_path / 'b.pth'), to='bearpaw'),
-    ):
-        with pytest.raises(InputError, match='cut off'):
-            convert()
+def test_exported_networks_must_be_ours(tmp_path, golden):
+    theirs = hollow(golden('bearpaw')[0])
+    other_head = {'head.multi_final_layers.0.weight': torch.zeros(3)}
+    ours = our_state_dict(**SMALL['bearpaw'], depth=1) | other_head
+    for content, message in ((theirs, 'of bearpaw'), (ours, 'left over')):
+        with pytest.raises(InputError, match=message):
+            convert_checkpoint(save(content, tmp_path / 'a.pt'), str(tmp_path / 'b.pt'), to='bearpaw')
+
+
+@pytest.mark.parametrize('share', [0, 0.5])
+@pytest.mark.parametrize('to', [None, 'bearpaw'])
+def test_files_that_were_cut_off(tmp_path, share, to):
+    path = tmp_path / 'a.pth'
+    save(our_state_dict(**SMALL['bearpaw'], depth=1), path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(InputError, match='truncated'):
+        convert_checkpoint(str(path), str(tmp_path / 'b.pth'), to=to)
     assert [path.name for path in tmp_path.iterdir()] == ['a.pth']
 
 
@@ -412,18 +343,16 @@ def test_only_trusted_files_may_run_code(tmp_path, golden):
 @pytest.mark.parametrize(
     'out, config_out, message',
     [
-        ('out.pth', 'out.txt', 'must end in .py'),
+        ('out.pth', 'out.txt', '.py'),
         ('same.py', 'same.py', 'different files'),
         ('a.pt/out.pth', 'out.py', 'cannot be written'),
         ('out.pth', 'a.pt/out.py', 'cannot be written'),
         ('folder', 'out.py', 'no folders'),
-        ('out.pth', 'folder.py', 'no folders'),
     ],
 )
 def test_outputs_that_cannot_be_written(tmp_path, golden, out, config_out, message):
     source = save(hollow(restack(golden('bearpaw')[0], 1)), tmp_path / 'a.pt')
-    for folder in ('folder', 'folder.py'):
-        (tmp_path / folder).mkdir()
+    (tmp_path / 'folder').mkdir()
     before = sorted(tmp_path.iterdir())
     with pytest.raises(InputError, match=message):
         convert_checkpoint(source, str(tmp_path / out), config_out=str(tmp_path / config_out))
@@ -432,95 +361,39 @@ def test_outputs_that_cannot_be_written(tmp_path, golden, out, config_out, messa
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, golden, monkeypatch):
     source = save(hollow(restack(golden('bearpaw')[0], 1)), tmp_path / 'a.pt')
-    (tmp_path / 'out.pth').write_bytes(b'old')
-    (tmp_path / 'out.py').write_bytes(b'old')
-    resource = pytest.importorskip('resource')
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, limits[1]))
-    try:
-        with pytest.raises(InputError, match='out.pth cannot be written'):
-            convert_checkpoint(source, str(tmp_path / 'out.pth'))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.pt', 'out.pth', 'out.py']
-    assert (tmp_path / 'out.pth').read_bytes() == (tmp_path / 'out.py').read_bytes() == b'old'
+    files = [tmp_path / 'out.pth', tmp_path / 'out.py']
+    for file in files:
+        file.write_bytes(b'old')
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(os, 'replace', full)
+    with pytest.raises(InputError, match='No space left'):
+        convert_checkpoint(source, str(files[0]))
+    assert sorted(tmp_path.iterdir()) == [Path(source), *files]
+    assert all(file.read_bytes() == b'old' for file in files)
 
 
 def test_torch7_files(tmp_path):
     pytest.importorskip('torchfile', reason='the package torchfile is not installed')
     from torch7_files import Modules, first_version, postact_residual, save_torch7
 
-    image = torch.rand(1, 3, 64, 64)
-    network, heatmaps = first_version(Modules(), image, postact_residual, depth=2)
+    network, _ = first_version(Modules(), torch.rand(1, 3, 64, 64), postact_residual, depth=2)
     save_torch7(tmp_path / 'a.t7', network)
     convert_checkpoint(str(tmp_path / 'a.t7'), str(tmp_path / 'b.pth'))
-    config = Config.fromfile(tmp_path / 'b.py')
-    assert config.model.data_preprocessor.mean == [0, 0, 0] and config.model.data_preprocessor.std == [
-        255,
-        255,
-        255,
-    ]
-    model = MODELS.build(config.model).eval()
-    model.load_state_dict(read_checkpoint(str(tmp_path / 'b.pth'))['state_dict'])
-    with torch.no_grad():
-        outputs = model.backbone(image)
-    for ours, theirs in zip(outputs, heatmaps):
-        assert (ours - theirs).abs().max() / theirs.std() < 1e-4
-    assert len(outputs) == len(heatmaps) == 2
+    model = Config.fromfile(tmp_path / 'b.py').model
+    assert model.data_preprocessor.mean == [0, 0, 0] and model.data_preprocessor.std == [255] * 3
+    MODELS.build(model).load_state_dict(read_checkpoint(str(tmp_path / 'b.pth'))['state_dict'])
 
 
-@pytest.fixture
-def tool(monkeypatch, capsys):
-    """The command line, in this process: (what it exits with, what it prints)."""
-
-    def run(*args):
-        monkeypatch.setattr('sys.argv', ['convert_checkpoint.py', *map(str, args)])
-        code = None
-        try:
-            runpy.run_path(str(TOOL), run_name='__main__')
-        except SystemExit as exit:
-            code = exit.code
-        return code, capsys.readouterr().out
-
-    return run
-
-
-def test_command_line(tmp_path, golden, tool):
+def test_command_line(tmp_path, golden, mistake, monkeypatch, capsys):
     source = save(fill(restack(golden('princeton')[0], 1)), tmp_path / 'a.pt')
-    code, text = tool(source, tmp_path / 'b.pth', '--config-out', tmp_path / 'c.py')
-    assert code is None
+    checkpoint, config = tmp_path / 'b.pth', tmp_path / 'c.py'
+    monkeypatch.setattr('sys.argv', ['', source, str(checkpoint), '--config-out', str(config)])
+    runpy.run_path(str(TOOL), run_name='__main__')
     line = "Princeton's PyTorch code: 1 stack, 16 keypoints, 3,426,448 parameters"
-    assert text == f'{line} -> {tmp_path / "b.pth"}, {tmp_path / "c.py"}\n'
-    code, text = tool(tmp_path / 'b.pth', tmp_path / 'd.pt', '--to', 'princeton')
-    assert code is None and (tmp_path / 'd.pt').exists()
-    tool(tmp_path / 'd.pt', tmp_path / 'e.pth')
-    assert Config.fromfile(tmp_path / 'e.py').model == Config.fromfile(tmp_path / 'c.py').model
-    before = sorted(tmp_path.iterdir())
-    code, text = tool(tmp_path / 'none.pt', tmp_path / 'f.pth')
-    assert code.startswith('error: ') and '\n' not in code
-    assert (
-        tool(tmp_path / 'b.pth', tmp_path / 'f.pt', '--to', 'princeton', '--config-out', tmp_path / 'f.py')[0]
-        == 2
-    )
-    assert tool(tmp_path / 'b.pth', tmp_path / 'f.pt', '--to', 'mmpose')[0] != 0
-    assert sorted(tmp_path.iterdir()) == before
-
-
-@pytest.mark.slow
-@families
-def test_the_test_command_runs_what_was_written(tmp_path, golden, real_data, run, family):
-    source = save(fill(golden(family)[0]), tmp_path / 'a.pt')
-    code, text = run('tools/convert_checkpoint.py', source, tmp_path / 'b.pth')
-    assert code == 0, text
-    code, text = run(
-        'tools/test.py',
-        tmp_path / 'b.py',
-        tmp_path / 'b.pth',
-        '--work-dir',
-        tmp_path / 'work',
-        '--data-root',
-        real_data('mpii_sample'),
-    )
-    assert code == 0, text
-    assert 'Mean' in text and 'is missing' not in text
+    assert capsys.readouterr().out == f'{line} -> {checkpoint}, {config}\n'
+    assert mistake(TOOL, tmp_path / 'none.pt', tmp_path / 'f.pth').startswith('error: ')
+    assert mistake(TOOL, checkpoint, tmp_path / 'f.pt', '--to', 'princeton', '--config-out', config) == 2
+    assert sorted(tmp_path.iterdir()) == [Path(source), checkpoint, config]
