@@ -39,7 +39,7 @@ def device(request):
     return request.param
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def real_data():
     """Gives a folder of the real data by name, or skips where it is absent."""
 

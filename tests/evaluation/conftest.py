@@ -1,19 +1,5 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-DATA = Path(os.environ.get('HG_DATA', Path(__file__).parents[2] / '../shared/data'))
-
-
-@pytest.fixture
-def mpii_annotations():
-    """The folder with the annotations of MPII's whole validation set."""
-    folder = DATA / 'mpii_annotations'
-    if not folder.is_dir():
-        pytest.skip(f'MPII annotations are not at {folder}; set HG_DATA')
-    return folder
 
 
 @pytest.fixture

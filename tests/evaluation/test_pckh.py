@@ -1,4 +1,5 @@
 import math
+import re
 
 import numpy as np
 import pytest
@@ -21,18 +22,6 @@ def count_by_hand(pred, gt, visible, head_size, threshold):
 
 def metrics(people, **kwargs):
     return pckh_metrics(pckh_curves(**people, **kwargs))
-
-
-def test_every_joint_and_threshold_agrees_with_a_plain_loop(people):
-    people = people(23)
-    values = pckh(**people, thresholds=THRESHOLDS)
-    assert values.shape == (51, 16)
-    assert np.all(np.diff(values, axis=0) >= 0) and 20 < values[-1].mean() < 90
-    for t, threshold in enumerate(THRESHOLDS):
-        expected = [
-            100 * right / annotated for right, annotated in count_by_hand(**people, threshold=threshold)
-        ]
-        np.testing.assert_allclose(values[t], expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize('weights', ['annotations', 'equal'])
@@ -69,19 +58,8 @@ def test_agrees_with_mmpose_when_it_is_fed_the_frame_that_it_expects(people):
     people = people(40, seed=2)
     metric = MpiiPCKAccuracy(prefix='stock')
     for pred, gt, visible, head_size in zip(*people.values()):  # 1-based truth and 0-based predictions
-        metric.process(
-            None,
-            [
-                dict(
-                    pred_instances=dict(keypoints=pred[None]),
-                    gt_instances=dict(
-                        keypoints=gt[None] + 1,
-                        keypoints_visible=visible[None],
-                        head_size=np.array([[head_size]]),
-                    ),
-                )
-            ],
-        )
+        truth = dict(keypoints=gt[None] + 1, keypoints_visible=visible[None], head_size=head_size[None, None])
+        metric.process(None, [dict(pred_instances=dict(keypoints=pred[None]), gt_instances=truth)])
     stock = metric.evaluate(40)
     ours = metrics(people)
     for column in ('Head', 'Shoulder', 'Elbow', 'Wrist', 'Hip', 'Knee', 'Ankle'):
@@ -141,24 +119,17 @@ def test_a_prediction_that_is_not_a_number_is_wrong(people):
     assert metrics(people)['Knee'] == 100
 
 
-def test_visibility_is_whatever_is_positive(people):
-    people = people(20)
-    levels = np.where(people['visible'], 2.0, -1.0)
-    np.testing.assert_array_equal(pckh(**{**people, 'visible': levels}), pckh(**people))
-
-
 @pytest.mark.parametrize(
     'key, shape', [('pred', (4, 16, 3)), ('gt', (3, 16, 2)), ('visible', (4, 16, 1)), ('head_size', (4, 1))]
 )
 def test_shapes_that_do_not_belong_together_are_named(people, key, shape):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=re.escape(str(shape))):
         pckh(**{**people(4), key: np.ones(shape)})
-    assert str(shape) in str(error.value)
 
 
 def test_another_number_of_joints_makes_no_columns(people):
     people = {key: array[:, :14] if array.ndim > 1 else array for key, array in people(4).items()}
-    with pytest.raises(ValueError, match='16 joints of MPII, not 14'):
+    with pytest.raises(ValueError, match='14'):
         pckh_curves(**people)
 
 
