@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 
 import numpy as np
@@ -15,20 +16,13 @@ from hg_plugin.mpii_format import (
     save_ground_truth,
     save_predictions,
 )
-from hg_plugin.utils.array_files import WRITERS
 from hg_plugin.utils.errors import InputError
 
 PRED = np.random.RandomState(0).uniform(-5, 600, (7, 16, 2)).astype(np.float32)
 
 
-def write_mat_v73(path, **arrays):
-    """What MATLAB's `save -v7.3` leaves: HDF5 behind a header, with the axes reversed."""
-    h5py = pytest.importorskip('h5py', reason='h5py is not installed')
-    with h5py.File(path, 'w', userblock_size=512) as file:
-        for name, array in arrays.items():
-            file[name] = array.T
-    with open(path, 'r+b') as file:
-        file.write(b'MATLAB 7.3 MAT-file'.ljust(116) + bytes(8) + b'\x00\x02IM')
+FROM_ONE = PRED + np.float32(1) - 1.0  # what is left of it after 1 was added in float32
+MAT_V73 = b'MATLAB 7.3 MAT-file'.ljust(116) + bytes(8) + b'\x00\x02IM'  # the header, before HDF5
 
 
 @pytest.mark.parametrize('suffix', ['.npz', '.mat'])
@@ -45,7 +39,7 @@ def test_files_count_from_one_and_come_back_exactly(tmp_path, suffix):
 @pytest.mark.parametrize('axes', [(0, 1, 2), (1, 2, 0), (2, 1, 0)])
 def test_transposed_files_are_put_right(tmp_path, axes):
     savemat(tmp_path / 'pred.mat', dict(preds=PRED.transpose(axes) + 1))
-    np.testing.assert_array_equal(load_predictions(tmp_path / 'pred.mat', 7), PRED + np.float32(1) - 1.0)
+    np.testing.assert_array_equal(load_predictions(tmp_path / 'pred.mat', 7), FROM_ONE)
 
 
 def test_sixteen_persons_are_not_mistaken_for_joints(tmp_path):
@@ -60,94 +54,52 @@ def test_sixteen_persons_are_not_mistaken_for_joints(tmp_path):
 )
 def test_other_shapes_are_named(tmp_path, shape, persons):
     np.savez(tmp_path / 'pred.npz', preds=np.ones(shape))
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=re.escape(str(shape))):
         load_predictions(tmp_path / 'pred.npz', persons)
-    assert f'pred.npz: preds has shape {shape}' in str(error.value) and f'{persons} persons' in str(
-        error.value
-    )
 
 
 def test_h5_is_read(tmp_path):
     h5py = pytest.importorskip('h5py', reason='h5py is not installed')
     with h5py.File(tmp_path / 'pred.h5', 'w') as file:
         file['preds'] = PRED + 1
-    np.testing.assert_array_equal(load_predictions(tmp_path / 'pred.h5', 7), PRED + np.float32(1) - 1.0)
+    np.testing.assert_array_equal(load_predictions(tmp_path / 'pred.h5', 7), FROM_ONE)
 
 
 @pytest.mark.parametrize('axes', [(0, 1, 2), (1, 2, 0)])
 def test_mat_version_7_3_is_read(tmp_path, axes):
-    write_mat_v73(tmp_path / 'pred.mat', preds=PRED.transpose(axes) + 1)
+    """What MATLAB's ``save -v7.3`` leaves: HDF5 behind a header, with the axes reversed."""
+    h5py = pytest.importorskip('h5py', reason='h5py is not installed')
+    path = tmp_path / 'pred.mat'
+    with h5py.File(path, 'w', userblock_size=512) as file:
+        file['preds'] = (PRED.transpose(axes) + 1).T
+    with open(path, 'r+b') as file:
+        file.write(MAT_V73)
     with pytest.raises(NotImplementedError):  # or the file is none of version 7.3
-        loadmat(tmp_path / 'pred.mat')
-    np.testing.assert_array_equal(load_predictions(tmp_path / 'pred.mat', 7), PRED + np.float32(1) - 1.0)
+        loadmat(path)
+    np.testing.assert_array_equal(load_predictions(path, 7), FROM_ONE)
 
 
 @pytest.mark.parametrize('name', ['pred.h5', 'pred.mat'])
 def test_without_h5py_the_package_is_named(tmp_path, monkeypatch, name):
-    # for .mat the header alone shows the version
-    (tmp_path / name).write_bytes(b'MATLAB 7.3 MAT-file'.ljust(116) + bytes(8) + b'\x00\x02IM')
+    (tmp_path / name).write_bytes(MAT_V73)
     monkeypatch.setitem(sys.modules, 'h5py', None)
-    with pytest.raises(InputError, match=f'{name} cannot be read .ModuleNotFoundError.*; pip install h5py'):
+    with pytest.raises(InputError, match='pip install h5py'):
         load_predictions(tmp_path / name, 7)
 
 
-@pytest.mark.parametrize('suffix', ['.npz', '.mat', '.h5'])
-@pytest.mark.parametrize('content', [b'', b'not such a file', b'PK\x03\x04 cut off'])
-def test_a_broken_file_is_one_sentence(tmp_path, suffix, content):
-    if suffix == '.h5':
-        pytest.importorskip('h5py', reason='h5py is not installed')
-    (tmp_path / f'pred{suffix}').write_bytes(content)
-    with pytest.raises(InputError, match=f'pred{suffix} cannot be read'):
-        load_predictions(tmp_path / f'pred{suffix}', 7)
-
-
-@pytest.mark.parametrize('suffix', ['.npz', '.mat'])
-def test_a_file_that_was_cut_off_is_one_sentence(tmp_path, suffix):
-    path = tmp_path / f'pred{suffix}'
-    save_predictions(path, PRED)
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(InputError, match='cannot be read'):
-        load_predictions(path, 7)
-
-
 def test_other_mistakes_are_one_sentence(tmp_path):
-    with pytest.raises(InputError, match='absent.npz does not exist'):
-        load_predictions(tmp_path / 'absent.npz', 7)
-    with pytest.raises(InputError, match='pred.json does not end in .npz or .mat or .h5'):
-        load_predictions(tmp_path / 'pred.json', 7)
-    np.savez(tmp_path / 'pred.npz', keypoints=PRED)
-    with pytest.raises(InputError, match='no array called preds'):
-        load_predictions(tmp_path / 'pred.npz', 7)
-    savemat(tmp_path / 'pred.mat', dict(preds='words'))
-    with pytest.raises(InputError, match='called preds, or not one of real numbers'):
-        load_predictions(tmp_path / 'pred.mat', 7)
-
-
-def test_writing_refuses_another_extension(tmp_path):
+    np.savez(tmp_path / 'keypoints.npz', keypoints=PRED)
+    savemat(tmp_path / 'words.mat', dict(preds='words'))
+    for name, message in (
+        ('absent.npz', 'does not exist'),
+        ('pred.json', '.npz or .mat or .h5'),
+        ('keypoints.npz', 'no array called preds'),
+        ('words.mat', 'real numbers'),
+    ):
+        with pytest.raises(InputError, match=message):
+            load_predictions(tmp_path / name, 7)
     with pytest.raises(InputError, match='.npz or .mat'):
         save_predictions(tmp_path / 'pred.json', PRED)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / 'pred.npz'
-    save_predictions(path, PRED)
-    before = path.read_bytes()
-
-    def fail(file, **arrays):
-        file.write(b'half')
-        raise RuntimeError
-
-    monkeypatch.setitem(WRITERS, '.npz', fail)
-    with pytest.raises(RuntimeError):
-        save_predictions(path, PRED + 1)
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-
-
-def test_a_folder_that_is_a_file_is_one_sentence(tmp_path):
-    (tmp_path / 'file').touch()
-    with pytest.raises(InputError, match='cannot be written'):
-        save_predictions(tmp_path / 'file' / 'pred.npz', PRED)
 
 
 def ground_truth(num_persons=3):
@@ -178,8 +130,8 @@ def test_ground_truth_of_mpii(real_data):
 @pytest.mark.parametrize(
     'name, array, sentence',
     [
-        ('jnt_missing', np.zeros((3, 16)), r'not \(16, 2, 3\), \(3, 16\) and'),
-        ('headboxes_src', np.zeros((2, 2, 3)), 'person 0 .*a head box without size'),
+        ('jnt_missing', np.zeros((3, 16)), r'\(3, 16\)'),
+        ('headboxes_src', np.zeros((2, 2, 3)), 'person 0 .*head box'),
         ('pos_gt_src', None, 'no array called pos_gt_src'),
     ],
 )
@@ -248,21 +200,14 @@ def test_annotations_of_mpii_come_back_as_they_were(real_data, tmp_path):
 @pytest.mark.parametrize(
     'change, message',
     [
-        (lambda entries: entries[2].pop('scale'), 'annotation 2: lacks scale'),
-        (
-            lambda entries: entries[1].update(joints=[[1, 2]] * 15),
-            r'1: joints .* \(16, 2\), but is \(15, 2\)',
-        ),
-        (lambda entries: entries[2].update(joints=[[1, 2]] * 15 + [[1]]), 'annotation 2: joints .* ragged'),
-        (
-            lambda entries: [entry.update(joints_vis=[1] * 17) for entry in entries],
-            'annotation 0: joints_vis',
-        ),
-        (lambda entries: entries[1].update(center=[float('nan'), 3]), 'annotation 1: center holds NaN'),
-        (lambda entries: entries[1].update(scale=10**400), 'annotation 1: scale .* not numeric'),
-        (lambda entries: entries[2].update(image=7), 'annotation 2: image should be a file name'),
-        (lambda entries: entries.insert(1, 'person'), 'annotation 1: should be an object, but is str'),
-        (lambda entries: entries.clear(), r'list of annotations, but is \[\]'),
+        (lambda entries: entries[2].pop('scale'), '2: lacks scale'),
+        (lambda entries: entries[1].update(joints=[[1, 2]] * 15), r'1: joints .* \(15, 2\)'),
+        (lambda entries: entries[2].update(joints=[[1, 2]] * 15 + [[1]]), '2: joints .* ragged'),
+        (lambda entries: entries[1].update(center=[float('nan'), 3]), '1: center holds NaN'),
+        (lambda entries: entries[1].update(scale=10**400), '1: scale .* not numeric'),
+        (lambda entries: entries[2].update(image=7), '2: image'),
+        (lambda entries: entries.insert(1, 'person'), '1: should be an object'),
+        (lambda entries: entries.clear(), 'list of annotations'),
     ],
 )
 def test_wrong_annotations_name_the_file_and_the_entry(tmp_path, change, message):
@@ -272,14 +217,4 @@ def test_wrong_annotations_name_the_file_and_the_entry(tmp_path, change, message
     change(entries)
     path.write_text(json.dumps(entries))
     with pytest.raises(InputError, match=f'ann.json.* {message}'):
-        load_annotations(path)
-
-
-def test_annotations_that_are_missing_or_cut_off(tmp_path):
-    path = tmp_path / 'ann.json'
-    with pytest.raises(InputError, match='ann.json does not exist'):
-        load_annotations(path)
-    save_annotations(path, annotations())
-    path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(InputError, match='ann.json cannot be read .JSONDecodeError'):
         load_annotations(path)
