@@ -1,13 +1,14 @@
+import copy
 import errno
 import json
 import os
+import runpy
 import shutil
 
 import cv2
 import numpy as np
 import pytest
 from mmengine.config import Config
-from mmengine.registry import DATASETS
 
 from hg_plugin.datasets import MPIIPoseDataset, TopdownCrop
 from hg_plugin.prepare.crops import make_crops, reach
@@ -18,20 +19,16 @@ TRAIN, VAL = 'annotations/mpii_train.json', 'annotations/mpii_val.json'
 
 
 @pytest.fixture
-def config(request):
-
-    def config(data_root, name=CONFIG):
-        cfg = Config.fromfile(request.config.rootpath / name)
-        for loader in ('train_dataloader', 'val_dataloader'):
-            cfg[loader].dataset.data_root = str(data_root)
-        return cfg
-
-    return config
+def sample_set(real_data, tmp_path):
+    return shutil.copytree(real_data('mpii_sample'), tmp_path / 'mpii')
 
 
 @pytest.fixture
-def sample_set(real_data, tmp_path):
-    return shutil.copytree(real_data('mpii_sample'), tmp_path / 'mpii')
+def cfg(request, sample_set):
+    cfg = Config.fromfile(request.config.rootpath / CONFIG)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.data_root = str(sample_set)
+    return cfg
 
 
 def differences(cfg, crops, num_draws=6):
@@ -49,16 +46,14 @@ def differences(cfg, crops, num_draws=6):
             np.random.seed(index + 100 * draw)
             b = cropped[index]
             images.append((a['inputs'].float() - b['inputs'].float()).abs().mean().item())
-            visible = a['data_samples']['keypoints_visible'] > 0
-            assert (visible == (b['data_samples']['keypoints_visible'] > 0)).all() and visible.any()
-            keypoints.append(
-                (a['data_samples']['keypoints'] - b['data_samples']['keypoints'])[visible].abs().max().item()
-            )
+            a, b = a['data_samples'], b['data_samples']
+            visible = a['keypoints_visible'] > 0
+            assert (visible == (b['keypoints_visible'] > 0)).all() and visible.any()
+            keypoints.append((a['keypoints'] - b['keypoints'])[visible].abs().max().item())
     return np.array(images), np.array(keypoints)
 
 
-def test_samples_from_crops_differ_by_jpeg_noise(config, sample_set, tmp_path):
-    cfg = config(sample_set)
+def test_samples_from_crops_differ_by_jpeg_noise(cfg, sample_set, tmp_path):
     make_crops(cfg, str(tmp_path / 'crops'))
     images, keypoints = differences(cfg, tmp_path / 'crops')
     assert images.mean() < 3 and images.max() < 5 and keypoints.max() < 0.01
@@ -66,8 +61,7 @@ def test_samples_from_crops_differ_by_jpeg_noise(config, sample_set, tmp_path):
     assert size < sum(path.stat().st_size for path in (sample_set / 'images').iterdir()) / 1.5
 
 
-def test_lossless_crops_give_the_same_samples(config, sample_set, tmp_path):
-    cfg = config(sample_set)
+def test_lossless_crops_give_the_same_samples(cfg, sample_set, tmp_path):
     # a person so large that the image is decoded smaller
     cfg.train_dataloader.dataset.pipeline[1].update(shift_factor=0.16)
     path = sample_set / TRAIN
@@ -75,22 +69,25 @@ def test_lossless_crops_give_the_same_samples(config, sample_set, tmp_path):
     annotations[0]['scale'] = 5.5
     path.write_text(json.dumps(annotations))
     make_crops(cfg, str(tmp_path / 'crops'), lossless=True, num_workers=2)
-    assert {path.suffix for path in (tmp_path / 'crops/images').rglob('*.*')} == {
-        '.bmp'
-    }  # PNGs decode slower than whole JPEGs
+    # PNGs decode slower than whole JPEGs
+    assert {path.suffix for path in (tmp_path / 'crops/images').rglob('*.*')} == {'.bmp'}
     images, keypoints = differences(cfg, tmp_path / 'crops', 12)
     # where a sample is so small that the crop is reduced again, means of means differ by rounding
     assert (images < 0.02).mean() > 0.9 and images.max() < 0.25 and keypoints.max() < 0.01
 
 
-def test_head_sizes_and_joints_of_the_validation_set_are_the_crops(config, sample_set, tmp_path):
-    cfg = config(sample_set)
+def test_validation_persons_are_the_same(cfg, sample_set, tmp_path):
     make_crops(cfg, str(tmp_path / 'crops'))
-    load = dict(headbox_file='annotations/mpii_gt_val.mat', test_mode=True, pipeline=[])
+    pipeline = cfg.val_dataloader.dataset.pipeline
+    load = dict(headbox_file='annotations/mpii_gt_val.mat', test_mode=True, pipeline=pipeline)
     full, cropped = (
         MPIIPoseDataset(VAL, data_root=str(root), **load) for root in (sample_set, tmp_path / 'crops')
     )
-    for a, b in zip(full, cropped):
+    for index in range(len(full)):
+        a, b = (data[index]['inputs'] for data in (full, cropped))
+        # but for pixels that lie on the edge between two of the 1/32 pixel to which OpenCV rounds
+        assert (a != b).float().mean() < 0.01 and (a.float() - b.float()).abs().mean() < 0.02
+        a, b = (data.get_data_info(index) for data in (full, cropped))
         width = [x['bbox'][0, 2] - x['bbox'][0, 0] for x in (a, b)]
         assert b['head_size'] / width[1] == pytest.approx(a['head_size'] / width[0], rel=1e-5)
         seen = a['keypoints_visible'][0] > 0
@@ -98,27 +95,8 @@ def test_head_sizes_and_joints_of_the_validation_set_are_the_crops(config, sampl
         assert np.allclose(*inside, atol=1e-4) and width[1] <= 2 * 256 / 1.25 + 0.01
 
 
-def test_validation_images_are_the_same(config, sample_set, tmp_path):
-    cfg = config(sample_set)
-    make_crops(cfg, str(tmp_path / 'crops'))
-    load = dict(
-        headbox_file='annotations/mpii_gt_val.mat',
-        test_mode=True,
-        pipeline=cfg.val_dataloader.dataset.pipeline,
-    )
-    full, cropped = (
-        MPIIPoseDataset(VAL, data_root=str(root), **load) for root in (sample_set, tmp_path / 'crops')
-    )
-    for a, b in zip(full, cropped):
-        # but for pixels that lie on the edge between two of the 1/32 pixel to which OpenCV rounds
-        assert (a['inputs'] != b['inputs']).float().mean() < 0.01 and (
-            a['inputs'].float() - b['inputs'].float()
-        ).abs().mean() < 0.02
-
-
-def test_it_goes_on_where_it_was_interrupted(config, sample_set, tmp_path, capsys):
+def test_it_goes_on_where_it_was_interrupted(cfg, sample_set, tmp_path, capsys):
     crops = tmp_path / 'crops'
-    cfg = config(sample_set)
     make_crops(cfg, str(crops))
     first, *others = sorted((crops / 'images').rglob('*_*.*p*'))
     before = {path: path.stat().st_mtime_ns for path in others}
@@ -135,46 +113,43 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob('*.*') if path.is_file()}
 
 
-def test_mistakes(config, sample_set, tmp_path, capsys):
-    crops = str(tmp_path / 'crops')
-    cfg = config(sample_set)
-    before = contents(sample_set)
-    with pytest.raises(InputError, match='is not empty and holds no crops.json'):
-        make_crops(cfg, str(sample_set))
-    assert contents(sample_set) == before
-    half_body = config(sample_set)
+def test_settings_and_folders_that_do_not_fit(cfg, sample_set, tmp_path):
+    crops, before = tmp_path / 'crops', contents(sample_set)
+    half_body, coco, turned = copy.deepcopy(cfg), copy.deepcopy(cfg), copy.deepcopy(cfg)
     half_body.train_dataloader.dataset.pipeline.insert(1, dict(type='RandomHalfBody'))
-    with pytest.raises(InputError, match=r"starts with \['GetBBoxCenterScale', 'RandomHalfBody'\]"):
-        make_crops(half_body, crops)
-    with pytest.raises(InputError, match='val_dataloader.dataset is a CocoDataset'):
-        coco = config(sample_set)
-        coco.val_dataloader.dataset.type = 'CocoDataset'
-        make_crops(coco, crops)
-    assert not (tmp_path / 'crops').exists()
-    image = next((sample_set / 'images').iterdir())
-    whole = image.read_bytes()
-    image.write_bytes(whole[: len(whole) // 2])  # OpenCV would fill it up with gray
-    with pytest.raises(InputError, match='2 of 10 crops could not be made'):
-        make_crops(cfg, crops)
-    assert not (tmp_path / 'crops' / TRAIN).exists()
-    image.write_bytes(whole)
-    with pytest.raises(InputError, match='holds crops made with quality 90 instead of 80'):
-        make_crops(cfg, crops, quality=80)
-    with pytest.raises(InputError, match='holds crops made with lossless False instead of True'):
-        make_crops(cfg, crops, lossless=True)
-    make_crops(cfg, crops)
-    turned = config(sample_set)
+    coco.val_dataloader.dataset.type = 'CocoDataset'
     turned.train_dataloader.dataset.pipeline[1].rotate_factor = 40
-    with pytest.raises(InputError, match='made with train.rotate_factor 30 instead of 40; give'):
-        make_crops(turned, crops)
-    shutil.rmtree(crops)
+    for other, out, message in (
+        (cfg, sample_set, 'not empty'),
+        (half_body, crops, 'RandomHalfBody'),
+        (coco, crops, 'CocoDataset'),
+    ):
+        with pytest.raises(InputError, match=message):
+            make_crops(other, str(out))
+    assert contents(sample_set) == before and not crops.exists()
+    make_crops(cfg, str(crops))
+    for other, options, message in (
+        (cfg, dict(quality=80), 'quality 90 instead of 80'),
+        (cfg, dict(lossless=True), 'lossless'),
+        (turned, {}, 'train.rotate_factor 30 instead of 40'),
+    ):
+        with pytest.raises(InputError, match=message):
+            make_crops(other, str(crops), **options)
+
+
+def test_images_that_are_cut_off_or_missing(cfg, sample_set, tmp_path, capsys):
+    image = next((sample_set / 'images').iterdir())
+    image.write_bytes(image.read_bytes()[:10_000])  # OpenCV would fill it up with gray
+    with pytest.raises(InputError, match='2 of .* crops could not'):
+        make_crops(cfg, str(tmp_path / 'crops'))
     image.unlink()
-    with pytest.raises(InputError, match='2 of 10 crops could not be made'):
-        make_crops(cfg, crops)
+    with pytest.raises(InputError, match='2 of .* crops could not'):
+        make_crops(cfg, str(tmp_path / 'crops'))
     assert f'{image} cannot be read: No such file' in capsys.readouterr().out
+    assert not (tmp_path / 'crops' / TRAIN).exists()
 
 
-def test_a_disk_that_fills_up_ends_the_work_and_keeps_whole_crops(config, sample_set, tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_ends_the_work_and_keeps_whole_crops(cfg, sample_set, tmp_path, monkeypatch):
     crops = tmp_path / 'crops'
     replace, attempts = os.replace, tmp_path / 'attempts'
 
@@ -186,47 +161,32 @@ def test_a_disk_that_fills_up_ends_the_work_and_keeps_whole_crops(config, sample
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         replace(source, target)
 
-    monkeypatch.setattr(os, 'replace', full)
-    with pytest.raises(InputError, match='cannot be written: No space left on device'):
-        make_crops(config(sample_set), str(crops))
+    with monkeypatch.context() as patch, pytest.raises(InputError, match='No space left'):
+        patch.setattr(os, 'replace', full)
+        make_crops(cfg, str(crops))
     made = contents(crops / 'images')
     assert len(made) == 3 and attempts.stat().st_size <= 3 + 8  # a worker's task is of eight crops
     assert not (crops / TRAIN).exists()
-    monkeypatch.undo()
-    make_crops(config(sample_set), str(crops))
+    make_crops(cfg, str(crops))
     assert made.items() <= contents(crops / 'images').items() and (crops / TRAIN).exists()
 
 
 @pytest.mark.parametrize('key', ['ann_file', 'headbox_file'])
-@pytest.mark.parametrize('absolute', [True, False])
-def test_annotations_outside_the_data_root_are_not_overwritten(config, sample_set, tmp_path, key, absolute):
-    cfg, dataset = config(sample_set), config(sample_set).val_dataloader.dataset
-    (tmp_path / 'ann').mkdir()
-    outside = shutil.copy(sample_set / dataset[key], tmp_path / 'ann')
-    cfg.val_dataloader.dataset[key] = str(outside) if absolute else os.path.relpath(outside, sample_set)
+def test_annotations_outside_the_data_root_are_not_overwritten(cfg, sample_set, tmp_path, key):
+    dataset = cfg.val_dataloader.dataset
+    outside = shutil.copy(sample_set / dataset[key], tmp_path)
+    dataset[key] = os.path.relpath(outside, sample_set)
     before = contents(tmp_path)
-    with pytest.raises(InputError, match=f'ann/mpii_.* is outside of data_root {sample_set}'):
+    with pytest.raises(InputError, match='outside'):
         make_crops(cfg, str(tmp_path / 'crops'))
-    assert contents(tmp_path) == before and not (tmp_path / 'crops').exists()
+    assert contents(tmp_path) == before
 
 
-def test_images_in_another_folder_of_the_data_root(config, sample_set, tmp_path):
-    cfg, crops = config(sample_set), tmp_path / 'crops'
-    shutil.move(sample_set / 'images', sample_set / 'photos')
-    for loader in (cfg.train_dataloader, cfg.val_dataloader):
-        loader.dataset.data_prefix.img = 'photos'
-    make_crops(cfg, str(crops))
-    cfg.train_dataloader.dataset.data_root = str(crops)
-    person = DATASETS.build(cfg.train_dataloader.dataset)[0]
-    assert person['inputs'].shape == (3, 256, 256) and not (crops / 'images').exists()
-
-
-def test_a_person_outside_the_image_stops_nobody(config, sample_set, tmp_path):
+def test_a_person_outside_the_image_stops_nobody(cfg, sample_set, tmp_path):
     path = sample_set / TRAIN
     annotations = json.loads(path.read_text())
     annotations[0]['center'], annotations[1]['center'] = [5000, 100], [-2000, -2000]
     path.write_text(json.dumps(annotations))
-    cfg = config(sample_set)
     make_crops(cfg, str(tmp_path / 'crops'))
     images, keypoints = differences(cfg, tmp_path / 'crops', 2)
     assert images.max() < 5 and keypoints.max() < 0.01 and (images == 0).sum() >= 4
@@ -243,12 +203,11 @@ def test_the_farthest_corner_is_within_reach():
         assert (farthest <= reach(topdown, 100) + 1e-6).all()
 
 
-def test_the_command_makes_what_a_config_trains_on(run, sample_set, tmp_path):
-    code, out = run(
-        'tools/make_crops.py', CONFIG, tmp_path / 'crops', '--data-root', sample_set, '--workers', 2
-    )
-    assert code == 0 and 'the new data_root' in out and 'WARN' not in out, out
+def test_the_command_makes_what_a_config_trains_on(request, sample_set, tmp_path, monkeypatch, capfd):
+    arguments = CONFIG, tmp_path / 'crops', '--data-root', sample_set, '--workers', 2
+    monkeypatch.chdir(request.config.rootpath)
+    monkeypatch.setattr('sys.argv', ['', *map(str, arguments)])
+    runpy.run_path('tools/make_crops.py', run_name='__main__')
+    out, errors = capfd.readouterr()
+    assert 'the new data_root' in out and 'WARN' not in out + errors
     assert all(max(cv2.imread(str(path)).shape) <= 600 for path in (tmp_path / 'crops/images').rglob('*.jpg'))
-    code, out = run('tools/make_crops.py', CONFIG, tmp_path / 'crops', '--data-root', tmp_path / 'nothing')
-    assert code == 1 and 'Traceback' not in out
-    assert 'mpii_train.json does not exist; correct its path' in out.strip().splitlines()[-1]

@@ -14,10 +14,8 @@ from hg_plugin.utils.errors import InputError
 
 def lsp(folder, extended, count=6):
     """A folder as it was published. Joint k of person n is at (10 + k, 20 + 2k + n)."""
-    k, n = np.meshgrid(np.arange(14), np.arange(count))
-    joints = np.stack([10 + k, 20 + 2 * k + n, np.full_like(k, extended)], axis=-1).astype(
-        float
-    )  # (N, 14, 3)
+    k, n = np.meshgrid(np.arange(14.0), np.arange(count))
+    joints = np.stack([10 + k, 20 + 2 * k + n, np.full_like(k, extended)], axis=-1)  # (N, 14, 3)
     joints[1, 3, 2] = 1 - extended  # occluded in LSP, not annotated in LSP extended
     joints[4, 13, 2] = 1 - extended
     (folder / 'images').mkdir(parents=True)
@@ -57,14 +55,14 @@ def test_lsp_extended_sets_persons_with_a_head_aside(tmp_path):
 
 
 def test_lsp_folders_that_are_not_whole(tmp_path):
-    with pytest.raises(InputError, match='joints.mat does not exist'):
+    with pytest.raises(InputError, match='does not exist'):
         prepare_lsp(tmp_path)
     lsp(tmp_path, extended=True)
     (tmp_path / 'images/im0002.jpg').unlink()
-    with pytest.raises(InputError, match='holds 5 .jpg images, but joints.mat 6 persons'):
+    with pytest.raises(InputError, match='5 .jpg images.* 6 persons'):
         prepare_lsp(tmp_path)
     savemat(tmp_path / 'joints.mat', dict(joints=np.zeros((16, 3, 5))))
-    with pytest.raises(InputError, match=r'shape \(16, 3, 5\), but LSP has'):
+    with pytest.raises(InputError, match=r'shape \(16, 3, 5\)'):
         prepare_lsp(tmp_path)
 
 
