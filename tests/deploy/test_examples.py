@@ -29,18 +29,14 @@ def test_onnx_runtime_agrees_with_pose_estimator(onnx, real_data, tmp_path, monk
         ('031130770.jpg', None),
     ]:
         image = photographs / name
-        arguments = ['onnx_runtime.py', str(pose), str(image), *map(str, box or [])]
-        monkeypatch.setattr(sys, 'argv', arguments)
+        monkeypatch.setattr(sys, 'argv', ['onnx_runtime.py', *map(str, (pose, image, *(box or [])))])
         runpy.run_path(str(ROOT / 'examples/onnx_runtime.py'))
         rows = [line.split() for line in capsys.readouterr().out.splitlines()]
         assert rows[9][0] == 'head_top'
         found = np.array([row[1:] for row in rows], float)
         poses = estimator(image, [box] if box else None, whole_image=True)
         np.testing.assert_allclose(found[:, :2], poses.keypoints[0], atol=1)
-        np.testing.assert_allclose(
-            found[estimator.annotated, 2], poses.scores[0, estimator.annotated], atol=0.02
-        )
-        assert (
-            np.abs(plain(image, [box] if box else None, whole_image=True).keypoints - poses.keypoints).max()
-            > 1
-        )
+        scores = poses.scores[0, estimator.annotated]
+        np.testing.assert_allclose(found[estimator.annotated, 2], scores, atol=0.02)
+        other = plain(image, [box] if box else None, whole_image=True)
+        assert np.abs(other.keypoints - poses.keypoints).max() > 1

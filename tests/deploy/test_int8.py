@@ -1,6 +1,3 @@
-import os
-import re
-
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +5,6 @@ import torch
 
 from hg_plugin.deploy.export import export
 from hg_plugin.inference.pose_estimator import PoseEstimator
-from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.heatmaps import heatmap_peaks
 
 
@@ -67,39 +63,3 @@ def test_heatmaps_are_near_those_of_float32_for_any_batch(int8, trained, image_f
     found, expected = (heatmap_peaks(torch.from_numpy(maps))[1] for maps in (found, expected))
     moved = (found - expected).abs().amax(dim=2)
     assert int8[1] == pytest.approx((moved <= 1).float().mean().item())
-
-
-def test_openvino_runs_the_file(int8, trained, image_files):
-    openvino = pytest.importorskip('openvino')
-    image = PoseEstimator(*trained, device='cpu').inputs(image_files[0]).numpy()
-    compiled = openvino.compile_model(str(int8[0]), 'CPU')
-    found, expected = compiled(image)[0], heatmaps(int8[0], image)
-    assert np.abs(found - expected).mean() < 0.1 * expected.std()
-
-
-def test_command(onnx, trained, image_files, run, tmp_path):
-    folder = os.path.dirname(image_files[0])
-    code, out = run('tools/export.py', *trained, tmp_path / 'small.onnx', '--int8', folder)
-    assert code == 0, out
-    assert 'WARNING' not in out
-    assert re.search(r'small.onnx: written; on these images \d+\.\d% of its peaks lie within a pixel', out)
-    assert (tmp_path / 'small.onnx').exists()
-
-
-@pytest.mark.parametrize(
-    'name, arguments, message',
-    [
-        ('a.onnx', dict(format='int8'), 'needs calibration images'),
-        ('a.onnx', dict(calibration_images=['text.jpg']), 'needs calibration images'),
-        ('a.xml', dict(format='int8'), r'does not fit the format int8; .*\.onnx for int8'),
-        ('a.onnx', dict(format='int8', calibration_images=['text.jpg']), 'text.jpg is not an image'),
-        ('a.onnx', dict(format='int8', calibration_images=['none']), 'none does not exist; give images'),
-        ('a.onnx', dict(format='int8', calibration_images=['text.jpg'], decode=True), 'only one of decode'),
-    ],
-)
-def test_mistakes(onnx, trained, tmp_path, monkeypatch, name, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'text.jpg').write_text('no image')
-    with pytest.raises(InputError, match=message):
-        export(*trained, str(tmp_path / name), **arguments)
-    assert [path.name for path in tmp_path.iterdir()] == ['text.jpg']

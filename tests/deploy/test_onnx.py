@@ -1,5 +1,3 @@
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -57,9 +55,8 @@ def test_appended_decoding_is_mmposes(
     for count in (1, 4):
         image = images(count, seed=1)
         keypoints, scores = session.run(['keypoints', 'scores'], {'image': image})
-        expected_keypoints, expected_scores = decoded_by_mmpose(
-            heatmaps_of_torch(image), KEYPOINT_CODECS.build(codec)
-        )
+        heatmaps = heatmaps_of_torch(image)
+        expected_keypoints, expected_scores = decoded_by_mmpose(heatmaps, KEYPOINT_CODECS.build(codec))
         assert keypoints.shape == (count, 16, 2) and scores.shape == (count, 16)
         assert np.abs(keypoints - expected_keypoints).max() < 1e-3
         assert np.abs(scores - expected_scores).max() < 1e-5
@@ -67,9 +64,7 @@ def test_appended_decoding_is_mmposes(
 
 def test_a_torch_that_cannot_write_onnx(trained, tmp_path, monkeypatch, onnx):
     monkeypatch.setattr('hg_plugin.deploy.onnx.torch_before', lambda version: True)
-    with pytest.raises(
-        InputError, match=f'The export to ONNX needs torch 2.7, not {re.escape(torch.__version__)}'
-    ):
+    with pytest.raises(InputError, match='needs torch 2.7'):
         export(*trained, str(tmp_path / 'small.onnx'))
     assert not list(tmp_path.iterdir())
 
@@ -89,10 +84,3 @@ def test_any_height_and_width(trained, onnx, tmp_path):
         (found,) = session.run(None, {'image': image.numpy()})
         assert found.shape == (shape[0], 16, shape[2] // 4, shape[3] // 4)
         assert np.abs(found - expected).max() < 1e-4 * expected.std()
-
-
-def test_only_heatmaps_in_onnx_have_a_dynamic_size(trained, tmp_path):
-    for options in (dict(decode=True), dict(format='torchscript')):
-        out = tmp_path / ('out.pt' if 'format' in options else 'out.onnx')
-        with pytest.raises(InputError, match='only heatmaps in ONNX can have a dynamic size'):
-            export(*trained, str(out), dynamic=True, **options)
