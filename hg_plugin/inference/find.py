@@ -26,9 +26,8 @@ STEP = 1 / 4
 CANDIDATES = 40, 12
 # lowest score of a person
 MIN_PERSON = 0.45
-# of two windows with a larger IoU, and of two persons of whom one covers more of the other, the one with the
-# lower score is dropped
-MAX_IOU, MAX_COVERED = 0.4, 0.5
+# of two windows with a larger IoU, and of two persons of whom one covers more of the other, the worse is dropped
+MAX_IOU, MAX_COVERED = 0.4, 0.4
 # a person's box is this much larger than the keypoints with this score or more
 MARGIN, MIN_KEYPOINT = 1.15, 0.25
 # frames of a video in which persons are only looked for where they were in the frame before
@@ -108,7 +107,8 @@ def _look(estimator: 'PoseEstimator', image: np.ndarray, boxes: np.ndarray) -> t
 def _persons(image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Boxes and scores (N, 5) of the keypoints (M, K, 2) and scores (M, K) that are persons."""
     boxes, means = _boxes(image, keypoints, scores), scores.mean(axis=1)
-    kept = _without_doubles(boxes, means, _covered, MAX_COVERED)
+    # a part of a person may have a better mean, but not all of the keypoints
+    kept = _without_doubles(boxes, np.quantile(scores, 0.25, axis=1), _covered, MAX_COVERED)
     found = np.column_stack([boxes, means])[kept].astype(np.float32)
     return found[found[:, 4] >= MIN_PERSON]
 
