@@ -17,13 +17,14 @@ import time
 import torch
 from launches import watch_parts
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from networks import batches_of, network_config
 from tables import append_raw, device_name, tables_text, write_tables, write_whole
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from hg_plugin.engine import bfloat16_weights
 from hg_plugin.engine.cuda_graph import GraphedStep
+from hg_plugin.training.runner import set_backends
 
 # title by name, the quickest to be ready first
 WAYS = dict(
@@ -40,8 +41,8 @@ PARTS = ('preprocessor', 'losses', 'backward', 'optimizer')
 def build(way: str, args: argparse.Namespace):
     """What trains on one batch, with its parts named for the profiler."""
     cfg = network_config('2-compiled' if way == 'compiled' else '2-fast', args.miniature)
-    HOOKS.build(cfg.default_hooks.tf32).before_run(None)
     torch.backends.cudnn.benchmark = cfg.env_cfg.cudnn_benchmark
+    set_backends(cfg.env_cfg)
     model = MODELS.build(cfg.model).to(args.device).train()
     optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     watch_parts(model, optim_wrapper, record_function)
