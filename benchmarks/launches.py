@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hg_plugin.prepare.synthetic import make_synthetic
 from hg_plugin.training.runner import QuietRunner, load_config
 
-CONFIG = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'configs/hg_2stack_synthetic.py')
+CONFIG = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), 'configs/hg_2stack_mpii.py')
 PARTS = ('preprocessor', 'network', 'losses', 'backward', 'optimizer', 'hooks')
 NOT_LAUNCHED = ('empty', 'empty_like', 'set_', '_record_function_enter_new', '_record_function_exit')
 
@@ -100,6 +100,7 @@ def count_operations(folder: str, **optim_wrapper) -> Counter:
         'model.backbone.channels': 8,
         'model.backbone.depth': 4,
         'train_dataloader.batch_size': 2,
+        'train_dataloader.num_workers': 1,
         'train_cfg.max_epochs': 1,
         'visualizer.name': osp.basename(folder),
         'log_level': 'WARNING',
