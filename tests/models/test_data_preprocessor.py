@@ -83,11 +83,10 @@ def test_images_are_those_of_mmposes_preprocessor():
 
 
 def test_whole_numbers_normalise_too():
-    data = default_collate(
-        [dict(inputs=sample['inputs'], data_samples=PoseDataSample()) for sample in batch()]
-    )
-    result = MODELS.build(dict(type='HeatmapDataPreprocessor', mean=[0, 0, 0], std=[255] * 3))(data)['inputs']
-    assert torch.allclose(result, data['inputs'] / 255)
+    images = torch.stack([sample['inputs'] for sample in batch()])
+    preprocessor = MODELS.build(dict(type='HeatmapDataPreprocessor', mean=[0, 0, 0], std=[255] * 3))
+    result = preprocessor(dict(inputs=images, data_samples=[PoseDataSample()]))['inputs']
+    assert torch.allclose(result, images / 255)
 
 
 def test_targets_come_with_the_images():
@@ -97,20 +96,17 @@ def test_targets_come_with_the_images():
     heatmaps, weights = draw_heatmaps(keypoints, visible, KEYPOINT_CODECS.build(codec))
     for collate in (default_collate, pseudo_collate):
         targets = preprocessor(collate(batch()), training=True)['data_samples']
-        assert torch.equal(targets['heatmaps'], heatmaps) and torch.equal(
-            targets['keypoint_weights'], weights
-        )
+        assert torch.equal(targets['heatmaps'], heatmaps)
+        assert torch.equal(targets['keypoint_weights'], weights)
 
 
-def test_what_cannot_be_drawn_is_refused():
-    with pytest.raises(InputError, match='SimCCLabel are not drawn'):
-        MODELS.build(
-            dict(type='HeatmapDataPreprocessor', encoder=dict(type='SimCCLabel', input_size=(192, 256)))
-        )
-    with pytest.raises(InputError, match='gaussian'):
-        MODELS.build(
-            dict(
-                type='HeatmapDataPreprocessor',
-                encoder=dict(type='UDPHeatmap', heatmap_type='combined', **SIZES),
-            )
-        )
+@pytest.mark.parametrize(
+    'encoder, message',
+    [
+        (dict(type='SimCCLabel', input_size=(192, 256)), 'SimCCLabel'),
+        (dict(type='UDPHeatmap', heatmap_type='combined', **SIZES), 'gaussian'),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(encoder, message):
+    with pytest.raises(InputError, match=message):
+        MODELS.build(dict(type='HeatmapDataPreprocessor', encoder=encoder))

