@@ -43,9 +43,5 @@ def test_results_come_in_order_with_progress(num_workers, capfd):
         assert processes == {os.getpid()}
     else:
         assert os.getpid() not in processes and all(threads == 1 for _, threads, _ in results)
-
-
-@pytest.mark.parametrize('num_workers', [1, 2])
-def test_an_error_reaches_the_caller(num_workers):
     with pytest.raises(ValueError, match='number 0'):
         list(imap_with_progress(fail, range(3), num_workers, 'numbers'))
