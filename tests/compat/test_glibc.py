@@ -32,16 +32,16 @@ def test_freed_memory_is_used_again(run, tmp_path):
     assert kept < 10 < given_back
 
 
-def test_whether_it_could_be_set(monkeypatch):
-    def library(mallopt):
-        monkeypatch.setattr(glibc.ctypes, 'CDLL', lambda name: SimpleNamespace(**mallopt))
-
-    monkeypatch.setattr(sys, 'platform', 'linux')
-    library(dict(mallopt=lambda option, value: value == 0))  # the second setting is refused
-    assert glibc.keep_freed_memory() is False
-    library({})  # another C library
-    assert glibc.keep_freed_memory() is False
-    library(dict(mallopt=lambda option, value: 1))
-    assert glibc.keep_freed_memory() is True
-    monkeypatch.setattr(sys, 'platform', 'darwin')
-    assert glibc.keep_freed_memory() is False
+@pytest.mark.parametrize(
+    'platform, library, done',
+    [
+        ('linux', dict(mallopt=lambda option, value: 1), True),
+        ('linux', dict(mallopt=lambda option, value: value == 0), False),  # the second setting is refused
+        ('linux', {}, False),  # another C library
+        ('darwin', dict(mallopt=lambda option, value: 1), False),
+    ],
+)
+def test_whether_it_could_be_set(monkeypatch, platform, library, done):
+    monkeypatch.setattr(glibc.ctypes, 'CDLL', lambda name: SimpleNamespace(**library))
+    monkeypatch.setattr(sys, 'platform', platform)
+    assert glibc.keep_freed_memory() is done

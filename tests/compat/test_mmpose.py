@@ -9,11 +9,19 @@ import hg_plugin.compat.mmpose as compat_mmpose
 from hg_plugin.compat.mmpose import stood_in
 
 
-def python(code, **env):
+def python(code, folder=None, programs=(), end=0):
+    """Runs code in a Python that finds packages of these programs before others; returns what it printed."""
+    for name, program in dict(programs).items():
+        (folder / name).mkdir()
+        (folder / name / '__init__.py').write_text(program)
     result = subprocess.run(
-        [sys.executable, '-c', code], env={**os.environ, **env}, text=True, capture_output=True, timeout=120
+        [sys.executable, '-c', code],
+        env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(folder), os.getcwd()])},
+        text=True,
+        capture_output=True,
+        timeout=120,
     )
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == end, result.stderr
     return result.stdout + result.stderr
 
 
@@ -40,7 +48,7 @@ def test_a_working_package_is_not_hidden(tmp_path):
         'import hg_plugin, torchvision, mmpose.visualization.simcc_vis as m;'
         'from hg_plugin.compat.mmpose import stood_in;'
         'print(m.ToPILImage.real, torchvision.__version__, "torchvision.transforms" in stood_in)',
-        PYTHONPATH=os.pathsep.join([str(tmp_path), os.getcwd()]),
+        tmp_path,
     )
     assert out.split() == ['True', '9.9', 'False']
 
@@ -48,19 +56,9 @@ def test_a_working_package_is_not_hidden(tmp_path):
 @pytest.mark.parametrize(
     'program, reason',
     [
-        (
-            "raise RuntimeError('operator torchvision::nms does not exist')",
-            'RuntimeError: operator torchvision::nms does not exist',
-        ),
-        pytest.param(
-            'from torchvision import gone',
-            "ImportError: cannot import name 'gone' from partially initialized module 'torchvision'",
-            marks=pytest.mark.slow,
-        ),
-        (
-            None,
-            "ModuleNotFoundError: No module named 'torchvision.transforms'",
-        ),  # the folder that an uninstallation left
+        ("raise RuntimeError('operator torchvision::nms does not exist')", 'RuntimeError: operator'),
+        # the folder that an uninstallation left
+        (None, "ModuleNotFoundError: No module named 'torchvision.transforms'"),
     ],
 )
 def test_a_broken_package_is_stood_in_for_and_leaves_no_halves(tmp_path, program, reason):
@@ -76,7 +74,7 @@ def test_a_broken_package_is_stood_in_for_and_leaves_no_halves(tmp_path, program
         'print([m for m in sys.modules if m.startswith("torchvision.")]);'
         # as every runner does
         'from mmengine.utils.dl_utils import collect_env; print("TorchVision" in collect_env())',
-        PYTHONPATH=os.pathsep.join([str(tmp_path), os.getcwd()]),
+        tmp_path,
     )
     assert out.startswith(reason) and out.splitlines()[1:3] == ['[]', 'False']
 
@@ -103,29 +101,21 @@ def test_circles_of_any_kind_of_radius_are_drawn(radius):
 def test_missing_packages_are_named_with_one_command(monkeypatch):
     monkeypatch.setattr(compat_mmpose, 'REQUIRED', dict(gone1='gone-1', gone2='gone-2'))
     monkeypatch.setattr(compat_mmpose, 'WITHOUT_DEPENDENCIES', dict(gone3='mmpose'))
-    with pytest.raises(ImportError, match='run: pip install gone-1 gone-2 && pip install --no-deps mmpose\n'):
+    with pytest.raises(ImportError, match='pip install gone-1 gone-2 && .*--no-deps mmpose\n'):
         compat_mmpose.check_requirements()
 
 
-def packages(folder, **programs):
-    """The environment of a Python that finds packages of these programs before others."""
-    for name, program in programs.items():
-        (folder / name).mkdir()
-        (folder / name / '__init__.py').write_text(program)
-    return dict(PYTHONPATH=os.pathsep.join([str(folder), os.getcwd()]))
-
-
-@pytest.mark.parametrize('installed', [True, False])
-def test_pycocotools_stands_in_for_an_xtcocotools_that_is_broken_or_missing(tmp_path, installed):
+@pytest.mark.parametrize(
+    'error', ["ValueError('numpy.dtype size')", "ModuleNotFoundError(name='xtcocotools')"]
+)
+def test_pycocotools_stands_in_for_an_xtcocotools_that_is_broken_or_missing(tmp_path, error):
     """xtcocotools is compiled for NumPy 1, and does not load with NumPy 2."""
-    error = (
-        "ValueError('numpy.dtype size changed')" if installed else "ModuleNotFoundError(name='xtcocotools')"
-    )
     out = python(
         'import sys, hg_plugin, mmpose.datasets.datasets.base.base_coco_style_dataset as m;'
         'from hg_plugin.compat.mmpose import stood_in;'
         'print(m.COCO.__module__, sys.modules.get("xtcocotools"), stood_in["xtcocotools"])',
-        **packages(tmp_path, xtcocotools=f'raise {error}'),
+        tmp_path,
+        dict(xtcocotools=f'raise {error}'),
     )
     assert out.startswith(f'hg_plugin.compat.xtcocotools None {error.partition("(")[0]}')
 
@@ -135,19 +125,14 @@ def test_pycocotools_stands_in_for_an_xtcocotools_that_is_broken_or_missing(tmp_
     [
         # MMPose imports albumentations where it is installed
         (dict(albumentations='import broken', broken="raise KeyError('numpy.uint32')"), 'broken'),
-        (dict(albumentations='import numpy; numpy.gone'), 'albumentations'),
         (dict(munkres='import gone'), 'gone'),
-        (dict(mmengine='raise SyntaxError'), 'mmengine'),
+        pytest.param(
+            dict(albumentations='import numpy; numpy.gone'), 'albumentations', marks=pytest.mark.slow
+        ),
+        pytest.param(dict(mmengine='raise SyntaxError'), 'mmengine', marks=pytest.mark.slow),
     ],
 )
 def test_the_package_that_is_broken_is_named_with_what_is_installed(tmp_path, programs, named):
-    result = subprocess.run(
-        [sys.executable, '-c', 'import hg_plugin'],
-        env={**os.environ, **packages(tmp_path, **programs)},
-        text=True,
-        capture_output=True,
-        timeout=120,
-    )
-    *_, message, installed = result.stderr.splitlines()
-    assert result.returncode == 1 and f'because {named} is missing or broken' in message
+    *_, message, installed = python('import hg_plugin', tmp_path, programs, 1).splitlines()
+    assert f'because {named} is missing or broken' in message
     assert f'numpy {np.__version__}' in installed and 'mmpose 1.' in installed

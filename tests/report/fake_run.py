@@ -1,20 +1,18 @@
-"""A work directory as a training leaves it, in no time.
-
-``python tests/report/fake_run.py FOLDER`` makes one of MPII's size: 200 epochs and 2,958 persons.
-"""
+"""A work directory as a training leaves it, in no time."""
 
 import json
-import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 
 from hg_plugin.compat.mmengine import MIM
 from hg_plugin.engine.hooks.report_hook import EVENTS, PREDICTIONS, RECORD
-from hg_plugin.mpii_format import NUM_JOINTS
+from hg_plugin.mpii_format import NUM_JOINTS, load_ground_truth
 
 BEGIN = datetime(2026, 1, 5, 8)
 # right and left of a person that stands, from the middle, and down, in heads
@@ -65,7 +63,7 @@ class FakeRun:
             own = dict(
                 start=self.starts, resumed=first, run_id=run_id, per_epoch=self.per_epoch,
                 iter=last, seconds=seconds, complete=False, device='A fast GPU', processes=2,
-                environment={'torch': '2.13.0', 'git, hg_plugin': '0123456789ab on main'},
+                environment={'torch': '2.13.0', 'git, hg_plugin': '0123456789ab on main'}
             )  # fmt: skip
             (place / RECORD).write_text(json.dumps(own))
         self.starts += 1
@@ -106,14 +104,9 @@ class FakeRun:
         )
 
 
-def big_run(folder, data, config='hg_2stack_mpii.py'):
+def big_run(folder, data):
     """200 epochs with a resume and warnings, 2,958 persons of MPII on photographs of another dataset."""
-    import torch
-    from mmengine.registry import MODELS
-
-    from hg_plugin.mpii_format import load_ground_truth
-
-    run = FakeRun(folder, config, per_epoch=695, **{'train_cfg.max_epochs': 200})
+    run = FakeRun(folder, 'hg_2stack_mpii.py', per_epoch=695, **{'train_cfg.max_epochs': 200})
     warning = 'WARNING', 'skipped steps', '9 of the last 50 steps were skipped'
     events = [(5000 * number, *warning) for number in range(1, 9)]
     run.start(0, 695 * 120 + 300, 50, events)
@@ -128,12 +121,3 @@ def big_run(folder, data, config='hg_2stack_mpii.py'):
     content = dict(state_dict=model.state_dict(), optimizer={}, meta=meta, message_hub=message_hub)
     torch.save(content, Path(folder) / 'epoch_200.pth')
     (Path(folder) / 'last_checkpoint').write_text('epoch_200.pth')
-
-
-if __name__ == '__main__':
-    from mmengine.registry import init_default_scope
-
-    import hg_plugin  # noqa: F401
-
-    init_default_scope('mmpose')
-    big_run(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
