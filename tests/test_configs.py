@@ -23,8 +23,15 @@ PARAMETERS = dict(
 )
 
 
+def test_the_model_index_lists_every_config_and_its_parameters():
+    index = yaml.safe_load((CONFIGS[0].parents[1] / 'model-index.yml').read_text())
+    listed = {Path(model['Config']).stem: model['Metadata']['Parameters'] for model in index['Models']}
+    assert set(listed) == {path.stem for path in CONFIGS}
+    assert PARAMETERS.items() <= listed.items()
+
+
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
-def test_every_config_builds_a_model_whose_heatmaps_fit_its_codec(path):
+def test_every_config_builds_a_model_whose_heatmaps_fit_its_codec_and_pipelines(path):
     cfg = Config.fromfile(path)
     model = MODELS.build(cfg.model)
     width, height = cfg.model.codec.input_size
@@ -35,40 +42,26 @@ def test_every_config_builds_a_model_whose_heatmaps_fit_its_codec(path):
     assert model.head(heatmaps)[-1].shape[1] == cfg.model.backbone.num_keypoints
     if path.stem in PARAMETERS:
         assert sum(p.numel() for p in model.parameters()) == PARAMETERS[path.stem]
-
-
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
-def test_every_pipeline_aims_at_the_networks_input(path):
-    cfg = Config.fromfile(path)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         (dataset, *_) = loader.dataset.get('datasets', [loader.dataset])  # or one of a ConcatDataset
         transforms = [TRANSFORMS.build(transform) for transform in dataset.pipeline]
         (crop,) = (transform for transform in transforms if isinstance(transform, TopdownCrop))
-        assert tuple(crop.input_size) == tuple(cfg.model.codec.input_size)
+        assert tuple(crop.input_size) == (width, height)
         assert (crop.scale_factor != (1, 1)) == (loader is cfg.train_dataloader)
         if loader is not cfg.train_dataloader:
             assert not (crop.rotate_factor or crop.flip_prob or crop.shift_factor)
 
 
-def test_the_model_index_lists_every_config_and_its_parameters():
-    index = yaml.safe_load((CONFIGS[0].parents[1] / 'model-index.yml').read_text())
-    listed = {Path(model['Config']).stem: model['Metadata']['Parameters'] for model in index['Models']}
-    assert set(listed) == {path.stem for path in CONFIGS}
-    assert PARAMETERS.items() <= listed.items()
-
-
 @pytest.mark.parametrize('where', ['config', 'option'])
 def test_input_size_is_one_setting(tmp_path, where):
     base = 'hg_plugin::hg_2stack_lspet_128.py'
-    path = tmp_path / 'wide.py'
-    path.write_text(f'_base_ = [{base!r}]\ninput_size = (192, 256)\n')
-    cfg = (
-        read_config(path) if where == 'config' else read_config(base, cfg_options=dict(input_size=[192, 256]))
-    )
-    sizes = [
-        part['input_size']
-        for part in parts_of(cfg, r'(model|\w+_dataloader)\b.*').values()
-        if 'input_size' in part
-    ]
-    assert set(sizes) == {(192, 256)} and cfg.model.codec.heatmap_size == (48, 64)
+    if where == 'config':
+        path, options = tmp_path / 'wide.py', {}
+        path.write_text(f'_base_ = [{base!r}]\ninput_size = (192, 256)\n')
+    else:
+        path, options = base, dict(input_size=[192, 256])
+    cfg = read_config(path, cfg_options=options)
+    parts = parts_of(cfg, r'(model|\w+_dataloader)\b.*').values()
+    assert {part['input_size'] for part in parts if 'input_size' in part} == {(192, 256)}
+    assert cfg.model.codec.heatmap_size == (48, 64)
     check_config(cfg)

@@ -2,14 +2,7 @@ import numpy as np
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
 from hg_plugin.datasets import MPIIPoseDataset
-from hg_plugin.visualization import (
-    bones,
-    draw_poses,
-    draw_skeleton,
-    heatmap_sheet,
-    person_color,
-    stage_sheet,
-)
+from hg_plugin.visualization import bones, draw_poses, draw_skeleton, heatmap_sheet, person_color, stage_sheet
 
 
 def test_a_sheet_shows_where_a_stack_moved_a_peak():

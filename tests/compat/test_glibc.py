@@ -1,10 +1,6 @@
 import platform
-import sys
-from types import SimpleNamespace
 
 import pytest
-
-from hg_plugin.compat import glibc
 
 CODE = """
 import numpy as np
@@ -30,18 +26,3 @@ def test_freed_memory_is_used_again(run, tmp_path):
     assert code == 0, out
     given_back, kept = map(int, out.split())
     assert kept < 10 < given_back
-
-
-@pytest.mark.parametrize(
-    'platform, library, done',
-    [
-        ('linux', dict(mallopt=lambda option, value: 1), True),
-        ('linux', dict(mallopt=lambda option, value: value == 0), False),  # the second setting is refused
-        ('linux', {}, False),  # another C library
-        ('darwin', dict(mallopt=lambda option, value: 1), False),
-    ],
-)
-def test_whether_it_could_be_set(monkeypatch, platform, library, done):
-    monkeypatch.setattr(glibc.ctypes, 'CDLL', lambda name: SimpleNamespace(**library))
-    monkeypatch.setattr(sys, 'platform', platform)
-    assert glibc.keep_freed_memory() is done

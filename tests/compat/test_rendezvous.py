@@ -3,6 +3,7 @@
 import re
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from mmengine.config import Config
@@ -21,20 +22,15 @@ def one_second(monkeypatch):
 
 def meet_all(*nodes):
     """Meet with these arguments at once. Returns the stores, or the sentences of those that failed."""
-    results = [None] * len(nodes)
 
-    def join(i, node):
+    def join(node):
         try:
-            results[i] = meet(*node)
+            return meet(*node)
         except ConnectionError as error:
-            results[i] = str(error)
+            return str(error)
 
-    threads = [threading.Thread(target=join, args=pair) for pair in enumerate(nodes)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    return results
+    with ThreadPoolExecutor() as pool:
+        return [*pool.map(join, nodes)]
 
 
 @pytest.fixture

@@ -25,9 +25,8 @@ class Network(nn.Module):
 
 
 def train(model, steps):
-    wrapper = build_optim_wrapper(
-        model, dict(type='AutocastOptimWrapper', on_cpu=True, optimizer=dict(type='Adam', lr=0.01))
-    )
+    cfg = dict(type='AutocastOptimWrapper', on_cpu=True, optimizer=dict(type='Adam', lr=0.01))
+    wrapper = build_optim_wrapper(model, cfg)
     generator = torch.Generator().manual_seed(0)
     losses = []
     for _ in range(steps):
@@ -35,15 +34,15 @@ def train(model, steps):
             loss = model(torch.rand(2, 3, 8, 8, generator=generator)).float().square().sum()
         wrapper.update_params(loss)
         losses.append(loss.item())
-    return losses, wrapper.optimizer.state_dict()['state']
+    return losses
 
 
 def test_a_training_is_that_of_autocast_bit_by_bit(monkeypatch):
     """With a layer that runs twice, one that is frozen and one that is not used."""
     models = [Network(), Network()]
-    losses, state = train(models[0], 4)
+    losses = train(models[0], 4)
     monkeypatch.setattr('hg_plugin.engine.bfloat16_weights.LAYERS', ())
-    assert (losses, state.keys()) == ((expected := train(models[1], 4))[0], expected[1].keys())
+    assert losses == train(models[1], 4)
     for (name, found), value in zip(models[0].state_dict().items(), models[1].state_dict().values()):
         assert found.equal(value) and found.dtype == value.dtype, name
 

@@ -49,28 +49,6 @@ def test_averages_are_those_of_mmengine_and_mmpose_also_after_a_resume(stock, se
     assert ours.steps == ours.steps_on_host == 12
 
 
-def test_running_statistics_stay_the_models_when_they_are_averaged_over_processes():
-    model = network()
-    ema = ForeachEMA(model)
-    step(model)
-    ema.update_parameters(model)
-    model[1].running_mean += 1  # as MMEngine's SyncBuffersHook does, after the last iteration of an epoch
-    assert torch.equal(ema.module[1].running_mean, model[1].running_mean)
-    assert (
-        not torch.equal(ema.module[0].weight, network()[0].weight)
-        and ema.module[0].weight is not model[0].weight
-    )
-
-
-def test_statistics_that_a_hook_replaces_are_replaced():
-    model = network()
-    ema = ForeachEMA(model)
-    ema.update_parameters(model)
-    model[1].running_mean = torch.full((4,), 7.0)
-    ema.update_parameters(model)
-    assert torch.equal(ema.module[1].running_mean, model[1].running_mean)
-
-
 @pytest.mark.parametrize('settings', [{}, dict(update_buffers=True)], ids=str)
 def test_an_average_elsewhere_stays_there(settings):
     model = network()
@@ -81,16 +59,21 @@ def test_an_average_elsewhere_stays_there(settings):
     assert {tensor.device.type for tensor in model.state_dict().values()} == {'cpu'}
 
 
-def test_the_default_momentum_is_mmengines():
-    init_default_scope('mmpose')
-    model = network()
-    assert (
-        ForeachEMA(model).momentum
-        == MODELS.build(dict(type='ExponentialMovingAverage'), default_args=dict(model=model)).momentum
-    )
-
-
 @pytest.mark.parametrize('settings', [dict(gamma=0), dict(momentum=0.0), dict(momentum=2)], ids=str)
 def test_settings_out_of_range(settings):
     with pytest.raises(AssertionError, match='must be'):
         ForeachEMA(network(), **settings)
+
+
+def test_running_statistics_stay_the_models_when_they_are_averaged_or_replaced():
+    model = network()
+    ema = ForeachEMA(model)
+    step(model)
+    ema.update_parameters(model)
+    model[1].running_mean += 1  # as MMEngine's SyncBuffersHook does, after the last iteration of an epoch
+    assert torch.equal(ema.module[1].running_mean, model[1].running_mean)
+    assert not torch.equal(ema.module[0].weight, network()[0].weight)
+    assert ema.module[0].weight is not model[0].weight
+    model[1].running_mean = torch.full((4,), 7.0)  # as a hook may
+    ema.update_parameters(model)
+    assert torch.equal(ema.module[1].running_mean, model[1].running_mean)

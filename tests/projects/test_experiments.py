@@ -43,26 +43,17 @@ def test_a_network_of_the_race_has_its_own_recipe(config_of):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    'command',
+    'script, options',
     [
-        ('recipes.py', '--images', '32', '--only', 'ours', 'color'),
-        ('race.py', '--minutes', '0.02', '--only', 'ours-2x64'),
+        ('recipes.py', ['--images', '32', '--only', 'ours', 'color']),
+        ('race.py', ['--minutes', '0.02', '--only', 'ours-2x64']),
     ],
-    ids=['recipes', 'race'],
 )
-def test_an_experiment_leaves_a_table_and_repeats_nothing(run, tmp_path, command):
+def test_an_experiment_leaves_a_table_and_repeats_nothing(run, tmp_path, script, options):
     make_synthetic(tmp_path / 'persons', num_train=16, num_val=4, seed=0, num_workers=1)
-    script, *options = command
-    command = (
-        f'projects/learning/{script}',
-        *options,
-        '--data-root',
-        tmp_path / 'persons',
-        '--out',
-        tmp_path / 'out',
-    )
+    folders = '--data-root', tmp_path / 'persons', '--out', tmp_path / 'out'
     for _ in range(2):
-        code, out = run(*command)
+        code, out = run(f'projects/learning/{script}', *options, *folders)
         assert code == 0 and 'failed' not in out, out
     rows = [json.loads(line) for line in (tmp_path / 'out/results.jsonl').read_text().splitlines()]
     assert [row['name'] for row in rows] == options[3:] and all(row['steps'] > 0 for row in rows)

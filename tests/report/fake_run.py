@@ -6,13 +6,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
 
 from hg_plugin.compat.mmengine import MIM
 from hg_plugin.engine.hooks.report_hook import EVENTS, PREDICTIONS, RECORD
-from hg_plugin.mpii_format import NUM_JOINTS, load_ground_truth
+from hg_plugin.mpii_format import NUM_JOINTS
 
 BEGIN = datetime(2026, 1, 5, 8)
 # right and left of a person that stands, from the middle, and down, in heads
@@ -70,54 +68,28 @@ class FakeRun:
         self.time += timedelta(minutes=5)
         return place
 
-    def predict(self, place, count=40, stages=2, images=None, truth=None):
-        """Write predictions for persons that stand, or for given ``truth``, on ``images``."""
+    def predict(self, place, count=40, stages=2):
+        """Writes predictions for persons that stand, on one image."""
         rng = np.random.default_rng(0)
         head = rng.uniform(12, 20, count)
         points = np.array(list(SHAPE.values()))
-        if truth is None:
-            points = points * head[:, None, None] + rng.uniform(70, 90, (count, 1, 2)) + (0, -10)
-            visible = rng.random((count, NUM_JOINTS)) > 0.1
-        else:
-            points, visible, head = truth['gt'], truth['visible'], truth['head_size']
-            low = points.min(axis=1, keepdims=True)
-            shrink = 100 / (points - low).max(axis=(1, 2))  # into the images
-            points, head = (points - low) * shrink[:, None, None] + 8, head * shrink
+        points = points * head[:, None, None] + rng.uniform(70, 90, (count, 1, 2)) + (0, -10)
+        visible = rng.random((count, NUM_JOINTS)) > 0.1
         wrong = rng.standard_normal((count, stages, NUM_JOINTS, 2)) * rng.gamma(1, 0.4, (count, 1, 1, 1))
         low, high = points.min(axis=1), points.max(axis=1)
         side = (high - low).max(axis=1, keepdims=True)
-        images = images or [self.folder / 'person.png']
-        if not images[0].exists():
-            cv2.imwrite(str(images[0]), rng.integers(0, 255, (200, 160, 3), np.uint8))
+        image = self.folder / 'person.png'
+        cv2.imwrite(str(image), rng.integers(0, 255, (200, 160, 3), np.uint8))
         np.savez_compressed(
             self.folder / PREDICTIONS,
             run=place.name,
             ids=np.arange(count),
-            images=np.array([str(images[index % len(images)]) for index in range(count)]),
+            images=np.array([str(image)] * count),
             keypoints=(points[:, None] + wrong * head[:, None, None, None]).astype(np.float32),
             truth=points.astype(np.float32),
-            annotated=visible.astype(bool),
+            annotated=visible,
             head_size=head.astype(np.float32),
             boxes=np.concatenate([low, high], axis=1).astype(np.float32),
             centers=((low + high) / 2).astype(np.float32),
             scales=np.repeat(side * 1.25, 2, axis=1).astype(np.float32),
         )
-
-
-def big_run(folder, data):
-    """200 epochs with a resume and warnings, 2,958 persons of MPII on photographs of another dataset."""
-    run = FakeRun(folder, 'hg_2stack_mpii.py', per_epoch=695, **{'train_cfg.max_epochs': 200})
-    warning = 'WARNING', 'skipped steps', '9 of the last 50 steps were skipped'
-    events = [(5000 * number, *warning) for number in range(1, 9)]
-    run.start(0, 695 * 120 + 300, 50, events)
-    place = run.start(695 * 120, 695 * 200, 50, events)
-    truth = load_ground_truth(data / 'mpii_annotations/mpii_gt_val.mat')
-    images = sorted((data / 'lspet_mpii/images').glob('*.jpg'))[:500]
-    stages = run.cfg.model.backbone.num_stacks
-    run.predict(place, len(truth['gt']), stages, images, truth)
-    model = MODELS.build(run.cfg.model)
-    message_hub = dict(log_scalars={}, runtime_info={}, resumed_keys={})
-    meta = dict(epoch=200, iter=695 * 200)
-    content = dict(state_dict=model.state_dict(), optimizer={}, meta=meta, message_hub=message_hub)
-    torch.save(content, Path(folder) / 'epoch_200.pth')
-    (Path(folder) / 'last_checkpoint').write_text('epoch_200.pth')

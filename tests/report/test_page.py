@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from fake_run import FakeRun, big_run
+from fake_run import FakeRun
 
 from hg_plugin.apis import write_report
 from hg_plugin.utils.errors import InputError
@@ -171,12 +171,3 @@ def test_a_real_training(run, tmp_path):
     assert page.count('alt="prediction"') == 8 and page.count('alt="stage ') == 16
     assert 'There are no' not in text_of(page) and 'complete' in text_of(page)
     assert 'model.backbone.channels 8 48' in text_of(page)
-
-
-@pytest.mark.slow
-def test_a_long_run_of_mpii(tmp_path, real_data):
-    """200 epochs and 2,958 persons are a page of less than 10 MB."""
-    pytest.importorskip('plotly')
-    big_run(tmp_path / 'big', real_data('mpii_annotations').parent)
-    path = Path(write_report([tmp_path / 'big']))
-    assert path.stat().st_size < 10e6 and path.read_text().count('alt="stage ') == 48

@@ -26,15 +26,8 @@ def checkpoints(tmp_path):
 def test_parameters_are_averaged_and_statistics_measured(run, checkpoints, tmp_path):
     make_synthetic(tmp_path / 'persons', num_train=12, num_val=2, seed=0, num_workers=1)
     paths, (first, second) = checkpoints
-    average_checkpoints(
-        CONFIG,
-        paths,
-        tmp_path / 'full.pth',
-        shares=[3, 1],
-        batches=2,
-        data_root=str(tmp_path / 'persons'),
-        cfg_options=OPTIONS,
-    )
+    settings = dict(shares=[3, 1], batches=2, data_root=str(tmp_path / 'persons'), cfg_options=OPTIONS)
+    average_checkpoints(CONFIG, paths, tmp_path / 'full.pth', **settings)
     command = ['tools/average_checkpoints.py', CONFIG, *paths, '--out', tmp_path / 'half.pth', '--half']
     command += ['--shares', 3, 1, '--batches', 2, '--data-root', tmp_path / 'persons', '--cfg-options']
     code, printed = run(*command, *(f'{name}={value}' for name, value in OPTIONS.items()))
@@ -57,6 +50,6 @@ def test_parameters_are_averaged_and_statistics_measured(run, checkpoints, tmp_p
 
 
 def test_shares_that_do_not_match(checkpoints, tmp_path):
-    with pytest.raises(InputError, match='2 checkpoints need as many shares'):
+    with pytest.raises(InputError, match='shares'):
         average_checkpoints(CONFIG, checkpoints[0], tmp_path / 'out.pth', shares=[1])
     assert not (tmp_path / 'out.pth').exists()

@@ -1,6 +1,7 @@
 """Steps, last batches and schedules of a training, on a dataset of so many images."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,11 +13,6 @@ from torch.utils.data import DataLoader
 from hg_plugin.datasets import SeededInfiniteSampler
 from hg_plugin.training.length_check import check_length
 from hg_plugin.utils.errors import InputError
-
-
-class Loop:
-    def __init__(self, loader, epochs):
-        self.dataloader, self.max_epochs, self.max_iters = loader, epochs, epochs * len(loader)
 
 
 class Data(list):
@@ -32,11 +28,13 @@ def check(caplog):
         model.backbone.update(channels=4, depth=4, stem_channels=(4, 4, 4, 4))
         model.codec.update(input_size=(size, size), heatmap_size=(size // 4, size // 4))
         data = Data(range(images))
-        loop = Loop(DataLoader(data, sampler=sampler(data, seed=0), **loader), epochs)
-        runner = type(
-            'Runner', (), dict(train_loop=loop, model=MODELS.build(model), logger=logging.getLogger())
+        loader = DataLoader(data, sampler=sampler(data, seed=0), **loader)
+        runner = SimpleNamespace(
+            train_loop=SimpleNamespace(dataloader=loader, max_epochs=epochs, max_iters=epochs * len(loader)),
+            model=MODELS.build(model),
+            logger=logging.getLogger(),
+            cfg=Config(dict(param_scheduler=schedule)),
         )
-        runner.cfg = Config(dict(param_scheduler=schedule))
         before = {name: value.clone() for name, value in runner.model.state_dict().items()}
         caplog.clear()
         check_length(runner)
@@ -67,7 +65,6 @@ WARM_UP = dict(type='LinearLR', start_factor=0.001, begin=0, end=500, by_epoch=F
         ([dict(type='CosineAnnealingLR', begin=20, end=30)], ['30 epochs']),
         ([dict(type='ReduceOnPlateauLR', monitor='Mean', rule='greater')], []),
         (dict(optimizer=[WARM_UP]), ['500 iterations']),
-        ([], []),
     ],
 )
 def test_schedules_that_outlast_the_training_are_warned_of(check, schedule, words):

@@ -25,27 +25,26 @@ def test_a_rule_that_keeps_the_worst_is_told(name, place):
     assert not problems(evaluator, **{place: part('less')}) and not problems(evaluator, **{place: part(None)})
 
 
-@pytest.mark.parametrize('kind', ['mmpose.EPE', 'Own'])
-def test_also_with_a_scope_and_beside_metrics_of_ones_own(kind):
-    (problem,) = problems(
-        dict(type=kind), **{'default_hooks.checkpoint': dict(save_best='EPE', rule='greater')}
-    )
-    assert "rule='less'" in problem
+PLATEAU = dict(type='ReduceOnPlateauLR', monitor='Mean')  # which is of the less unless told
 
 
-def test_every_metric_may_have_a_rule_of_its_own():
-    metrics = [dict(type='EPE'), dict(type='MPIIPCKh')]
-    both = dict(save_best=['EPE', 'Mean'], rule=['less', 'greater'])
-    assert not problems(metrics, **{'default_hooks.checkpoint': both})
-    both['rule'] = 'less'
-    assert 'worst Mean' in problems(metrics, **{'default_hooks.checkpoint': both})[0]
+BOTH = [dict(type='EPE'), dict(type='MPIIPCKh')]
 
 
-def test_a_plateau_is_of_the_less_unless_told():
-    (problem,) = problems(
-        dict(type='MPIIPCKh'), param_scheduler=dict(type='ReduceOnPlateauLR', monitor='Mean')
-    )
-    assert "rule='greater'" in problem
+@pytest.mark.parametrize(
+    'evaluator, settings, words',
+    [
+        (dict(type='mmpose.EPE'), dict(save_best='EPE', rule='greater'), ["rule='less'"]),
+        (dict(type='Own'), dict(save_best='EPE', rule='greater'), ["rule='less'"]),
+        (BOTH, dict(save_best=['EPE', 'Mean'], rule=['less', 'greater']), []),
+        (BOTH, dict(save_best=['EPE', 'Mean'], rule='less'), ['worst Mean']),
+        (dict(type='MPIIPCKh'), PLATEAU, ["rule='greater'"]),
+    ],
+)
+def test_rules_of_several_metrics_and_of_ones_own(evaluator, settings, words):
+    place = 'param_scheduler' if settings is PLATEAU else 'default_hooks.checkpoint'
+    found = problems(evaluator, **{place: settings})
+    assert len(found) == len(words) and all(word in problem for word, problem in zip(words, found))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from mmpose.codecs import MSRAHeatmap, UDPHeatmap
 from mmpose.datasets.transforms import (
     GenerateTarget,
     GetBBoxCenterScale,
-    LoadImage,
     RandomFlip,
     TopdownAffine,
 )
@@ -25,6 +24,7 @@ CROP, AFFINE = (dict(type=t, input_size=SIZE) for t in ('TopdownCrop', 'TopdownA
 IMAGE, FLIP, COLORS = (dict(type=t) for t in ('LoadImage', 'RandomFlip', 'PhotometricDistortion'))
 CODEC = dict(type='MSRAHeatmap', input_size=SIZE, heatmap_size=(16, 16), sigma=2)
 UDP = {**CODEC, 'type': 'UDPHeatmap'}
+LARGE = {**CODEC, 'heatmap_size': (32, 32)}
 TARGET = dict(type='GenerateTarget', encoder=CODEC)
 # read once
 MPII = Config.fromfile(MPIIPoseDataset.METAINFO['from_file']).to_dict()['dataset_info']
@@ -35,23 +35,20 @@ def converter(count=16):
     return dict(type='KeypointConverter', num_keypoints=count, mapping=mapping)
 
 
+def combined(dataset, number):
+    """Wraps a dataset that has the first ``number`` transforms, and the wrapper the others."""
+    steps = dataset['pipeline']
+    inner = {**dataset, 'pipeline': steps[:number]}
+    return dict(type='CombinedDataset', metainfo=MPII, pipeline=steps[number:], datasets=[inner])
+
+
 WRAPPERS = dict(
     plain=lambda dataset: dataset,
     repeat=lambda dataset: dict(type='RepeatDataset', times=2, dataset=dataset),
     concat=lambda dataset: dict(type='ConcatDataset', datasets=[dataset, dataset]),
     nested=lambda dataset: dict(type='RepeatDataset', times=1, dataset=WRAPPERS['concat'](dataset)),
-    combined=lambda dataset: dict(
-        type='CombinedDataset',
-        metainfo=MPII,
-        pipeline=dataset['pipeline'],
-        datasets=[{**dataset, 'pipeline': []}],
-    ),
-    split=lambda dataset: dict(
-        type='CombinedDataset',
-        metainfo=MPII,
-        pipeline=dataset['pipeline'][1:],
-        datasets=[{**dataset, 'pipeline': dataset['pipeline'][:1]}],
-    ),
+    combined=lambda dataset: combined(dataset, 0),
+    split=lambda dataset: combined(dataset, 1),
 )
 
 
@@ -84,27 +81,21 @@ def check(real_data):
 
 
 WRONG = [
-    ([IMAGE, BOX, AFFINE, FLIP, TARGET, SAMPLE], 'RandomFlip comes after TopdownAffine, too late'),
-    ([IMAGE, BOX, FLIP, TARGET, AFFINE, SAMPLE], 'GenerateTarget comes before TopdownAffine, and would'),
+    ([IMAGE, BOX, AFFINE, FLIP, TARGET, SAMPLE], 'RandomFlip comes after TopdownAffine'),
+    ([IMAGE, BOX, FLIP, TARGET, AFFINE, SAMPLE], 'GenerateTarget comes before TopdownAffine'),
     ([BOX, CROP, dict(type='RandomHalfBody'), KEYPOINTS], 'RandomHalfBody comes after TopdownCrop'),
-    ([BOX, CROP, BOX, AFFINE, KEYPOINTS], 'GetBBoxCenterScale comes after TopdownCrop, too late'),
-    ([BOX, CROP, CROP, KEYPOINTS], 'TopdownCrop comes after TopdownCrop, and would crop again'),
+    ([BOX, CROP, BOX, AFFINE, KEYPOINTS], 'GetBBoxCenterScale comes after TopdownCrop'),
+    ([BOX, CROP, CROP, KEYPOINTS], 'TopdownCrop comes after TopdownCrop'),
     ([BOX, CROP, converter(), KEYPOINTS], 'KeypointConverter comes after TopdownCrop'),
-    ([BOX, KEYPOINTS, CROP], 'TopdownCrop comes after PackKeypoints; put PackKeypoints last'),
+    ([BOX, KEYPOINTS, CROP], 'TopdownCrop comes after PackKeypoints'),
     ([IMAGE, BOX, TARGET, SAMPLE], 'PackPoseInputs packs an image that is not cropped'),
     ([BOX, COLORS, CROP, KEYPOINTS], 'PhotometricDistortion comes before there is an image'),
-    ([BOX, dict(CROP, use_udp=True), KEYPOINTS], 'TopdownCrop.use_udp is True, but .* needs False'),
+    ([BOX, dict(CROP, use_udp=True), KEYPOINTS], 'TopdownCrop.use_udp is True'),
     ([IMAGE, BOX, dict(AFFINE, use_udp=True), TARGET, SAMPLE], 'TopdownAffine.use_udp is True'),
-    ([BOX, dict(CROP, input_size=(96, 64)), KEYPOINTS], r'input_size is \(96, 64\), but .* \(64, 64\)'),
-    (
-        [IMAGE, BOX, AFFINE, dict(TARGET, encoder=UDP), SAMPLE],
-        'GenerateTarget.encoder.type is UDPHeatmap',
-    ),
-    (
-        [BOX, CROP, dict(TARGET, encoder={**CODEC, 'heatmap_size': (32, 32)}), SAMPLE],
-        r'GenerateTarget.encoder.heatmap_size is \(32, 32\)',
-    ),
-    ([converter(17), BOX, CROP, KEYPOINTS], 'the 17 keypoints of the dataset need 17 heatmaps'),
+    ([BOX, dict(CROP, input_size=(96, 64)), KEYPOINTS], r'input_size is \(96, 64\), .*\(64, 64\)'),
+    ([IMAGE, BOX, AFFINE, dict(TARGET, encoder=UDP), SAMPLE], 'encoder.type is UDPHeatmap'),
+    ([BOX, CROP, dict(TARGET, encoder=LARGE), SAMPLE], r'encoder.heatmap_size is \(32, 32\)'),
+    ([converter(17), BOX, CROP, KEYPOINTS], 'the 17 keypoints .*need 17 heatmaps'),
 ]
 RIGHT = [
     [BOX, CROP, KEYPOINTS],
@@ -137,7 +128,7 @@ def test_a_right_one_passes(check, wrap, pipeline):
 @pytest.mark.parametrize('phase', ['train', 'val', 'test'])
 def test_udp_needs_a_crop_of_udp_in_every_phase(check, phase):
     check([BOX, dict(CROP, use_udp=True), SAMPLE], phase=phase, decoder=UDP, encoder=UDP)
-    with pytest.raises(InputError, match=f'^{phase}_dataloader: TopdownCrop.use_udp is False, .* needs True'):
+    with pytest.raises(InputError, match=f'^{phase}_dataloader: TopdownCrop.use_udp is False'):
         check([BOX, CROP, SAMPLE], phase=phase, decoder=UDP, encoder=UDP)
     with pytest.raises(InputError, match='data_preprocessor.encoder.type is MSRAHeatmap'):
         check([BOX, dict(CROP, use_udp=True), SAMPLE], phase=phase, decoder=UDP)
@@ -145,13 +136,15 @@ def test_udp_needs_a_crop_of_udp_in_every_phase(check, phase):
 
 def test_types_may_be_classes(check):
     codec = {**CODEC, 'type': MSRAHeatmap}
-    steps = [dict(type=LoadImage), dict(type=GetBBoxCenterScale), dict(type=RandomFlip)]
-    target = dict(type=GenerateTarget, encoder={**CODEC, 'type': UDPHeatmap})
-    pack = dict(type='PackPoseInputs')
-    with pytest.raises(InputError, match='GenerateTarget.encoder.type is UDPHeatmap'):
-        check([*steps, dict(type=TopdownAffine, input_size=SIZE), target, pack], decoder=codec)
+    box, target = (
+        dict(type=GetBBoxCenterScale),
+        dict(type=GenerateTarget, encoder=UDP | dict(type=UDPHeatmap)),
+    )
+    affine, crop = (dict(type=step, input_size=SIZE) for step in (TopdownAffine, TopdownCrop))
+    with pytest.raises(InputError, match='encoder.type is UDPHeatmap'):
+        check([IMAGE, box, affine, target, SAMPLE], decoder=codec)
     with pytest.raises(InputError, match='RandomFlip comes after TopdownCrop'):
-        check([steps[1], dict(type=TopdownCrop, input_size=SIZE), steps[2], dict(type=PackKeypoints)])
+        check([box, crop, dict(type=RandomFlip), dict(type=PackKeypoints)])
 
 
 def test_a_transform_of_ones_own_may_load_crop_and_draw(check):
@@ -178,9 +171,7 @@ def test_a_codec_of_offsets_has_three_heatmaps_a_keypoint(check):
 @pytest.mark.parametrize('wrap', ['plain', 'repeat'])
 def test_pckh_needs_head_boxes(check, wrap):
     steps = [BOX, CROP, SAMPLE]
-    with pytest.raises(
-        InputError, match='^val_dataloader: .*mpii_val.json has no headbox_file, which MPIIPCKh'
-    ):
+    with pytest.raises(InputError, match='^val_dataloader: .*headbox_file'):
         check(steps, wrap, 'val', metrics=[MPIIPCKh()])
     check(steps, wrap, 'val')
     check(steps, wrap, 'val', metrics=[MPIIPCKh()], headbox_file='annotations/mpii_gt_val.mat')
@@ -193,28 +184,25 @@ class DualTransform:
 Rotate, GridDropout = (type(name, (DualTransform,), {}) for name in ('Rotate', 'GridDropout'))
 
 
+OWN = SimpleNamespace(aug=[SimpleNamespace(transforms=[Rotate()])])
+
+
 @pytest.mark.parametrize(
     'step, moves',
     [
         (SimpleNamespace(aug=[Rotate()], transforms=[dict(type='Rotate')]), ['Rotate']),
         (SimpleNamespace(aug=SimpleNamespace(transforms=[GridDropout(), Rotate()])), ['Rotate']),
-        (
-            SimpleNamespace(transforms=[SimpleNamespace(aug=[SimpleNamespace(transforms=[Rotate()])])]),
-            ['Rotate'],
-        ),
+        (SimpleNamespace(transforms=[OWN]), ['Rotate']),
         (SimpleNamespace(aug=[GridDropout(), SimpleNamespace()]), []),
         (len, []),
     ],
 )
-def test_albumentations_that_move_pixels_are_found_in_every_wrapper(step, moves):
+def test_albumentations_that_move_pixels_are_found_in_every_wrapper(check, step, moves):
     assert [*moving(step)] == moves
-
-
-def test_they_are_refused_after_the_crop(check):
+    # and refused after the crop
     box, crop, pack = check([BOX, CROP, KEYPOINTS]).pipeline.transforms
-    (problem,) = wrong_order([box, crop, SimpleNamespace(aug=[Rotate()]), pack])
-    assert 'Rotate' in problem
-    assert not [*wrong_order([box, SimpleNamespace(aug=[Rotate()]), crop, pack])]
+    assert [*wrong_order([box, step, crop, pack])] == []
+    assert bool([*wrong_order([box, crop, step, pack])]) == bool(moves)
 
 
 def test_a_coco_file_without_a_usable_annotation_says_why(tmp_path):

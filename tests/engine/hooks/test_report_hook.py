@@ -52,21 +52,25 @@ def sample(index):
     return PoseDataSample(metainfo=meta, gt_instances=truth, pred_instances=found)
 
 
+def runner_of(folder, **metainfo):
+    """What the hook needs of a runner."""
+    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=metainfo))
+    return SimpleNamespace(
+        work_dir=str(folder), timestamp='20260101_000000', epoch=1, iter=20, val_dataloader=loader
+    )
+
+
 def test_predictions_of_a_validation(tmp_path, monkeypatch):
     """In the order of annotations, each once; and a later validation replaces them."""
     monkeypatch.chdir(tmp_path)
-    hook, metainfo = ReportHook(), dict(flip_indices=MPII_FLIP)
-    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=metainfo))
-    runner = SimpleNamespace(
-        work_dir=str(tmp_path), timestamp='20260101_000000', epoch=1, iter=20, val_dataloader=loader
-    )
+    hook, runner = ReportHook(), runner_of(tmp_path, flip_indices=MPII_FLIP)
     hook.device = None  # a training has begun
-    for order, epoch in (([2, 0, 1, 0], 1), ([1, 0], 2)):
-        runner.epoch = epoch
+    for order in ([2, 0, 1, 0], [1, 0]):
         hook.before_val_epoch(runner)
         for index in order:
             hook.after_val_iter(runner, 0, outputs=[sample(index)])
         hook.after_val_epoch(runner, {})
+        runner.epoch += 1
         persons = read_persons(tmp_path / PREDICTIONS)
         assert persons.ids.tolist() == sorted(set(order))
         assert persons.keypoints.shape == (len(persons.ids), 2, 16, 2)
@@ -77,9 +81,8 @@ def test_predictions_of_a_validation(tmp_path, monkeypatch):
 
 
 def test_no_predictions_of_other_joints(tmp_path):
-    metainfo = dict(flip_indices=[*range(16)], keypoint_id2name={index: str(index) for index in range(16)})
-    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=metainfo))
-    runner = SimpleNamespace(work_dir=str(tmp_path), timestamp='', epoch=1, iter=20, val_dataloader=loader)
+    names = {index: str(index) for index in range(16)}
+    runner = runner_of(tmp_path, flip_indices=[*range(16)], keypoint_id2name=names)
     hook = ReportHook()
     hook.device, hook.persons = None, []
     hook.after_val_iter(runner, 0, outputs=[sample(0)])
