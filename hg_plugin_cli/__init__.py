@@ -13,6 +13,8 @@ import re
 import sys
 from pathlib import Path
 
+from .arguments import HelpFormatter
+
 PACKAGE = Path(importlib.util.find_spec('hg_plugin').origin).parent
 COMMANDS = [
     *('train', 'test', 'infer', 'serve', 'browse', 'check', 'report', 'export', 'eval_pckh'),
@@ -58,9 +60,9 @@ def make_parser() -> argparse.ArgumentParser:
             word,
             help=module.__doc__.partition('\n')[0].rstrip('.'),
             description=module.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
         )
-        module.add_arguments(own)
+        getattr(module, 'add_arguments', lambda parser: None)(own)
         own.set_defaults(command=name, run=module.run)
     return parser
 

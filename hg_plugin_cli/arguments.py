@@ -13,15 +13,18 @@ class Settings(argparse.Action):
         DictAction(self.option_strings, self.dest, '+')(parser, namespace, values, option_string)
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Tells the defaults of arguments that have one."""
+
+    def _get_help_string(self, action):
+        none = isinstance(action.default, (bool, dict, type(None)))
+        return action.help if none else super()._get_help_string(action)
+
+
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=Settings,
-        default={},
-        metavar='KEY=VALUE',
-        help='settings to override, such as train_cfg.max_epochs=10',
-    )
+    text = 'settings to override, such as train_cfg.max_epochs=10'
+    options = dict(nargs='+', action=Settings, default={}, metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', **options, help=text)
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -30,28 +33,19 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        '--workers',
-        type=int,
-        default=os.cpu_count() or 1,
-        metavar='W',
-        help='processes (default: one a CPU core, here %(default)s)',
-    )
+    parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, metavar='W', help='processes')
 
 
 def add_runner_options(parser: argparse.ArgumentParser) -> None:
     """What training and testing have in common, with MMPose's names."""
-    parser.add_argument(
-        '--work-dir', metavar='DIR', help='folder of logs and checkpoints (default: work_dirs/CONFIG)'
-    )
-    parser.add_argument('--show-dir', metavar='DIR', help="folder of drawn predictions, in the run's folder")
-    parser.add_argument('--interval', type=int, default=1, help='draw every so many samples (default: 1)')
-    parser.add_argument('--show', action='store_true', help='show drawn predictions in a window')
-    parser.add_argument('--wait-time', type=float, default=1, help='seconds a window stays (default: 1)')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0, help='of torch.distributed.launch'
-    )
+    add = parser.add_argument
+    add('--work-dir', metavar='DIR', help='folder of logs and checkpoints (default: work_dirs/CONFIG)')
+    add('--show-dir', metavar='DIR', help="folder of drawn predictions, in the run's folder")
+    add('--interval', type=int, default=1, help='draw every so many samples')
+    add('--show', action='store_true', help='show drawn predictions in a window')
+    add('--wait-time', type=float, default=1, help='seconds a window stays')
+    add('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    add('--local_rank', '--local-rank', type=int, default=0, help='of torch.distributed.launch')
     add_cfg_options(parser)
 
 

@@ -9,16 +9,13 @@ from .arguments import add_cfg_options, add_config
 
 
 def add_arguments(parser):
+    add = parser.add_argument
     add_config(parser)
-    parser.add_argument('checkpoints', metavar='CHECKPOINT', nargs='+')
-    parser.add_argument('--out', required=True, metavar='FILE.pth', help='checkpoint to write')
-    parser.add_argument(
-        '--shares', type=float, nargs='+', help='what each checkpoint counts (default: all the same)'
-    )
-    parser.add_argument(
-        '--batches', type=int, default=40, help='training batches for the statistics (default: %(default)s)'
-    )
-    parser.add_argument('--half', action='store_true', help='write half precision, half the size')
+    add('checkpoints', metavar='CHECKPOINT', nargs='+')
+    add('--out', required=True, metavar='FILE.pth', help='checkpoint to write')
+    add('--shares', type=float, nargs='+', help='what each checkpoint counts (default: all the same)')
+    add('--batches', type=int, default=40, help='training batches for the statistics')
+    add('--half', action='store_true', help='write half precision, half the size')
     add_cfg_options(parser)
 
 

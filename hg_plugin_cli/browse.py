@@ -11,11 +11,12 @@ from .arguments import add_cfg_options, add_config
 
 
 def add_arguments(parser):
+    add = parser.add_argument
     add_config(parser)
-    parser.add_argument('--split', choices=['train', 'val', 'test'], default='train', help='default: train')
-    parser.add_argument('--num', type=int, default=24, metavar='N', help='how many samples (24)')
-    parser.add_argument('--seed', type=int, help="the training's seed (default: the config's, or 0)")
-    parser.add_argument('--out-dir', metavar='DIR', help='default: work_dirs/CONFIG/browse')
+    add('--split', choices=['train', 'val', 'test'], default='train', help='of the dataset')
+    add('--num', type=int, default=24, metavar='N', help='how many samples')
+    add('--seed', type=int, help="the training's seed (default: the config's, or 0)")
+    add('--out-dir', metavar='DIR', help='default: work_dirs/CONFIG/browse')
     add_cfg_options(parser)
 
 

@@ -12,9 +12,8 @@ from .arguments import add_config, add_workers
 
 def add_arguments(parser):
     add_config(parser)
-    parser.add_argument(
-        '--out', metavar='FILE.json', help='list of all findings (default: work_dirs/CONFIG/data_check.json)'
-    )
+    out = 'list of all findings (default: work_dirs/CONFIG/data_check.json)'
+    parser.add_argument('--out', metavar='FILE.json', help=out)
     add_workers(parser)
 
 

@@ -5,10 +5,6 @@ import ast
 from . import PACKAGE
 
 
-def add_arguments(parser):
-    pass
-
-
 def run(args):
     for path in sorted((PACKAGE / '.mim/configs').glob('*.py')):
         print(f'hg_plugin::{path.name:32} {ast.get_docstring(ast.parse(path.read_text()))}')

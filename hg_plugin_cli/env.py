@@ -1,10 +1,6 @@
 """Print versions, slim or full set-up, replaced modules and devices: what a bug report needs."""
 
 
-def add_arguments(parser):
-    pass
-
-
 def run(args):
     try:
         from hg_plugin import __version__

@@ -2,22 +2,15 @@
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        'pred', nargs='+', metavar='PRED', help='.mat, .npz or .h5 with preds, (N, K, 2) in 1-based pixels'
+    add = parser.add_argument
+    add('pred', nargs='+', metavar='PRED', help='.mat, .npz or .h5 with preds, (N, K, 2) in 1-based pixels')
+    add('--gt', required=True, metavar='MAT', help='mpii_gt_val.mat')
+    weights = ['annotations', 'equal']
+    add('--weights', choices=weights, default=weights[0], help='weights of the joints in Mean')
+    add(
+        '--metainfo', metavar='FILE.py', help="names of joints other than MPII's 16, as MMPose describes them"
     )
-    parser.add_argument('--gt', required=True, metavar='MAT', help='mpii_gt_val.mat')
-    parser.add_argument(
-        '--weights',
-        choices=['annotations', 'equal'],
-        default='annotations',
-        help='weights of the joints in Mean (default: %(default)s)',
-    )
-    parser.add_argument(
-        '--metainfo',
-        metavar='FILE.py',
-        help="names of the joints where they are not MPII's 16: a file of MMPose's configs/_base_/datasets/",
-    )
-    parser.add_argument('--plot', metavar='FILE.png', help='plot PCKh over the threshold')
+    add('--plot', metavar='FILE.png', help='plot PCKh over the threshold')
 
 
 def run(args):

@@ -6,7 +6,8 @@ In 8 bits, for CPUs that are fast at it, calibrated on some dozens of images wit
 
     hg_plugin export CONFIG CHECKPOINT OUT.onnx --int8 IMAGE...
 
-For rtmlib with its default arguments, which does not decode the plain heatmaps correctly:
+For rtmlib's ViTPose class, which passes BGR images normalized as if they were RGB, and decodes as for the
+codec UDPHeatmap, so that keypoints from the plain heatmaps are many pixels off:
 
     hg_plugin export CONFIG CHECKPOINT OUT.onnx --rtmlib
     >>> estimator = rtmlib.ViTPose('OUT.onnx', model_input_size=(256, 256), backend='onnxruntime')
@@ -23,27 +24,18 @@ FORMATS = dict(
 
 
 def add_arguments(parser):
-    parser.add_argument('config', metavar='CONFIG', help='config file')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint file')
-    parser.add_argument(
-        'out', help='file to write: .onnx, .pt with --torchscript, .xml with --openvino, .param with --ncnn'
-    )
+    add = parser.add_argument
+    add('config', metavar='CONFIG', help='config file')
+    add('checkpoint', metavar='CHECKPOINT', help='checkpoint file')
+    add('out', help='file to write: .onnx, .pt with --torchscript, .xml with --openvino, .param with --ncnn')
     kind = parser.add_mutually_exclusive_group()
     for name, text in FORMATS.items():
         kind.add_argument(f'--{name}', dest='format', action='store_const', const=name, help=text)
-    kind.add_argument(
-        '--int8', nargs='+', metavar='IMAGE', help='ONNX in 8 bits, calibrated on these images or folders'
-    )
-    parser.add_argument('--decode', action='store_true', help='output keypoints in input pixels, and scores')
-    parser.add_argument(
-        '--rtmlib',
-        action='store_true',
-        help="fit rtmlib's ViTPose class, which passes BGR images normalized as if they were RGB and decodes "
-        'as for the codec UDPHeatmap: keypoints from the plain heatmaps are many pixels off',
-    )
-    parser.add_argument(
-        '--dynamic', action='store_true', help='ONNX for any height and width that are multiples of 64'
-    )
+    text = 'ONNX in 8 bits, calibrated on these images or folders'
+    kind.add_argument('--int8', nargs='+', metavar='IMAGE', help=text)
+    add('--decode', action='store_true', help='output keypoints in input pixels, and scores')
+    add('--rtmlib', action='store_true', help="fit rtmlib's ViTPose class, see above")
+    add('--dynamic', action='store_true', help='ONNX for any height and width that are multiples of 64')
     add_cfg_options(parser)
 
 

@@ -15,74 +15,42 @@ from .arguments import add_cfg_options
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        'inputs',
-        nargs='+',
-        metavar='[CONFIG.py CHECKPOINT] input',
-        help='config and checkpoint (default: the network of the package); image, video, folder of them, '
-        'number of a camera, or address of a stream such as rtsp://...',
+    add = parser.add_argument
+    text = (
+        'config and checkpoint (default: the network of the package); image, video, folder of them, '
+        'number of a camera, or address of a stream such as rtsp://...'
     )
-    parser.add_argument('--out-dir', default='outputs', metavar='DIR', help='folder of the results')
+    add('inputs', nargs='+', metavar='[CONFIG.py CHECKPOINT] input', help=text)
+    add('--out-dir', default='outputs', metavar='DIR', help='folder of the results')
     boxes = parser.add_mutually_exclusive_group()
-    boxes.add_argument(
-        '--boxes',
-        metavar='FILE.json',
-        help='boxes of persons in pixels, {"a.jpg": [[left, top, right, bottom], ...]}, by frame for a '
-        "video, or COCO's detections",
+    text = (
+        'boxes of persons in pixels, {"a.jpg": [[left, top, right, bottom], ...]}, by frame for a video, or '
+        "COCO's detections"
     )
-    boxes.add_argument(
-        '--box',
-        type=float,
-        nargs=4,
-        action='append',
-        metavar=('LEFT', 'TOP', 'RIGHT', 'BOTTOM'),
-        help='box of a person in pixels, in every input; may be repeated',
-    )
-    parser.add_argument(
-        '--det-config', metavar='FILE.py', help='config of an MMDetection detector of persons'
-    )
-    parser.add_argument('--det-checkpoint', metavar='FILE.pth', help='its weights')
-    parser.add_argument(
-        '--det-onnx', metavar='FILE.onnx', help='detector of persons like YOLOX or RTMDet, run by rtmlib'
-    )
-    parser.add_argument(
-        '--det-thr', type=float, default=0.3, metavar='SCORE', help='lowest score of a detected person (0.3)'
-    )
-    parser.add_argument(
-        '--whole-image', action='store_true', help='without boxes, take every image as one person'
-    )
-    parser.add_argument('--mmpose-json', action='store_true', help="write JSON as MMPose's inferencers do")
-    parser.add_argument('--smooth', action='store_true', help='smooth keypoints over the frames of a video')
-    parser.add_argument(
-        '--show', action='store_true', help='show skeletons in a window; Q or Esc ends a video'
-    )
-    parser.add_argument(
-        '--heatmaps', action='store_true', help="also draw every stage's heatmaps: DIR/heatmaps"
-    )
-    parser.add_argument('--no-draw', dest='draw', action='store_false', help='draw no skeletons')
-    parser.add_argument(
-        '--kpt-thr', type=float, default=0.3, metavar='SCORE', help='lowest score of a drawn keypoint (0.3)'
-    )
-    parser.add_argument('--flip-test', action='store_true', help='average with the flipped image')
-    parser.add_argument(
-        '--scales',
-        type=float,
-        nargs='+',
-        default=[1.0],
-        metavar='SCALE',
-        help='average over crops of these sizes, such as 0.8 0.9 1 1.1 1.2 1.3',
-    )
-    parser.add_argument('--batch-size', type=int, default=16, metavar='N', help='persons per batch (16)')
-    parser.add_argument(
-        '--backend',
-        default='torch',
-        choices=['torch', 'onnxruntime', 'openvino'],
-        help='what runs the network (torch); the others export it first, to a file beside the checkpoint',
-    )
-    parser.add_argument(
-        '--float32', action='store_true', help='not in bfloat16 where the CPU has instructions for it'
-    )
-    parser.add_argument('--device', help='cpu, cuda, cuda:1, ...; default: a GPU if torch can use one')
+    boxes.add_argument('--boxes', metavar='FILE.json', help=text)
+    sides = ('LEFT', 'TOP', 'RIGHT', 'BOTTOM')
+    text = 'box of a person in pixels, in every input; may be repeated'
+    boxes.add_argument('--box', type=float, nargs=4, action='append', metavar=sides, help=text)
+    add('--det-config', metavar='FILE.py', help='config of an MMDetection detector of persons')
+    add('--det-checkpoint', metavar='FILE.pth', help='its weights')
+    add('--det-onnx', metavar='FILE.onnx', help='detector of persons like YOLOX or RTMDet, run by rtmlib')
+    add('--det-thr', type=float, default=0.3, metavar='SCORE', help='lowest score of a detected person')
+    add('--whole-image', action='store_true', help='without boxes, take every image as one person')
+    add('--mmpose-json', action='store_true', help="write JSON as MMPose's inferencers do")
+    add('--smooth', action='store_true', help='smooth keypoints over the frames of a video')
+    add('--show', action='store_true', help='show skeletons in a window; Q or Esc ends a video')
+    add('--heatmaps', action='store_true', help="also draw every stage's heatmaps: DIR/heatmaps")
+    add('--no-draw', dest='draw', action='store_false', help='draw no skeletons')
+    add('--kpt-thr', type=float, default=0.3, metavar='SCORE', help='lowest score of a drawn keypoint')
+    add('--flip-test', action='store_true', help='average with the flipped image')
+    text = 'average over crops of these sizes, such as 0.8 0.9 1 1.1 1.2 1.3'
+    add('--scales', type=float, nargs='+', default=[1.0], metavar='SCALE', help=text)
+    add('--batch-size', type=int, default=16, metavar='N', help='persons per batch')
+    backends = ['torch', 'onnxruntime', 'openvino']
+    text = 'what runs the network; the others export it first, to a file beside the checkpoint'
+    add('--backend', default='torch', choices=backends, help=text)
+    add('--float32', action='store_true', help='not in bfloat16 where the CPU has instructions for it')
+    add('--device', help='cpu, cuda, cuda:1, ...; default: a GPU if torch can use one')
     add_cfg_options(parser)
 
 

@@ -8,16 +8,12 @@ from .arguments import add_config, add_workers
 
 
 def add_arguments(parser):
+    add = parser.add_argument
     add_config(parser)
-    parser.add_argument('out', metavar='OUT', help='the new data root')
-    parser.add_argument(
-        '--lossless',
-        action='store_true',
-        help='BMP windows of the decoded images as they are: twenty times larger, faster still to read',
-    )
-    parser.add_argument(
-        '--quality', type=int, default=90, help='of the JPEG files, 1 to 100 (default: %(default)s)'
-    )
+    add('out', metavar='OUT', help='the new data root')
+    lossless = 'BMP windows of the decoded images as they are: twenty times larger, faster still to read'
+    add('--lossless', action='store_true', help=lossless)
+    add('--quality', type=int, default=90, help='of the JPEG files, 1 to 100')
     add_workers(parser)
 
 

@@ -7,22 +7,14 @@ from .arguments import add_workers
 
 
 def add_arguments(parser):
-    parser.add_argument('out', metavar='OUT', help='folder to make')
-    parser.add_argument(
-        '--train', type=int, default=2000, metavar='N', help='training images (default: 2000)'
-    )
-    parser.add_argument('--val', type=int, default=200, metavar='N', help='validation images (default: 200)')
-    parser.add_argument(
-        '--size',
-        type=int,
-        nargs=2,
-        default=(320, 240),
-        metavar=('W', 'H'),
-        help='image size (default: 320 240)',
-    )
-    parser.add_argument('--seed', type=int, default=0, metavar='S', help='random seed (default: 0)')
+    add = parser.add_argument
+    add('out', metavar='OUT', help='folder to make')
+    add('--train', type=int, default=2000, metavar='N', help='training images')
+    add('--val', type=int, default=200, metavar='N', help='validation images')
+    add('--size', type=int, nargs=2, default=(320, 240), metavar=('W', 'H'), help='image size')
+    add('--seed', type=int, default=0, metavar='S', help='random seed')
+    add('--force', action='store_true', help='overwrite what is in OUT')
     add_workers(parser)
-    parser.add_argument('--force', action='store_true', help='overwrite what is in OUT')
 
 
 def run(args):

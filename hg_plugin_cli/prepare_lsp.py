@@ -7,9 +7,8 @@ hg_plugin train configs/hg_2stack_lspet.py --data-root data/lspet_dataset
 
 def add_arguments(parser):
     parser.add_argument('folder', help='the unpacked dataset, with joints.mat and images/')
-    parser.add_argument(
-        '--val', type=int, metavar='N', help='validation persons (default: half of LSP, 500 of LSP extended)'
-    )
+    val = 'validation persons (default: half of LSP, 500 of LSP extended)'
+    parser.add_argument('--val', type=int, metavar='N', help=val)
 
 
 def run(args):

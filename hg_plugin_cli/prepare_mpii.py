@@ -9,14 +9,13 @@ from .arguments import add_workers
 
 
 def add_arguments(parser):
-    parser.add_argument('--mat', required=True, metavar='FILE', help='mpii_human_pose_v1_u12_1.mat from MPII')
-    parser.add_argument('--images', metavar='DIR', help='folder of the images (default: OUT/images)')
-    parser.add_argument('--out', default='data/mpii', metavar='OUT', help='data root (default: data/mpii)')
-    parser.add_argument('--no-check', action='store_true', help='do not check the images')
+    add = parser.add_argument
+    add('--mat', required=True, metavar='FILE', help='mpii_human_pose_v1_u12_1.mat from MPII')
+    add('--images', metavar='DIR', help='folder of the images (default: OUT/images)')
+    add('--out', default='data/mpii', metavar='OUT', help='data root')
+    add('--no-check', action='store_true', help='do not check the images')
+    add('--allow-partial', action='store_true', help='accept a release file that lacks persons')
     add_workers(parser)
-    parser.add_argument(
-        '--allow-partial', action='store_true', help='accept a release file that lacks persons'
-    )
 
 
 def run(args):
@@ -25,24 +24,16 @@ def run(args):
 
     folder = args.images or os.path.join(args.out, 'images')
     if not args.no_check and not os.path.isdir(folder):
-        raise InputError(
-            f"There is no folder {folder}; put MPII's images there, name their folder with --images, or "
-            'skip the check with --no-check.'
-        )
+        raise InputError(f'There is no folder {folder}; name it with --images, or give --no-check.')
 
     print(f'Reading {args.mat} ...', flush=True)
     persons = prepare_mpii(args.mat, args.out, allow_partial=args.allow_partial)
     images = {split: {person['image'] for person in persons[split]} for split in ('train', 'val', 'test')}
     for split, names in images.items():
         print(f'{split:>5}: {len(persons[split]):6,} persons in {len(names):6,} images')
-    print(
-        f'{len(persons["left_out"]):,} other persons are in images of the validation set, and so in no set.'
-    )
-    if persons['unplaced']:
-        print(
-            f'{len(persons["unplaced"]):,} persons that single_person lists for the test set lack objpos or '
-            'scale, and so are not in mpii_test.json.'
-        )
+    print(f'{len(persons["left_out"]):,} other persons are in images of the validation set, and in no set.')
+    if unplaced := len(persons['unplaced']):
+        print(f'{unplaced:,} persons that single_person lists for the test set lack objpos or scale.')
     print(f'The annotations are in {os.path.join(args.out, "annotations")}.')
     if args.no_check:
         return
@@ -50,9 +41,8 @@ def run(args):
     names = sorted(set.union(*images.values()))
     print(f'Checking {len(names):,} images in {folder} ...', flush=True)
     defects = check_images(folder, names, num_workers=args.workers)
-    for defect in defects.values():
-        print(defect)
     if defects:
+        print(*defects.values(), sep='\n')
         raise InputError(
             f'{len(defects):,} of {len(names):,} images in {folder} are missing or damaged (listed above); '
             'get them again. The annotations are written.'

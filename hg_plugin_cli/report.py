@@ -5,9 +5,8 @@ import os
 
 def add_arguments(parser):
     parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help='folder of a training')
-    parser.add_argument(
-        '--out', metavar='FILE.html', help='default: report.html in WORK_DIR; for several, in this folder'
-    )
+    out = 'default: report.html in WORK_DIR; for several, in this folder'
+    parser.add_argument('--out', metavar='FILE.html', help=out)
 
 
 def run(args):

@@ -12,17 +12,13 @@ from argparse import ArgumentError
 
 
 def add_arguments(parser):
-    parser.add_argument(
-        'weights',
-        nargs='*',
-        help='a network of hg_plugin weights, or config and checkpoint (default: the network of the package)',
-    )
-    parser.add_argument('--port', type=int, default=7860, help='of the page (7860)')
-    parser.add_argument('--max-mb', type=float, default=20, metavar='MB', help='largest file (20)')
-    parser.add_argument(
-        '--max-megapixels', type=float, default=50, metavar='N', help='largest image, in 1e6 pixels (50)'
-    )
-    parser.add_argument('--device', help='cpu, cuda, cuda:1, ...; default: a GPU if torch can use one')
+    add = parser.add_argument
+    text = 'a network of hg_plugin weights, or config and checkpoint (default: the network of the package)'
+    add('weights', nargs='*', help=text)
+    add('--port', type=int, default=7860, help='of the page')
+    add('--max-mb', type=float, default=20, metavar='MB', help='largest file')
+    add('--max-megapixels', type=float, default=50, metavar='N', help='largest image, in 1e6 pixels')
+    add('--device', help='cpu, cuda, cuda:1, ...; default: a GPU if torch can use one')
 
 
 def run(args):

@@ -1,10 +1,6 @@
 """List the trained networks that the package carries."""
 
 
-def add_arguments(parser):
-    pass
-
-
 def run(args):
     from hg_plugin.utils.weights import shipped_networks
 
