@@ -24,6 +24,7 @@ def wait_for_script() -> list[str]:
             os.chdir(request['cwd'])
             os.environ.clear()
             os.environ.update(request['env'])
+            sys.path[1:1] = filter(None, request['env'].get('PYTHONPATH', '').split(os.pathsep))
             file = os.open(request['out'], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for stream in (1, 2):
                 os.dup2(file, stream)

@@ -3,6 +3,7 @@ import json
 import math
 import shutil
 
+import numpy as np
 import pytest
 from fake_run import FakeRun
 from mmengine.config import Config
