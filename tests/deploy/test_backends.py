@@ -24,22 +24,22 @@ def network(trained, tmp_path):
 @pytest.mark.parametrize('backend', SUFFIXES)
 def test_keypoints_are_torchs_and_the_export_is_kept(network, backend, onnx, monkeypatch):
     pytest.importorskip(backend)
-    expected = PoseEstimator(*network, device='cpu')(IMAGE, flip_test=True)
+    expected = PoseEstimator(*network, device='cpu')(IMAGE, whole_image=True, flip_test=True)
     estimator = PoseEstimator(*network, device='cpu', backend=backend)
-    found = estimator(IMAGE, flip_test=True)
+    found = estimator(IMAGE, whole_image=True, flip_test=True)
     np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-3)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
-    assert estimator(IMAGE, heatmaps=True).heatmaps.shape[1] == 2
+    assert estimator(IMAGE, whole_image=True, heatmaps=True).heatmaps.shape[1] == 2
 
     file = Path(network[1]).with_name(f'small_heatmaps{SUFFIXES[backend]}')
     exports = []
     monkeypatch.setattr('hg_plugin.deploy.backends.export', lambda *args, **kwargs: exports.append(args))
     again = PoseEstimator(*network, device='cpu', backend=backend)
-    np.testing.assert_array_equal(again(IMAGE, flip_test=True).keypoints, found.keypoints)
+    np.testing.assert_array_equal(again(IMAGE, whole_image=True, flip_test=True).keypoints, found.keypoints)
     assert not exports
     newer = file.stat().st_mtime + 1
     os.utime(network[1], (newer, newer))
-    PoseEstimator(*network, device='cpu', backend=backend)(IMAGE)
+    PoseEstimator(*network, device='cpu', backend=backend)(IMAGE, whole_image=True)
     assert len(exports) == 1
 
 
@@ -50,7 +50,7 @@ def test_another_backend_is_refused(network):
 
 def test_bfloat16_rounds_heatmaps_where_the_cpu_has_it(network):
     estimators = [PoseEstimator(*network, device='cpu', bfloat16=on) for on in (False, True)]
-    plain, rounded = (estimator(IMAGE, heatmaps=True).heatmaps for estimator in estimators)
+    plain, rounded = (estimator(IMAGE, whole_image=True, heatmaps=True).heatmaps for estimator in estimators)
     difference = np.abs(plain - rounded).max() / plain.std()
     assert 1e-4 < difference < 0.1 if cpu_has_bfloat16() else difference == 0
     assert torch.from_numpy(rounded).dtype == torch.float32
