@@ -6,8 +6,9 @@ import json
 import sys
 import textwrap
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -176,7 +177,7 @@ class _Results:
                     image = read_image(path)
                     if path.suffix.lower() == '.gif' and is_animated(path):
                         print(f'{path}: only its first frame is used; convert it to MP4', file=sys.stderr)
-                    boxes = self._boxes(path, image)
+                    boxes = self._boxes(path, image, partial(find_people, self.estimator))
                     if not len(boxes) and path not in self.boxes:
                         self.empty += 1
                         print(f'{path}: no person found', file=sys.stderr)
@@ -207,7 +208,7 @@ class _Results:
         persons, find, empty = PersonIds(), Follower(self.estimator), 0
         smoother = Smoother(video.fps) if self.smooth else None
         frames = (
-            (index, frame, self._boxes(source, frame, index, find)) for index, frame in enumerate(video)
+            (index, frame, self._boxes(source, frame, find, index)) for index, frame in enumerate(video)
         )
         with contextlib.ExitStack() as files:
             file = files.enter_context(atomic_write(self.out_dir / 'predictions' / f'{name}.json'))
@@ -231,12 +232,13 @@ class _Results:
                     writer.write(drawn)
                 # frame by frame, in the layout of the whole
                 if self.mmpose_json:
-                    item = _mmpose_json(dict(frame_id=index, instances=poses.to_mmpose()))
-                    start, item = '[', textwrap.indent(item, '  ')
+                    start, item = '[', dict(frame_id=index, instances=poses.to_mmpose())
+                    item = textwrap.indent(_mmpose_json(item), '  ')
                 else:
-                    head = dict(video=address_of(source), fps=video.fps, **poses.description())
-                    start = f'{json.dumps(head)[:-1]}, "frames": ['
                     item = json.dumps(dict(frame_id=index, persons=poses.person_dicts()))
+                    if not index:
+                        head = dict(video=address_of(source), fps=video.fps, **poses.description())
+                        start = f'{json.dumps(head)[:-1]}, "frames": ['
                 file.write(f'{"," if index else start}\n{item}'.encode())
                 progress.update()
                 if (self.window and not self.window.show(drawn, 1)) or (stopped and stopped.is_set()):
@@ -245,19 +247,15 @@ class _Results:
         if empty and source not in self.boxes:
             print(f'{source}: no person found in {empty} of {index + 1} frames', file=sys.stderr)
 
-    def _boxes(
-        self, source: Source, image: np.ndarray, frame: int = 0, find: Follower | None = None
-    ) -> np.ndarray:
+    def _boxes(self, source: Source, image: np.ndarray, find: Callable, frame: int = 0) -> np.ndarray:
         """Boxes and scores (N, 5) of an image or frame. A frame that is not among several has no persons."""
         boxes = self.boxes.get(source)
         if isinstance(boxes, Mapping):
             boxes = boxes.get(frame, [])
-        checked = np.column_stack(check_boxes(boxes, image))
         if boxes is None and self.detector:
-            return np.column_stack(check_boxes(boxes_inside(self.detector, image), image))
-        if boxes is None and not self.whole_image:
-            return find(image) if find else find_people(self.estimator, image)
-        return checked
+            boxes = boxes_inside(self.detector, image)
+        checked = np.column_stack(check_boxes(boxes, image))  # and the size of the image
+        return find(image) if boxes is None and not self.whole_image else checked
 
     def _estimate(self, items: Iterable[tuple], one_by_one: bool = False) -> Iterator[tuple]:
         """Yield (key, poses) for every (key, image, boxes).
