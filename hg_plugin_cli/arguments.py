@@ -33,7 +33,8 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, metavar='W', help='processes')
+    workers = dict(dest='num_workers', type=int, default=os.cpu_count() or 1, metavar='W')
+    parser.add_argument('--workers', **workers, help='processes')
 
 
 def add_runner_options(parser: argparse.ArgumentParser) -> None:

@@ -23,4 +23,4 @@ def run(args):
 
     out = args.out or f'work_dirs/{Path(args.config).stem}/data_check.json'
     cfg = read_config(args.config, data_root=args.data_root)
-    sys.exit(1 if check_data(cfg, out, num_workers=args.workers) else 0)
+    sys.exit(1 if check_data(cfg, out, num_workers=args.num_workers) else 0)

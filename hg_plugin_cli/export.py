@@ -43,17 +43,9 @@ def run(args):
     from hg_plugin.deploy.export import export
 
     print(f'Exporting to {args.out}; the largest networks take a minute or two ...', flush=True)
-    result = export(
-        args.config,
-        args.checkpoint,
-        args.out,
-        format='int8' if args.int8 else args.format or 'onnx',
-        decode=args.decode,
-        rtmlib=args.rtmlib,
-        calibration_images=args.int8,
-        dynamic=args.dynamic,
-        cfg_options=args.cfg_options,
-    )
+    kind = 'int8' if args.int8 else args.format or 'onnx'
+    options = {key: value for key, value in vars(args).items() if key not in ('int8', 'format')}
+    result = export(**options, format=kind, calibration_images=args.int8)
     if args.int8:
         text = f"on these images {result['peaks']:.1%} of its peaks lie within a pixel of float32's"
     else:

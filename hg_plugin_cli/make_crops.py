@@ -22,4 +22,4 @@ def run(args):
     from hg_plugin.utils.config import read_config
 
     cfg = read_config(args.config, data_root=args.data_root)
-    make_crops(cfg, args.out, lossless=args.lossless, quality=args.quality, num_workers=args.workers)
+    make_crops(cfg, args.out, lossless=args.lossless, quality=args.quality, num_workers=args.num_workers)

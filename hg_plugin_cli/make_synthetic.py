@@ -8,10 +8,18 @@ from .arguments import add_workers
 
 def add_arguments(parser):
     add = parser.add_argument
-    add('out', metavar='OUT', help='folder to make')
-    add('--train', type=int, default=2000, metavar='N', help='training images')
-    add('--val', type=int, default=200, metavar='N', help='validation images')
-    add('--size', type=int, nargs=2, default=(320, 240), metavar=('W', 'H'), help='image size')
+    add('out_dir', metavar='OUT', help='folder to make')
+    add('--train', dest='num_train', type=int, default=2000, metavar='N', help='training images')
+    add('--val', dest='num_val', type=int, default=200, metavar='N', help='validation images')
+    add(
+        '--size',
+        dest='image_size',
+        type=int,
+        nargs=2,
+        default=(320, 240),
+        metavar=('W', 'H'),
+        help='image size',
+    )
     add('--seed', type=int, default=0, metavar='S', help='random seed')
     add('--force', action='store_true', help='overwrite what is in OUT')
     add_workers(parser)
@@ -20,14 +28,7 @@ def add_arguments(parser):
 def run(args):
     from hg_plugin.prepare.synthetic import make_synthetic
 
-    made = make_synthetic(
-        args.out,
-        num_train=args.train,
-        num_val=args.val,
-        image_size=tuple(args.size),
-        seed=args.seed,
-        num_workers=args.workers,
-        force=args.force,
-    )
+    args.image_size = tuple(args.image_size)
+    made = make_synthetic(**vars(args))
     done = 'made' if made else 'are there already, with the same settings'
-    print(f'{args.out}: {args.train} training and {args.val} validation images {done}.')
+    print(f'{args.out_dir}: {args.num_train} training and {args.num_val} validation images {done}.')

@@ -40,7 +40,7 @@ def run(args):
 
     names = sorted(set.union(*images.values()))
     print(f'Checking {len(names):,} images in {folder} ...', flush=True)
-    defects = check_images(folder, names, num_workers=args.workers)
+    defects = check_images(folder, names, num_workers=args.num_workers)
     if defects:
         print(*defects.values(), sep='\n')
         raise InputError(

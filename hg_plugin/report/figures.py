@@ -95,7 +95,7 @@ def curves(runs: list[Run]) -> list[dict]:
     loss = 'Loss per stage' if len(losses) > 1 else 'Loss of the last stage'
     found = [
         log_axis(history(loss, runs, 'train', losses, 'loss', names)),
-        history('Metrics, validation', runs, 'val', wanted, '%', names),
+        history(f'{"PCKh" if main == "Mean" else "Metrics"}, validation', runs, 'val', wanted, '%', names),
         history('Heatmap peak, training', runs, 'train', ['heatmap_peak', 'acc_pose'], '', names, note),
         history('Learning rate', runs, 'train', ['lr'], 'learning rate'),
     ]

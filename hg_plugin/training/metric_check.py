@@ -28,17 +28,9 @@ def metric_problems(cfg: Config) -> Iterator[str]:
                 first = taken.setdefault(prefix + name, place)
                 if first != place:
                     yield f"{first} and {place} both compute {prefix + name}; give one a prefix='mmpose'."
-        datasets, metrics = (
-            {
-                str(getattr(part.get('type'), '__name__', part.get('type'))).rpartition('.')[2]
-                for part in parts
-            }
-            for parts in (
-                parts_of(cfg, split + places).values() for places in ('_dataloader' + DATASET, METRIC)
-            )
-        )
+        kinds = {*_kinds(cfg, f'{split}(_dataloader{DATASET}|{METRIC})').values()}
         for dataset, metric in PIXEL_OFF:
-            if dataset in datasets and metric in metrics:
+            if {dataset, metric} <= kinds:
                 yield (
                     f'{split}_evaluator: {metric} is a pixel off with {dataset}; use MPIIPCKh with '
                     'MPIIPoseDataset, or MpiiPCKAccuracy with MpiiDataset.'
@@ -57,12 +49,19 @@ def metric_problems(cfg: Config) -> Iterator[str]:
             yield f'{place}.rule is {rule!r}, which keeps the worst {name}; set rule={better!r}.'
 
 
+def _kinds(cfg: Config, pattern: str) -> dict[str, str]:
+    """The names of classes by place, without scope or module."""
+    kinds = {place: part.get('type') for place, part in parts_of(cfg, pattern).items()}
+    return {place: str(getattr(kind, '__name__', kind)).rpartition('.')[2] for place, kind in kinds.items()}
+
+
 def _computed(cfg: Config, split: str) -> dict[str, tuple[str, set[str]]]:
     """The prefix and the names of what each metric of an evaluator computes."""
     datasets = parts_of(cfg, f'{split}_dataloader' + DATASET).values()
+    metrics = parts_of(cfg, split + METRIC)
     computed = {}
-    for place, metric in parts_of(cfg, split + METRIC).items():
-        kind = str(getattr(metric.get('type'), '__name__', metric.get('type'))).rpartition('.')[2]
+    for place, kind in _kinds(cfg, split + METRIC).items():
+        metric = metrics[place]
         names = {*COMPUTED.get(kind, [OTHERS])}
         if kind == 'PCKAccuracy':
             items = metric.get('norm_item') or ['bbox']

@@ -48,8 +48,6 @@ def problems(metainfo):
         (renumbered(lambda i: i + 1), '1, 2, 3, 4, 5.*0 to 4'),
         (renumbered(str), "'0', '1'.*0 to 4"),
         (edited(skeleton_info={0: dict(link=('nose', 'lefteye'))}), "link 0 .*'lefteye'.* 'left_eye'"),
-        ({key: GOOD[key] for key in GOOD if key != 'sigmas'}, 'lacks sigmas'),
-        (edited(keypoint_info=[1]), 'keypoint_info is no dict'),
         (edited(joint_weights=[1.0] * 4), 'joint_weights has 4 values for 5'),
         (edited(sigmas=[0.05] * 17), 'sigmas has 17 values for 5'),
     ],
