@@ -2,7 +2,6 @@
 
 import base64
 import os
-from dataclasses import dataclass
 
 import cv2
 import mmengine.registry
@@ -28,18 +27,7 @@ PERSON_SIZE, HEATMAP_SIZE, QUALITY = 240, 176, 80
 RED, WHITE = (60, 60, 240), (255, 255, 255)
 
 
-@dataclass
-class Picture:
-    """A person: data URIs of JPEGs, and what stands below."""
-
-    title: str
-    text: str
-    prediction: str
-    truth: str
-    heatmaps: list[tuple[str, str]]  # with captions
-
-
-def draw_persons(run: Run, persons: Persons, number: int = 12) -> tuple[dict[str, list[Picture]], list[str]]:
+def draw_persons(run: Run, persons: Persons, number: int = 12) -> tuple[dict[str, list[dict]], list[str]]:
     """Draw the worst and the best persons.
 
     Args:
@@ -48,7 +36,8 @@ def draw_persons(run: Run, persons: Persons, number: int = 12) -> tuple[dict[str
         number: Persons of either kind. Defaults to 12.
 
     Returns:
-        Pictures by heading, and sentences about what is missing.
+        By heading, persons with ``title``, ``text``, images as data URIs, ``prediction`` and ``truth``, and
+        ``heatmaps``, (image, caption) by stage; and sentences about what is missing.
     """
     ranking = persons.ranking()
     number = min(number, len(ranking) // 2)
@@ -109,7 +98,7 @@ def _network_config(run: Run) -> Config:
     return config
 
 
-def _draw(persons: Persons, index: int, image: np.ndarray, maps: Poses | None) -> Picture:
+def _draw(persons: Persons, index: int, image: np.ndarray, maps: Poses | None) -> dict:
     errors = persons.errors()[index]
     worst = int(np.nanargmax(errors))
     center, scale = persons.centers[index], persons.scales[index]
@@ -123,7 +112,7 @@ def _draw(persons: Persons, index: int, image: np.ndarray, maps: Poses | None) -
         cv2.circle(half, _pixel(points[worst]), 9, RED, 2, cv2.LINE_AA)
         halves.append(encode(half))
     file = os.path.basename(str(persons.images[index]))
-    return Picture(
+    return dict(
         title=f'Person {persons.ids[index]}',
         text=f'mean error {np.nanmean(errors):.2f} heads, {joint_name(worst)} {errors[worst]:.2f}. {file}',
         prediction=halves[0],

@@ -1,6 +1,7 @@
 """What ``hg_plugin report`` shows of a run and nothing else keeps."""
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -129,8 +130,9 @@ class ReportHook(Hook):
         if columns['truth'].shape[1] == NUM_JOINTS and not joint_groups(
             runner.val_dataloader.dataset.metainfo
         ):
-            content = dict(columns, run=runner.timestamp)
-            self._write(runner, osp.join(runner.work_dir, PREDICTIONS), content)
+            content = io.BytesIO()
+            np.savez_compressed(content, **columns, run=runner.timestamp)
+            self._write(runner, osp.join(runner.work_dir, PREDICTIONS), content.getvalue())
 
     def after_train(self, runner: Runner) -> None:
         self._write_record(runner, complete=True)
@@ -153,13 +155,10 @@ class ReportHook(Hook):
             self._write(runner, osp.join(runner.log_dir, RECORD), content)
 
     @staticmethod
-    def _write(runner: Runner, path: str, content: bytes | dict) -> None:
+    def _write(runner: Runner, path: str, content: bytes) -> None:
         try:
             with atomic_write(path) as file:
-                if isinstance(content, bytes):
-                    file.write(content)
-                else:
-                    np.savez_compressed(file, **content)
+                file.write(content)
         except InputError as error:  # no reason to end a training
             runner.logger.warning(str(error))
 
