@@ -4,6 +4,7 @@ import json
 import os.path as osp
 from collections import Counter
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
@@ -18,10 +19,6 @@ from hg_plugin.utils.images import MAX_SIDE, ImageError, captured_stderr, decode
 from hg_plugin.utils.progress import imap_with_progress
 
 EMPTY = 'need at least one array'  # what MMEngine says of a dataset without samples
-NONE_LEFT = (
-    'no annotation can be used: MMPose needs an image that is listed, a box that has an area, and annotated '
-    'keypoints (num_keypoints above 0), and leaves out crowds (iscrowd).'
-)
 MIN_SIDE = 8  # pixels of an image in which a person can be seen
 # a joint that is annotated outside of its image by more than this share of the person's box
 MARGIN = 0.05
@@ -102,11 +99,35 @@ def _read(part: dict, cfg: Config, persons: dict[str, list[dict]], findings: lis
         with building(cfg, 'dataset'):
             dataset = DATASETS.build({**part, 'pipeline': [], 'lazy_init': False})
     except InputError as error:
-        findings.append(
-            Finding(name, None, None, 'dataset', NONE_LEFT if EMPTY in str(error) else str(error))
-        )
+        problem = why_empty(dict(dataset=part)) if EMPTY in str(error) else str(error)
+        findings.append(Finding(name, None, None, 'dataset', problem))
         return
     persons[name] = [_summary(dataset.get_data_info(index), index) for index in range(len(dataset))]
+
+
+def why_empty(loader: dict) -> str:
+    """Why none of the annotations in the layout of COCO that a loader names can be used."""
+    reasons = []
+    for part in parts_of(Config(dict(test_dataloader=loader)), LOADER + DATASET).values():
+        path = Path(part.get('data_root') or '', part.get('ann_file') or '')
+        content = json.loads(path.read_text('utf-8-sig')) if path.suffix == '.json' else None
+        if isinstance(content, dict):
+            annotations = content.get('annotations') or []
+            defects = Counter(map(_defect, annotations)).items()
+            counts = ''.join(f', {count} {defect}' for defect, count in defects)
+            reasons.append(f'{path} has {len(annotations)} annotations{counts}')
+    return f'no annotation can be used: {"; ".join(reasons) or "the datasets are empty"}.'
+
+
+def _defect(annotation: dict) -> str:
+    """Why MMPose leaves out an annotation."""
+    if annotation.get('iscrowd'):
+        return 'of crowds'
+    if not annotation.get('num_keypoints', any(annotation.get('keypoints') or ())):
+        return 'without keypoints'
+    if min(annotation.get('bbox', ())[2:], default=0) <= 0:
+        return 'without a box that has an area'
+    return 'of images that are not listed'
 
 
 def _summary(info: dict, index: int) -> dict:

@@ -19,7 +19,7 @@ from hg_plugin.datasets.walk import wrapped
 from hg_plugin.evaluation import MPIIPCKh
 from hg_plugin.utils.errors import InputError
 
-from .data_check import EMPTY, NONE_LEFT
+from .data_check import EMPTY, why_empty
 
 
 def _mmposes(*names: str) -> tuple[type, ...]:
@@ -66,7 +66,8 @@ def check_pipelines(runner: Runner, *phases: str) -> None:
             loop = getattr(runner, f'{phase}_loop')
         except ValueError as error:
             if EMPTY in str(error):
-                raise InputError(f'{phase}_dataloader: {NONE_LEFT}') from error
+                why = why_empty(runner.cfg[f'{phase}_dataloader'])
+                raise InputError(f'{phase}_dataloader: {why}') from error
             raise
         metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
         loader = getattr(loop, 'dataloader', None)  # None: the config has no such phase

@@ -51,6 +51,16 @@ def test_an_epoch_without_a_step_is_refused(check):
     check(batch_size=64, drop_last=True, sampler=SeededInfiniteSampler)
 
 
+@pytest.mark.parametrize('batch_size', [1, 3, 13])
+def test_a_batch_of_one_is_refused_where_batch_norm_has_one_value(check, batch_size):
+    with pytest.raises(InputError, match='batch of one'):
+        check(images=40, batch_size=batch_size)
+    check(images=40, batch_size=batch_size, size=128)  # 2x2 values
+    if batch_size > 1:
+        check(images=40, batch_size=batch_size, drop_last=True)
+        check(images=41, batch_size=batch_size)
+
+
 WARM_UP = dict(type='LinearLR', start_factor=0.001, begin=0, end=500, by_epoch=False)
 
 

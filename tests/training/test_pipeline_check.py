@@ -205,17 +205,27 @@ def test_albumentations_that_move_pixels_are_found_in_every_wrapper(check, step,
     assert bool([*wrong_order([box, crop, step, pack])]) == bool(moves)
 
 
-def test_a_coco_file_without_a_usable_annotation_says_why(tmp_path):
+@pytest.mark.parametrize(
+    'changes, words',
+    [
+        (dict(num_keypoints=0), '2 without keypoints'),
+        (dict(iscrowd=1), '2 of crowds'),
+        (dict(bbox=[0, 0, 0, 9]), '2 without a box'),
+        (dict(image_id=9), '2 of images'),
+    ],
+)
+def test_a_coco_file_without_a_usable_annotation_says_why(tmp_path, changes, words):
     annotation = dict(
-        id=1, image_id=1, category_id=1, bbox=[0, 0, 9, 9], keypoints=[3, 3, 2] * 17, num_keypoints=0
+        id=1, image_id=1, category_id=1, bbox=[0, 0, 9, 9], keypoints=[3, 3, 2] * 17, num_keypoints=17
     )
+    annotations = [{**annotation, **changes}, {**annotation, **changes, 'id': 2}]
     image = dict(id=1, file_name='a.jpg', width=9, height=9)
-    content = dict(images=[image], annotations=[annotation], categories=[dict(id=1, name='person')])
+    content = dict(images=[image], annotations=annotations, categories=[dict(id=1, name='person')])
     (tmp_path / 'a.json').write_text(json.dumps(content))
     loader = dict(dataset=dict(type='CocoDataset', data_root=str(tmp_path), ann_file='a.json', pipeline=[]))
 
     class Runner(SimpleNamespace):
         train_loop = property(lambda self: DATASETS.build(loader['dataset']))
 
-    with pytest.raises(InputError, match='train_dataloader: .*num_keypoints'):
+    with pytest.raises(InputError, match=f'train_dataloader: .*a.json has 2 annotations, {words}'):
         check_pipelines(Runner(model=None, cfg=Config(dict(train_dataloader=loader))), 'train')
