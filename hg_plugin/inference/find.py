@@ -27,7 +27,7 @@ CANDIDATES = 40, 12
 # lowest score of a person
 MIN_PERSON = 0.45
 # of two windows with a larger IoU the worse is dropped, and of two persons who cover more of each other
-MAX_IOU, MAX_COVERED = 0.4, 0.4
+MAX_IOU, MAX_COVERED = 0.4, 0.5
 # a person's box is this much larger than the keypoints with this score or more
 MARGIN, MIN_KEYPOINT = 1.15, 0.25
 # frames of a video in which persons are only looked for where they were in the frame before
