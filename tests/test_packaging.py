@@ -9,7 +9,6 @@ import subprocess
 import sys
 import venv
 import zipfile
-from ast import literal_eval
 from email.parser import Parser
 from importlib import metadata
 from pathlib import Path
@@ -53,10 +52,9 @@ def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp('source')
     for name in ('setup.py', 'README.md', 'MANIFEST.in', 'LICENSE', 'Makefile', 'pyproject.toml'):
         shutil.copy(ROOT / name, folder)
+    ignore = shutil.ignore_patterns('__pycache__')
     for name in ('hg_plugin', 'hg_plugin_cli', 'configs', 'tools', 'requirements'):
-        shutil.copytree(
-            ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__')
-        )
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignore)
     return folder
 
 
@@ -72,43 +70,35 @@ def test_installs_nothing_else(source):
     assert [package['metadata']['name'] for package in json.loads(printed)['install']] == ['hg_plugin']
 
 
-def test_version(wheel):
-    files = content(wheel)
-    metadata = Parser().parsestr(files[f'hg_plugin-{hg_plugin.__version__}.dist-info/METADATA'].decode())
-    assert metadata['Version'] == hg_plugin.__version__
-    assert metadata['License'] == 'Apache-2.0'
-
-
-def test_console_script(wheel):
+def test_version_and_console_script(wheel):
     """``hg_plugin`` is ``python -m hg_plugin``."""
-    entry_points = content(wheel)[f'hg_plugin-{hg_plugin.__version__}.dist-info/entry_points.txt'].decode()
+    files, folder = content(wheel), f'hg_plugin-{hg_plugin.__version__}.dist-info'
+    metadata = Parser().parsestr(files[f'{folder}/METADATA'].decode())
+    assert (metadata['Version'], metadata['License']) == (hg_plugin.__version__, 'Apache-2.0')
+    entry_points = files[f'{folder}/entry_points.txt'].decode()
     assert 'hg_plugin = hg_plugin_cli:main' in entry_points.splitlines()
-    printed = run('-m', 'hg_plugin', '--help', cwd=ROOT)
-    assert printed.startswith('usage: hg_plugin')
+    assert run('-m', 'hg_plugin', '--help', cwd=ROOT).startswith('usage: hg_plugin')
 
 
 def test_wheel_holds_package_configs_and_tools(source, wheel):
-    expected = {
-        f'hg_plugin/{file.relative_to(source / "hg_plugin")}': file.read_bytes()
-        for file in (source / 'hg_plugin').glob('**/*')
+    package = {
+        str(file.relative_to(source)): file.read_bytes()
+        for file in [*(source / 'hg_plugin').rglob('*'), *(source / 'hg_plugin_cli').glob('*.py')]
         if (file.suffix in ('.py', '.txt', '.html', '.typed') or file.parent.name == 'weights')
         and '.mim' not in file.parts
     }
-    expected |= {
-        f'hg_plugin_cli/{file.name}': file.read_bytes() for file in (source / 'hg_plugin_cli').glob('*.py')
+    files = {
+        f'hg_plugin/.mim/{file.relative_to(source)}': file.read_bytes()
+        for folder in ('configs', 'tools')
+        for file in (source / folder).rglob('*')
+        if file.suffix in ('.py', '.sh')
     }
-    for folder in ('configs', 'tools'):
-        expected.update(
-            {
-                f'hg_plugin/.mim/{file.relative_to(source)}': file.read_bytes()
-                for file in (source / folder).glob('**/*')
-                if file.suffix in ('.py', '.sh')
-            }
-        )
-    assert {'hg_plugin/.mim/configs/hg_2stack_mpii.py', 'hg_plugin/.mim/tools/train.py'} <= set(expected)
-    assert {name: data for name, data in content(wheel).items() if '.dist-info/' not in name} == expected
+    assert {'hg_plugin/.mim/configs/hg_2stack_mpii.py', 'hg_plugin/.mim/tools/train.py'} <= set(files)
+    found = {name: data for name, data in content(wheel).items() if '.dist-info/' not in name}
+    assert found == package | files
 
 
+@pytest.mark.slow
 def test_wheel_from_source_distribution_is_the_same(source, wheel):
     run('-c', 'from setuptools.build_meta import build_sdist; build_sdist("sdist")', cwd=source)
     sdist = only(source / 'sdist', '*.tar.gz')
@@ -120,33 +110,22 @@ def test_config_of_installed_package_as_base(wheel, tmp_path):
     """``hg_plugin::hg_2stack_mpii.py`` leads to the installed file, from a folder that has nothing to do with
     it."""
     pip('install', wheel, '--no-deps', '--target', 'site', cwd=tmp_path)
-    (tmp_path / 'mine.py').write_text("""
-_base_ = 'hg_plugin::hg_2stack_mpii.py'
-model = dict(backbone=dict(num_stacks=3))
-""")
-    (tmp_path / 'show.py').write_text("""
-import hg_plugin
-from mmengine.config import Config
-print(hg_plugin.__file__)
-print(Config.fromfile('mine.py').model.backbone)
-""")
-    printed = run('show.py', cwd=tmp_path, PYTHONPATH=str(tmp_path / 'site')).splitlines()
-    assert printed[-2] == str(tmp_path / 'site/hg_plugin/__init__.py')
-    backbone = literal_eval(printed[-1])
-    assert (backbone['type'], backbone['num_stacks'], backbone['num_keypoints']) == (
-        'StackedHourglass',
-        3,
-        16,
+    base = "_base_ = 'hg_plugin::hg_2stack_mpii.py'\n"
+    (tmp_path / 'mine.py').write_text(base + 'model = dict(backbone=dict(num_stacks=3))')
+    show = (
+        'import hg_plugin; from mmengine.config import Config; print(hg_plugin.__file__);'
+        'backbone = Config.fromfile("mine.py").model.backbone; print(backbone.type, backbone.num_stacks)'
     )
+    printed = run('-c', show, cwd=tmp_path, PYTHONPATH=str(tmp_path / 'site')).splitlines()
+    assert printed[-2:] == [str(tmp_path / 'site/hg_plugin/__init__.py'), 'StackedHourglass 3']
 
 
 def pack(name, folder):
     """Writes the wheel of a package that is installed here."""
     distribution = metadata.distribution(name)
     tag = Parser().parsestr(distribution.read_text('WHEEL')).get_all('Tag')[-1]
-    with zipfile.ZipFile(
-        folder / f'{name.replace("-", "_")}-{distribution.version}-{tag}.whl', 'w'
-    ) as archive:
+    wheel = folder / f'{name.replace("-", "_")}-{distribution.version}-{tag}.whl'
+    with zipfile.ZipFile(wheel, 'w') as archive:
         for file in distribution.files:
             if file.parts[0] != '..' and file.suffix != '.pyc':
                 archive.write(file.locate(), file)
@@ -167,27 +146,23 @@ def test_one_command_is_told_that_completes_an_empty_environment(wheel, tmp_path
     for package in Path(metadata.distribution('torch').locate_file('')).iterdir():
         if re.match('torch|functorch|nvidia|triton|cuda', package.name):
             (site / package.name).symlink_to(package)
-    environment = {
-        **{name: value for name, value in os.environ.items() if name != 'PYTHONPATH'},
-        'PATH': f'{tmp_path / "venv/bin"}:{os.environ["PATH"]}',
-        'PIP_NO_INDEX': '1',
-        'PIP_FIND_LINKS': str(wheels),
-    }
+    environment = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
+    environment['PATH'] = f'{tmp_path / "venv/bin"}:{os.environ["PATH"]}'
+    environment.update(PIP_NO_INDEX='1', PIP_FIND_LINKS=str(wheels))
 
     def shell(command):
-        return subprocess.run(
-            command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
+        settings = dict(shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, **settings)
+        return done.returncode, done.stderr
 
-    done = shell(f'pip install torch {wheel}')
-    assert done.returncode == 0, done.stderr
+    code, error = shell(f'pip install torch {wheel}')
+    assert code == 0, error
     cv2.imwrite(str(tmp_path / 'a.png'), np.zeros((64, 64, 3), np.uint8))
     infer = 'hg_plugin infer a.png --out-dir out'
-    done = shell(infer)
-    (command,) = re.findall('run: (.+)', done.stderr)
-    assert done.returncode == 1 and 'torch' not in command
-    done = shell(command)
-    assert done.returncode == 0, done.stderr
-    done = shell(infer)
-    assert done.returncode == 0, done.stderr
+    code, error = shell(infer)
+    (command,) = re.findall('run: (.+)', error)
+    assert code == 1 and 'torch' not in command
+    for line in (command, infer):
+        code, error = shell(line)
+        assert code == 0, error
     assert (tmp_path / 'out/visualizations/a.jpg').is_file()

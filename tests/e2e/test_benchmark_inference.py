@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -13,9 +14,7 @@ CONFIG = 'configs/hg_2stack_synthetic.py'
 def rows(text):
     """{first cell: other cells} of the Markdown table in a text."""
     lines = [
-        [cell.strip() for cell in line.strip('|').split('|')]
-        for line in text.splitlines()
-        if line.startswith('|')
+        [cell.strip() for cell in line.strip('|').split('|')] for line in re.findall(r'^\|.*', text, re.M)
     ]
     return {first: others for first, *others in lines}
 
@@ -26,36 +25,12 @@ def test_the_ways_stand_side_by_side_with_the_pckh_that_testing_finds(run, tmp_p
         pytest.importorskip(package)
     make_synthetic(tmp_path / 'persons', num_train=3, num_val=5, seed=0, num_workers=1)
     torch.manual_seed(0)
-    torch.save(
-        dict(state_dict=MODELS.build(Config.fromfile(CONFIG).model).state_dict()), tmp_path / 'random.pth'
-    )
+    checkpoint = tmp_path / 'random.pth'
+    torch.save(dict(state_dict=MODELS.build(Config.fromfile(CONFIG).model).state_dict()), checkpoint)
     names = 'reparameterized', 'ONNX Runtime', 'int8, ONNX Runtime'
-    code, out = run(
-        'benchmarks/inference.py',
-        '--config',
-        CONFIG,
-        '--checkpoint',
-        tmp_path / 'random.pth',
-        '--data-root',
-        tmp_path / 'persons',
-        '--persons',
-        '5',
-        '--calibration',
-        '3',
-        '--rounds',
-        '1',
-        '--runs',
-        '1',
-        '--batches',
-        '1',
-        '2',
-        '--device',
-        'cpu',
-        '--out',
-        tmp_path / 'table.md',
-        '--only',
-        *names,
-    )
+    options = '--persons 5 --calibration 3 --rounds 1 --runs 1 --batches 1 2 --device cpu'.split()
+    options += ['--data-root', tmp_path / 'persons', '--out', tmp_path / 'table.md', '--only', *names]
+    code, out = run('benchmarks/inference.py', '--config', CONFIG, '--checkpoint', checkpoint, *options)
     assert code == 0, out
     text = (tmp_path / 'table.md').read_text()
     assert text.rstrip() in out and re.search(r'0\.08 GMACs: \S+ ms at the \S+ GFLOP/s', text)
@@ -64,22 +39,10 @@ def test_the_ways_stand_side_by_side_with_the_pckh_that_testing_finds(run, tmp_p
     small, ratio, large, _, rate, difference, pckh = table['eager']
     assert float(small) > 0 and ratio == '1.00' and float(difference) == 0
     assert float(rate) == pytest.approx(1e3 / float(large), rel=0.01)
-    assert (
-        0 < float(table['ONNX Runtime'][5]) < 1e-4 < float(table['int8, ONNX Runtime'][5])
-        and not table['ONNX Runtime'][6]
-    )
-    code, out = run(
-        'tools/test.py',
-        CONFIG,
-        tmp_path / 'random.pth',
-        '--data-root',
-        tmp_path / 'persons',
-        '--work-dir',
-        tmp_path / 'work',
-        '--out',
-        tmp_path / 'figures.json',
-    )
+    onnx, int8 = table['ONNX Runtime'], table['int8, ONNX Runtime']
+    assert 0 < float(onnx[5]) < 1e-4 < float(int8[5]) and not onnx[6] and float(int8[6]) >= 0
+    options = ['--data-root', tmp_path / 'persons', '--work-dir', tmp_path / 'work']
+    code, out = run('tools/test.py', CONFIG, checkpoint, *options, '--out', tmp_path / 'figures.json')
     assert code == 0, out
-    found = re.search(r'"Mean": ([\d.]+)', (tmp_path / 'figures.json').read_text())[1]
-    assert float(pckh) == pytest.approx(float(found), abs=0.01)
-    assert float(table['int8, ONNX Runtime'][6]) >= 0
+    found = json.loads((tmp_path / 'figures.json').read_text())['Mean']
+    assert float(pckh) == pytest.approx(found, abs=0.01)

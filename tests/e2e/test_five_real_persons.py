@@ -1,7 +1,6 @@
 """The full-width network learns five real MPII persons by heart: minutes on two cores."""
 
 import re
-import subprocess
 import sys
 
 import pytest
@@ -28,20 +27,10 @@ randomness = dict(seed=0)
 
 
 @pytest.mark.slow
-def test_it_knows_five_real_persons(real_data, tmp_path, request):
+def test_it_knows_five_real_persons(real_data, launch, tmp_path, request):
     (tmp_path / 'config.py').write_text(CONFIG.format(root=request.config.rootpath))
-    command = [
-        sys.executable,
-        'tools/train.py',
-        str(tmp_path / 'config.py'),
-        '--data-root',
-        str(real_data('mpii_sample')),
-        '--work-dir',
-        str(tmp_path),
-    ]
-    result = subprocess.run(
-        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=3000
-    )
+    folders = '--data-root', real_data('mpii_sample'), '--work-dir', tmp_path
+    result = launch(sys.executable, 'tools/train.py', tmp_path / 'config.py', *folders, timeout=3000)
     assert result.returncode == 0, result.stdout[-3000:]
     means = [float(mean) for mean in re.findall(r'Epoch\(val\).* Mean: ([\d.]+)', result.stdout)]
     losses = [float(loss) for loss in re.findall(r'Epoch\(train\).* loss: ([\d.]+)', result.stdout)]

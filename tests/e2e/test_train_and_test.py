@@ -35,23 +35,6 @@ def table(out):
     return re.findall(r'PCKh@0.5 in percent.*\n.*AUC\n\S+ +(.*)', out)[-1].split()
 
 
-@pytest.fixture
-def launch(free_port):
-    """Runs a command line in the repository with torchrun's environment."""
-
-    def launch(*command, stderr=subprocess.STDOUT, **env):
-        return subprocess.run(
-            [*map(str, command)],
-            env={**os.environ, 'PORT': free_port(), 'PYTHON': sys.executable, **env},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            timeout=300,
-        )
-
-    return launch
-
-
 @pytest.fixture(scope='module')
 def persons(tmp_path_factory):
     folder = tmp_path_factory.mktemp('synthetic')
@@ -96,9 +79,8 @@ def test_testing_draws_dumps_and_saves_what_the_offline_tool_scores_alike(traine
     checkpoint = next(work_dir.glob('best_Mean_*.pth'))
     arguments = ['--data-root', persons, '--work-dir', tmp_path, '--dump', tmp_path / 'all.pkl']
     arguments += ['--out', tmp_path / 'metrics.json', '--show-dir', 'drawn', *SMALL]
-    code, out = run(
-        'tools/test.py', CONFIG, checkpoint, *arguments, f'test_evaluator.pred_file={tmp_path}/pred.mat'
-    )
+    arguments.append(f'test_evaluator.pred_file={tmp_path}/pred.mat')
+    code, out = run('tools/test.py', CONFIG, checkpoint, *arguments)
     assert code == 0, out
     assert len(pickle.loads((tmp_path / 'all.pkl').read_bytes())) == 7
     grid = cv2.imread(str(tmp_path / 'predictions.png'))
@@ -111,50 +93,32 @@ def test_testing_draws_dumps_and_saves_what_the_offline_tool_scores_alike(traine
     metrics = json.loads((tmp_path / 'metrics.json').read_text())
     scores = [f'{value:.2f}' for name, value in metrics.items() if '/' not in name]  # not of each stage
     assert scores == table(out)
-    code, offline = run(
-        'tools/eval_pckh.py', tmp_path / 'pred.mat', '--gt', persons / 'annotations/mpii_gt_val.mat'
-    )
+    truth = persons / 'annotations/mpii_gt_val.mat'
+    code, offline = run('tools/eval_pckh.py', tmp_path / 'pred.mat', '--gt', truth)
     assert code == 0 and table(offline) == table(out)
 
 
-@pytest.fixture
-def of_two_processes(start, free_port, launch):
-    """Runs a command line in two processes, by its script or without; returns exit code and output of the
-    first, or of the one that failed."""
-
-    def of_two_processes(script, tool, *arguments):
-        if script:
-            result = launch('bash', script, *arguments[:2], '2', *arguments[2:])
-            return result.returncode, result.stdout
-        env = dict(WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port())
-        first, second = (
-            start(tool, *arguments, '--launcher', 'pytorch', RANK=rank, LOCAL_RANK=rank, **env)
-            for rank in '01'
-        )
-        results = [first.wait(), second.wait()]
-        return next((result for result in results if result[0]), results[0])  # what failed, if one did
-
-    return of_two_processes
-
-
-@pytest.mark.parametrize(
-    'script, reparameterize',
-    [pytest.param('tools/dist_test.sh', False, marks=pytest.mark.slow), (None, True)],
-)
+@pytest.mark.parametrize('script', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_processes_and_one_give_the_same_metrics(
-    trained, persons, run, tmp_path, of_two_processes, script, reparameterize
+    trained, persons, run, start, launch, free_port, tmp_path, script
 ):
+    """By the script, or in two processes that this one starts, which is quick, and reparameterized."""
     work_dir, _, _ = trained
-    checkpoint = next(work_dir.glob('best_Mean_*.pth'))
-    arguments = ['--data-root', str(persons), *SMALL, 'test_dataloader.batch_size=2']
-    code, one = run('tools/test.py', CONFIG, checkpoint, '--work-dir', tmp_path / 'one', *arguments)
+    files = CONFIG, next(work_dir.glob('best_Mean_*.pth'))
+    arguments = ['--data-root', persons, *SMALL, 'test_dataloader.batch_size=2']
+    code, one = run('tools/test.py', *files, '--work-dir', tmp_path / 'one', *arguments)
     assert code == 0, one
-    arguments += ['test_cfg.type=ReparameterizedTestLoop'] if reparameterize else []
-    command = ['tools/test.py', CONFIG, checkpoint, '--work-dir', tmp_path / 'two', *arguments]
-    code, two = of_two_processes(script, *command)
-    assert code == 0, two[-3000:]
+    arguments = ['--work-dir', tmp_path / 'two', *arguments]
+    if script:
+        two = launch('bash', 'tools/dist_test.sh', *files, '2', *arguments).stdout
+    else:
+        arguments.append('test_cfg.type=ReparameterizedTestLoop')
+        env = dict(WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port())
+        command = 'tools/test.py', *files, '--launcher', 'pytorch', *arguments
+        first, second = (start(*command, RANK=rank, LOCAL_RANK=rank, **env) for rank in '01')
+        code, two = first.wait()
+        assert code == 0 == second.wait()[0] and 'reparameterized network' in two, two[-3000:]
     assert table(one) == table(two)
-    assert ('The test runs the reparameterized network.' in two) == reparameterize
 
 
 def test_two_processes_train(persons, tmp_path, launch):
@@ -174,82 +138,62 @@ def test_no_thread_of_gloo_outlives_python(persons, tmp_path, run, free_port):
         'runpy.run_path("tools/train.py", run_name="__main__")\n'
     )
     arguments = ['--launcher', 'pytorch', '--data-root', persons, '--work-dir', tmp_path, *SMALL]
-    arguments += ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
     env = dict(RANK='0', LOCAL_RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT=free_port())
-    code, out = run(tmp_path / 'watched.py', CONFIG, *arguments, **env)
-    assert code == 0, out[-3000:]
-    assert 'threads at the end: 1\n' in out, out[-3000:]
+    code, out = run(tmp_path / 'watched.py', CONFIG, *arguments, 'train_cfg.max_epochs=1', **env)
+    assert code == 0 and 'threads at the end: 1\n' in out, out[-3000:]
 
 
-@pytest.mark.slow
-def test_a_mistake_in_training_of_two_processes_is_one_sentence(tmp_path, launch):
-    arguments = ['--data-root', tmp_path, '--work-dir', tmp_path / 'work']
-    result = launch('bash', 'tools/dist_train.sh', CONFIG, '2', *arguments, stderr=subprocess.PIPE)
-    assert result.returncode == 1
-    assert re.search('error: The file .*mpii_train.json does not exist;.*\n$', result.stderr)
-    assert result.stderr.count('error: ') == 1 and 'Traceback' not in result.stderr
+MISTAKE = """
+import runpy
+errors = runpy.run_path('hg_plugin/utils/errors.py')
+@errors['command']
+def main():
+    raise errors['InputError']('The file does not exist.')
+main()
+"""
 
 
-def test_a_mistake_of_two_processes_is_one_sentence_too(tmp_path, launch):
+KILLED = """
+import os, signal
+if os.environ['RANK'] == '1':
+    os.kill(os.getpid(), signal.SIGKILL)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize(
+    'script, sentence', [(MISTAKE, 'The file does not exist.'), (KILLED, 'process 1 was ended by SIGKILL;')]
+)
+def test_what_ends_one_of_two_processes_is_one_sentence(tmp_path, launch, script, sentence):
     """Without importing the package, whose commands all end like this one."""
-    (tmp_path / 'mistake.py').write_text(
-        'import runpy\n'
-        'errors = runpy.run_path("hg_plugin/utils/errors.py")\n'
-        '@errors["command"]\ndef main():\n    raise errors["InputError"]("The file does not exist.")\n'
-        'main()\n'
-    )
-    arguments = ['--nproc_per_node=2', tmp_path / 'mistake.py']
-    result = launch(sys.executable, 'tools/dist_run.py', *arguments, stderr=subprocess.PIPE)
-    assert (result.returncode, result.stderr) == (1, 'error: The file does not exist.\n')
+    (tmp_path / 'script.py').write_text(script)
+    command = sys.executable, 'tools/dist_run.py', '--nproc_per_node=2', tmp_path / 'script.py'
+    result = launch(*command, stderr=subprocess.PIPE)
+    assert result.returncode == 1 and 'Traceback' not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith(f'error: {sentence}')
 
 
-def test_a_process_that_is_killed_is_named(tmp_path, launch, free_port):
-    (tmp_path / 'killed.py').write_text(
-        'import os, signal, time\n'
-        'if os.environ["RANK"] == "1":\n    os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(60)\n'
-    )
-    arguments = ['--nproc_per_node=2', f'--master_port={free_port()}', tmp_path / 'killed.py']
-    result = launch(sys.executable, 'tools/dist_run.py', *arguments, stderr=subprocess.PIPE)
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith('error: process 1 was ended by SIGKILL;')
-    assert 'Traceback' not in result.stderr
+def write_coco(folder, split):
+    """Four persons with COCO's keypoints anywhere in images of noise."""
+    random = np.random.RandomState(0)
+    images, annotations = [], []
+    (folder / split).mkdir()
+    for i in range(1, 5):
+        cv2.imwrite(str(folder / split / f'{i}.jpg'), random.randint(0, 255, (120, 160, 3), np.uint8))
+        images.append(dict(id=i, file_name=f'{i}.jpg', width=160, height=120))
+        keypoints = np.column_stack([random.uniform(30, 120, (17, 2)), np.full(17, 2)]).ravel().tolist()
+        person = dict(id=i, image_id=i, category_id=1, iscrowd=0, area=6400.0, bbox=[20.0, 20.0, 110.0, 95.0])
+        annotations.append(dict(person, num_keypoints=17, keypoints=keypoints))
+    content = dict(images=images, annotations=annotations, categories=[dict(id=1, name='person')])
+    (folder / 'annotations').mkdir(exist_ok=True)
+    (folder / f'annotations/person_keypoints_{split}.json').write_text(json.dumps(content))
 
 
 def test_coco_with_mmposes_data_set_and_metric(run, tmp_path):
-    (tmp_path / 'train2017').mkdir()
-    (tmp_path / 'val2017').mkdir()
-    (tmp_path / 'annotations').mkdir()
-    random = np.random.RandomState(0)
     for split in ('train2017', 'val2017'):
-        images, annotations = [], []
-        for i in range(1, 5):
-            cv2.imwrite(str(tmp_path / split / f'{i}.jpg'), random.randint(0, 255, (120, 160, 3), np.uint8))
-            images.append(dict(id=i, file_name=f'{i}.jpg', width=160, height=120))
-            keypoints = np.column_stack([random.uniform(30, 120, (17, 2)), np.full(17, 2)])
-            annotations.append(
-                dict(
-                    id=i,
-                    image_id=i,
-                    category_id=1,
-                    iscrowd=0,
-                    area=6400.0,
-                    bbox=[20.0, 20.0, 110.0, 95.0],
-                    num_keypoints=17,
-                    keypoints=keypoints.reshape(-1).tolist(),
-                )
-            )
-        (tmp_path / f'annotations/person_keypoints_{split}.json').write_text(
-            json.dumps(dict(images=images, annotations=annotations, categories=[dict(id=1, name='person')]))
-        )
-    arguments = [
-        '--data-root',
-        tmp_path,
-        '--work-dir',
-        tmp_path / 'work',
-        *SMALL,
-        'train_dataloader.batch_size=4',
-    ]
-    arguments += ['train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
+        write_coco(tmp_path, split)
+    arguments = ['--data-root', tmp_path, '--work-dir', tmp_path / 'work', *SMALL]
+    arguments += ['train_dataloader.batch_size=4', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
     code, out = run('tools/train.py', 'configs/hg_2stack_coco.py', *arguments)
     assert code == 0, out
     assert re.search(r'coco/AP: \d', out) and list((tmp_path / 'work').glob('best_coco_AP_*.pth'))
@@ -258,63 +202,34 @@ def test_coco_with_mmposes_data_set_and_metric(run, tmp_path):
 def test_a_mistake_ends_with_one_sentence_and_exit_code_1(run, tmp_path):
     code, out = run('tools/train.py', 'configs/hg_2stack_mpii.py', '--work-dir', tmp_path)
     assert code == 1 and 'Traceback' not in out
-    assert re.search(
-        '^error: .*data/mpii/annotations/mpii_train.json does not exist; .*docs/data.md', out, re.MULTILINE
-    )
+    assert re.search('^error: .*mpii_train.json does not exist', out, re.MULTILINE)
 
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    """A folder with checkpoints that are wrong, and configs."""
+    """A folder with checkpoints that are wrong."""
     torch.save(dict(state_dict={'backbone.x': torch.ones(1)}), tmp_path / 'other.pth')
     torch.save(dict(state_dict={}, meta=os.system), tmp_path / 'evil.pth')
     (tmp_path / 'cut.pth').write_bytes((tmp_path / 'other.pth').read_bytes()[:200])
-    torch.save([1], tmp_path / 'list.pth')
-    (tmp_path / 'empty.py').write_text('')
-    (tmp_path / 'typo.py').write_text(
-        "model = dict()\ncustom_imports = dict(imports=['hg_plugn'], allow_failed_imports=False)"
-    )
     return tmp_path
 
 
 @pytest.mark.parametrize(
     'arguments, message',
     [
-        ('configs/hg_3stack.py', 'configs/hg_3stack.py does not exist'),
-        ('{}/empty.py', 'empty.py has no model'),
-        ('{}/typo.py', 'typo.py cannot be read: custom_imports: Failed to import hg_plugn'),
-        ('CONFIG --resume {}/none.pth', 'none.pth does not exist'),
-        ('CONFIG --resume {}/other.pth', 'other.pth holds no state of a training'),
-        ('CONFIG --work-dir {}/cut.pth', 'work directory .*cut.pth cannot be created'),
+        ('CONFIG --resume {}/other.pth', 'no state of a training'),
+        ('CONFIG --work-dir {}/cut.pth', 'cut.pth cannot be created'),
         ('CONFIG --data-root {}', 'mpii_train.json does not exist'),
         ('CONFIG --cfg-options load_from={}/other.pth', 'No weight in .*other.pth'),
-        ('CONFIG --cfg-options model.backbone.num_stack=3', 'builds no model or runner.*num_stack'),
-        ('CONFIG --cfg-options default_hooks.report=None', 'no model or runner.*assert hook is not None'),
-        (
-            'CONFIG --cfg-options model.backbone=3',
-            'builds no model or runner: TypeError: cfg should be a dict',
-        ),
-        (
-            'CONFIG --cfg-options optim_wrapper=3',
-            'builds no training: TypeError: optimizer wrapper should be an OptimWrapper',
-        ),
-        ('CONFIG --cfg-options optim_wrapper.optimizer=Adam', "builds no training: AttributeError: 'str'"),
-        ('CONFIG --cfg-options train_dataloader.dataset.pipeline=3', 'builds no training: .*int'),
-        ('CONFIG --cfg-options model=3', 'has no model'),
-        (
-            'CONFIG --cfg-options train_cfg.max_epoch=3',
-            r"training: TypeError: .*'max_epoch'.* \(runner.py, line \d+\)",
-        ),
-        (
-            'CONFIG --cfg-options train_cfg.type=IterBasedTrainLoop',
-            'training: RuntimeError: Only one of `type`',
-        ),
-        (
-            'CONFIG --cfg-options optim_wrapper.optimizer.lr=-1',
-            'training: ValueError: Invalid learning rate: -1',
-        ),
+        ('CONFIG --cfg-options model.backbone.num_stack=3', 'no model or runner.*num_stack'),
+        ('CONFIG --cfg-options model.backbone=3', 'no model or runner: TypeError'),
+        ('CONFIG --cfg-options optim_wrapper=3', 'no training: TypeError'),
+        ('CONFIG --cfg-options train_dataloader.dataset.pipeline=3', 'no training: .*int'),
+        ('CONFIG --cfg-options train_cfg.max_epoch=3', r"'max_epoch'.* \(runner.py, line \d+\)"),
+        ('CONFIG --cfg-options train_cfg.type=IterBasedTrainLoop', 'training: RuntimeError'),
+        ('CONFIG --cfg-options optim_wrapper.optimizer.lr=-1', 'training: ValueError.*-1'),
         ('CONFIG --cfg-options train_dataloader.batch_size=0', 'batch_size=0'),
-        ('CONFIG --cfg-options auto_scale_lr=None --auto-scale-lr', 'has no auto_scale_lr = dict'),
+        ('CONFIG --cfg-options auto_scale_lr=None --auto-scale-lr', 'no auto_scale_lr'),
     ],
 )
 def test_mistakes_in_training(mistake, persons, checkpoints, arguments, message):
@@ -326,17 +241,14 @@ def test_mistakes_in_training(mistake, persons, checkpoints, arguments, message)
 @pytest.mark.parametrize(
     'arguments, message',
     [
-        ('{}/none.pth', 'none.pth does not exist'),
-        ('{}/other.pth', 'does not fit the config.* missing; backbone.x is left over'),
-        ('{}/evil.pth', 'evil.pth holds more than weights'),
-        ('{}/cut.pth', 'cut.pth is not a checkpoint, or is truncated'),
-        ('{}/list.pth', 'list.pth is not a checkpoint: it holds a list'),
-        ('{}/cut.pth --out all.txt', '--out all.txt: the file must end in .json'),
+        ('{}/other.pth', 'missing; backbone.x is left over'),
+        ('{}/evil.pth', 'more than weights'),
+        ('{}/cut.pth --out all.txt', '.json'),
     ],
 )
 def test_mistakes_in_testing(mistake, checkpoints, arguments, message):
     arguments = arguments.format(checkpoints).split()
-    assert re.search(message, mistake('tools/test.py', CONFIG, *arguments, '--work-dir', checkpoints))
+    assert message in mistake('tools/test.py', CONFIG, *arguments, '--work-dir', checkpoints)
 
 
 @pytest.mark.parametrize('tool', [('train.py',), ('test.py', 'other.pth')])
@@ -345,7 +257,7 @@ def test_the_config_is_checked_before_anything_is_made(mistake, checkpoints, too
     work_dir = checkpoints / 'work'
     files = [checkpoints / file for file in tool[1:]]
     message = mistake(f'tools/{tool[0]}', CONFIG, *files, '--work-dir', work_dir, *option)
-    assert "did you mean 'StackedHourglass'?" in message and not work_dir.exists()
+    assert "'StackedHourglass'" in message and not work_dir.exists()
 
 
 def test_the_face_trains_and_tests_a_config_object(trained, persons, tmp_path):

@@ -1,0 +1,56 @@
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from hg_plugin.prepare.synthetic import make_synthetic
+
+
+@pytest.fixture(scope='session')
+def persons(tmp_path_factory):
+    """A data set of 16 training and 4 validation persons."""
+    folder = tmp_path_factory.mktemp('synthetic')
+    make_synthetic(folder, num_train=16, num_val=4, seed=0, num_workers=1)
+    return folder
+
+
+@pytest.fixture
+def launch(free_port, request):
+    """Runs a command line in the repository, with a port for torchrun."""
+
+    def launch(*command, stderr=subprocess.STDOUT, timeout=400, **env):
+        env = {**os.environ, 'PORT': free_port(), 'PYTHON': sys.executable, **env}
+        settings = dict(cwd=request.config.rootpath, env=env, text=True, timeout=timeout)
+        return subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=stderr, **settings)
+
+    return launch
+
+
+@pytest.fixture
+def train(persons, tmp_path, launch, request):
+    """Runs a training of a few channels on ``persons``, with ``processes`` of torchrun or without it; returns
+    {(epoch, step): loss}, and all that it printed."""
+
+    def train(name, settings, *options, processes=0, env={}):
+        base = f"_base_ = ['{request.config.rootpath}/configs/hg_2stack_synthetic.py']\n"
+        (tmp_path / f'{name}.py').write_text(base + SMALL + settings)
+        command = [sys.executable, 'tools/train.py'] if processes == 0 else ['bash', 'tools/dist_train.sh']
+        arguments = [tmp_path / f'{name}.py', *([processes] if processes else [])]
+        folders = ['--data-root', persons, '--work-dir', tmp_path / name]
+        result = launch(*command, *arguments, *folders, *options, **env)
+        assert result.returncode == 0, result.stdout[-3000:]
+        found = re.findall(r'Epoch\(train\) +\[(\d+)\]\[(\d)/\d\].* loss: ([\d.]+)', result.stdout)
+        return {(int(epoch), int(step)): float(loss) for epoch, step, loss in found}, result.stdout
+
+    return train
+
+
+SMALL = """
+model = dict(backbone=dict(channels=8, depth=1))
+train_dataloader = dict(batch_size=4, num_workers=0, persistent_workers=False)
+val_dataloader = dict(num_workers=0, persistent_workers=False)
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(max_keep_ckpts=-1))
+log_processor = dict(window_size=1)
+"""
