@@ -25,7 +25,7 @@ from hg_plugin.engine.resume.processes import end_with_launcher
 from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
 from hg_plugin.utils.config import LOADER, building, parts_of, read_config
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.files import FULL
+from hg_plugin.utils.files import DISK_ERRORS
 
 from .config_check import check_config
 from .length_check import check_length
@@ -35,7 +35,7 @@ from .pipeline_check import check_pipelines
 class QuietRunner(Runner):
     """MMEngine's runner, whose environment, config and hooks go to the log file and not to the screen.
 
-    A disk that takes no more costs lines of logs, and not the training.
+    A disk that takes no more or fails costs lines of logs, and not the training.
     """
 
     def setup_env(self, env_cfg: dict) -> None:
@@ -47,7 +47,7 @@ class QuietRunner(Runner):
         for handler in logger.handlers:
             # no method of the runner, which holds a process group: loggers live as long as Python
             if isinstance(handler, logging.FileHandler):
-                handler.handleError = functools.partial(_pass_over_full_disk, handler.handleError)
+                handler.handleError = functools.partial(_pass_over_disk_errors, handler.handleError)
             elif type(handler) is logging.StreamHandler:
                 handler.addFilter(_is_short)
         return logger
@@ -84,9 +84,9 @@ def _is_short(record: logging.LogRecord) -> bool:
     return record.levelno > logging.INFO or record.getMessage().count('\n') < 15
 
 
-def _pass_over_full_disk(stock, record: logging.LogRecord) -> None:
+def _pass_over_disk_errors(stock, record: logging.LogRecord) -> None:
     # a traceback for every line otherwise; stdout has the lines
-    if getattr(sys.exc_info()[1], 'errno', None) not in FULL:
+    if getattr(sys.exc_info()[1], 'errno', None) not in DISK_ERRORS:
         stock(record)
 
 
@@ -237,9 +237,10 @@ def _work_dir(cfg: Config, lock=False) -> Iterator[None]:
         with locked(cfg.work_dir) if lock else contextlib.nullcontext():
             yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_ERRORS:
             raise
-        raise InputError(f'{error.filename or cfg.work_dir} cannot be written: {error.strerror}.') from error
+        file = error.filename or cfg.work_dir
+        raise InputError(f'{file} cannot be read or written: {error.strerror}.') from error
 
 
 def _build_runner(cfg: Config, checkpoint: dict | None, partly=False) -> Runner:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from .errors import InputError
 
-# error numbers of a disk that takes no more, or of a file's limit
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+# error numbers of a disk that takes no more or fails, or of a file's limit
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 _numbers = itertools.count()
 
 

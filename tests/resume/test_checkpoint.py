@@ -147,6 +147,32 @@ def test_a_training_whose_last_checkpoint_is_not_written_fails(tmp_path, monkeyp
     assert (tmp_path / 'last_checkpoint').read_text() == 'epoch_2.pth'
 
 
+@pytest.mark.parametrize('function, number', [('replace', 1), ('fsync', 1), ('fsync', 3)])
+def test_a_file_that_is_there_though_its_last_step_failed_goes_in_time(
+    tmp_path, monkeypatch, function, number
+):
+    """Writing last_checkpoint, or syncing the folder of epoch_1 or of its best."""
+    stock, count = getattr(os, function), iter(range(100))
+
+    def fail_once(*args):
+        if next(count) == number:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        stock(*args)
+
+    monkeypatch.setattr(os, function, fail_once)
+    train(tmp_path)
+    assert names(tmp_path) == ['best_Mean_epoch_3.pth', 'epoch_2.pth', 'epoch_3.pth']
+
+
+def test_a_checkpoint_that_cannot_be_deleted_ends_no_training(tmp_path, monkeypatch, capsys):
+    def broken(backend, path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    monkeypatch.setattr(LocalBackend, 'remove', broken)
+    train(tmp_path)
+    assert f'{tmp_path / "epoch_1.pth"} cannot be deleted' in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_averaged_weights(tmp_path):
     options = dict(custom_hooks=[dict(type='EMAHook', ema_type='ForeachEMA', momentum=0.5)])

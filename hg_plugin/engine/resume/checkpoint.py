@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import os.path as osp
 import re
@@ -12,6 +13,7 @@ from collections import deque
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 
@@ -138,8 +140,10 @@ class SafeCheckpointHook(CheckpointHook):
         hub.update_info('keep_ckpt_ids', steps)
         outdated = steps[: -self.max_keep_ckpts]
         if not self.save(runner, filename, meta):
-            steps, outdated = before, []
-        self.keep_ckpt_ids = deque(steps, self.max_keep_ckpts)
+            # it is there where only last_checkpoint was not written
+            there = self.file_backend.exists(self.file_backend.join_path(self.out_dir, filename))
+            steps, outdated = steps if there else before, []
+        self.keep_ckpt_ids = deque(steps[len(outdated) :])
         hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         for kept in outdated:
             self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(kept)))
@@ -163,6 +167,8 @@ class SafeCheckpointHook(CheckpointHook):
             options = dict(save_optimizer=False, save_param_scheduler=False)
             if not self.save(runner, name, meta, latest=False, **options):
                 self._set_best(runner, key, *old.values())
+                if path != old[path_key]:  # it is there where only its folder was not synced
+                    self._remove(path)
                 continue
             at = f'{step} {"epoch" if self.by_epoch else "iter"}'
             runner.logger.info(f'The best checkpoint with {score:0.4f} {key} at {at} is saved to {name}.')
@@ -236,11 +242,15 @@ class SafeCheckpointHook(CheckpointHook):
             runner.val_loop.run()
 
     def _remove(self, path: str) -> None:
-        if is_main_process():
+        if not is_main_process():
+            return
+        try:
             if self.file_backend.isfile(path):
                 self.file_backend.remove(path)
             elif self.file_backend.isdir(path):  # of DeepSpeed
                 self.file_backend.rmtree(path)
+        except OSError as error:
+            print_log(f'{path} cannot be deleted: {error.strerror}.', 'current', logging.WARNING)
 
     def _read(self, runner: Runner) -> tuple[dict, list[str] | None]:
         """The record of this run's last validation, and the names of all checkpoints, if they are files."""
