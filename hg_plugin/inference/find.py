@@ -2,8 +2,8 @@
 
 A network that was trained on crops of a person, and on crops without one, tells both by its scores. A coarse
 pass shows it the whole image at several sizes, where all windows of a size share its work. The best windows
-are cropped and looked at, and again with the box around the keypoints that were found. A window's score is
-the mean score of its keypoints. The cost depends on the image's shape, not on its resolution.
+are cropped and looked at, and again with the box around the keypoints that were found. The score of a
+box is the mean score of its keypoints. The cost depends on the image's shape, not on its resolution.
 """
 
 from collections.abc import Callable
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 # sides of windows, as shares of the image's longer side; windows of a side are a quarter of it apart
 SIDES = np.geomspace(1.1, 0.17, 6)
 STEP = 1 / 4
-# how many windows are cropped after the coarse pass, and again around their keypoints
+# how many windows are cropped after the coarse pass, and then around their keypoints
 CANDIDATES = 40, 12
 # lowest score of a person
-MIN_PERSON = 0.45
+MIN_PERSON = 0.475
 # of two windows with a larger IoU the worse is dropped, and of two persons who cover more of each other
-MAX_IOU, MAX_COVERED = 0.4, 0.5
+MAX_IOU, MAX_COVERED = 0.4, 0.4
 # a person's box is this much larger than the keypoints with this score or more
-MARGIN, MIN_KEYPOINT = 1.15, 0.25
+MARGIN, MIN_KEYPOINT = 1.15, 0.1
 # frames of a video in which persons are only looked for where they were in the frame before
 FOLLOWED = 9
 
@@ -49,9 +49,9 @@ def find_people(estimator: 'PoseEstimator', image: np.ndarray) -> np.ndarray:
     keypoints, scores = (np.concatenate(arrays)[:, estimator.annotated] for arrays in zip(*windows))
     for number in CANDIDATES:
         boxes = _boxes(image, keypoints, scores)
-        kept = _without_doubles(boxes, scores.mean(axis=1))[:number]
-        keypoints, scores = _look(estimator, image, boxes[kept])
-    return _persons(image, keypoints, scores) / np.float32([shrink] * 4 + [1])
+        boxes = boxes[_without_doubles(boxes, scores.mean(axis=1))[:number]]
+        keypoints, scores = _look(estimator, image, boxes)
+    return _persons(_boxes(image, keypoints, scores), scores) / np.float32([shrink] * 4 + [1])
 
 
 class Follower:
@@ -65,7 +65,8 @@ class Follower:
         """The boxes and scores (N, 5) of the next frame (H, W, 3)."""
         if self.left and len(self.boxes):
             self.left -= 1
-            self.boxes = _persons(frame, *_look(self.estimator, frame, self.boxes[:, :4]))
+            keypoints, scores = _look(self.estimator, frame, self.boxes[:, :4])
+            self.boxes = _persons(_boxes(frame, keypoints, scores), scores)
         else:
             self.left = FOLLOWED
             self.boxes = find_people(self.estimator, frame)
@@ -104,12 +105,11 @@ def _look(estimator: 'PoseEstimator', image: np.ndarray, boxes: np.ndarray) -> t
     return poses.keypoints[:, estimator.annotated], poses.scores[:, estimator.annotated]
 
 
-def _persons(image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Boxes and scores (N, 5) of the keypoints (M, K, 2) and scores (M, K) that are persons."""
-    boxes, means = _boxes(image, keypoints, scores), scores.mean(axis=1)
+def _persons(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Boxes and mean scores (N, 5) of the boxes (M, 4) with keypoints' scores (M, K) that hold persons."""
     # a part of a person may have a better mean, but not all of the keypoints
     kept = _without_doubles(boxes, np.quantile(scores, 0.25, axis=1), _covered, MAX_COVERED)
-    found = np.column_stack([boxes, means])[kept].astype(np.float32)
+    found = np.column_stack([boxes, scores.mean(axis=1)])[kept].astype(np.float32)
     return found[found[:, 4] >= MIN_PERSON]
 
 
