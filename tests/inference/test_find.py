@@ -42,7 +42,7 @@ def test_pixels_do_not_matter(estimator, person):
     image, _ = person
     large = cv2.resize(image, None, fx=5, fy=5, interpolation=cv2.INTER_CUBIC)
     boxes, large_boxes = estimator(image).boxes, estimator(large).boxes / 5
-    assert iou(large_boxes, boxes[0]).max() > 0.7
+    assert iou(large_boxes, boxes[0]).max() > 0.5
 
 
 def test_a_person_is_followed_in_a_video(estimator, person, monkeypatch):
