@@ -48,7 +48,7 @@ data: $(VENV)/.plugin
 	$(VENV)/bin/python tools/make_synthetic.py data/synthetic --train 1500 --val 200
 
 test: $(VENV)/.plugin $(VENV)/.test
-	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 $(PYTEST)
 
 docs-test: $(VENV)/.plugin $(VENV)/.test
 	$(ONE_THREAD) $(VENV)/bin/python -m pytest -s -m 'slow or not slow' tests/test_docs.py tests/e2e/test_docs_run.py

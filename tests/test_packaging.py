@@ -22,6 +22,9 @@ import hg_plugin
 ROOT = Path(__file__).parents[1]
 
 
+pytestmark = pytest.mark.slow  # pip builds wheels
+
+
 def run(*command, cwd, **environment):
     """Runs Python with these arguments in a folder and returns what it prints."""
     done = subprocess.run(
