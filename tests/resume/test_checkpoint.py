@@ -147,6 +147,17 @@ def test_a_training_whose_last_checkpoint_is_not_written_fails(tmp_path, monkeyp
     assert (tmp_path / 'last_checkpoint').read_text() == 'epoch_2.pth'
 
 
+def test_a_resumed_run_writes_a_best_checkpoint_that_was_not_written(tmp_path, monkeypatch):
+    fail(monkeypatch, 5)
+    with pytest.raises(
+        InputError, match='The training is complete, but .*best_Mean_epoch_3.pth was not written'
+    ):
+        train(tmp_path)
+    monkeypatch.undo()
+    train(tmp_path, resume=True)
+    assert names(tmp_path) == ['best_Mean_epoch_3.pth', 'epoch_2.pth', 'epoch_3.pth']
+
+
 @pytest.mark.parametrize('function, number', [('replace', 1), ('fsync', 1), ('fsync', 3)])
 def test_a_file_that_is_there_though_its_last_step_failed_goes_in_time(
     tmp_path, monkeypatch, function, number

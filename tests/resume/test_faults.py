@@ -96,12 +96,20 @@ def fail_and_resume(train, whole, folder, error, number, calls):
     code, printed = train(run, '--resume')
     case += f'\nresumed: {printed[-2000:]}'
     assert code == 0 and 'Traceback' not in printed, case
-    assert kept(run) == kept(whole), case
+    assert record(run) == record(whole) and not list(run.glob('**/*.partial')), case
+    # after an error, one that was not written is missing, and one that was not deleted is left
+    assert {'epoch_5.pth', 'best_Mean_epoch_5.pth'} <= names(run) if error else names(run) == names(whole), (
+        case
+    )
     toy_training.assert_same(*(torch.load(each / 'epoch_5.pth', weights_only=False) for each in (run, whole)))
     shutil.rmtree(run)
 
 
-def kept(run):
-    """The names of files but logs and configs, and what the record of the last validation holds."""
-    record = json.loads((run / 'validation.json').read_text())
-    return {path.name for path in run.glob('*.*') if path.suffix != '.py'}, record['step'], record['best']
+def names(run):
+    return {path.name for path in run.glob('*.pth*')}
+
+
+def record(run):
+    """Of the last validation: its step, and the best checkpoint by metric."""
+    content = json.loads((run / 'validation.json').read_text())
+    return content['step'], content['best']

@@ -1,7 +1,9 @@
 """The runner of the tools."""
 
+import errno
 import logging
 import os
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -16,6 +18,8 @@ def test_a_full_disk_costs_lines_of_logs_and_not_the_training(tmp_path, capsys):
     (handler,) = (each for each in runner.logger.handlers if isinstance(each, logging.FileHandler))
     handler.stream = open('/dev/full', 'w')
     runner.logger.info('a line')
+    handler.stream = Mock(write=Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
+    runner.logger.info('a line of a broken disk')
     handler.stream = open(os.devnull, 'w')
     (backend,) = runner.visualizer._vis_backends.values()
     backend._dump(dict(loss=1.0), '/dev/full', 'json')

@@ -179,7 +179,8 @@ class SafeCheckpointHook(CheckpointHook):
         if self.failures is None:  # runner.val(), outside of a training
             return
         super().after_val_epoch(runner, metrics)
-        if is_main_process():
+        # a resumed run repeats a validation whose best checkpoint was not written
+        if is_main_process() and 'best' not in self.failures:
             self._write_record(runner)
 
     def after_train(self, runner: Runner) -> None:
