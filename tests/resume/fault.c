@@ -118,6 +118,8 @@ int renameat(int from_folder, const char *from, int to_folder, const char *to) {
 
 int unlink(const char *path) {
     int error = access(path, F_OK) ? 0 : fault("unlink", path);
+    if (error == ENOSPC) /* a full disk lets files go */
+        error = 0;
     FAIL_IF(error, -1, )
     return REAL(unlink)(path);
 }

@@ -14,7 +14,8 @@ from hg_plugin.training.runner import QuietRunner, set_backends
 
 @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='needs a device that is always full')
 def test_a_full_disk_costs_lines_of_logs_and_not_the_training(tmp_path, capsys):
-    runner = QuietRunner.from_cfg(toy_config(tmp_path))
+    # a name of its own, because loggers are shared by name and second
+    runner = QuietRunner.from_cfg(toy_config(tmp_path, experiment_name='full_disk'))
     (handler,) = (each for each in runner.logger.handlers if isinstance(each, logging.FileHandler))
     handler.stream = open('/dev/full', 'w')
     runner.logger.info('a line')

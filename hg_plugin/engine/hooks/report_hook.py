@@ -86,8 +86,13 @@ class ReportHook(Hook):
         self.device = next(runner.model.parameters()).device
         if not self.events:
             return
+        # what a run that was killed while it wrote has left
+        folder = Path(runner.work_dir)
+        for path in (*folder.glob(f'*/{RECORD}.*.partial'), *folder.glob(f'{PREDICTIONS}.*.partial')):
+            with contextlib.suppress(OSError):
+                path.unlink()
         loop = runner.train_loop
-        earlier = [read_record(path).get('start') for path in Path(runner.work_dir).glob(f'*/{RECORD}')]
+        earlier = [read_record(path).get('start') for path in folder.glob(f'*/{RECORD}')]
         self.record = dict(
             # clocks and time zones change between starts
             start=max((number for number in earlier if isinstance(number, int)), default=-1) + 1,

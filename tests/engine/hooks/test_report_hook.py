@@ -23,6 +23,10 @@ class Talker(Hook):
 
 
 def test_record_events_and_the_command(tmp_path):
+    killed = tmp_path / 'killed' / 'run.json.host-1-0.partial', tmp_path / f'{PREDICTIONS}.host-1-1.partial'
+    killed[0].parent.mkdir()
+    for path in killed:
+        path.touch()
     runner = build(tmp_path, **{'default_hooks.report': dict(type='ReportHook')})
     runner.register_hook(Talker())
     runner.train()
@@ -38,6 +42,7 @@ def test_record_events_and_the_command(tmp_path):
         (3, 'ERROR', 'other', 'two\nlines'),
     ]
     assert f'hg_plugin report {tmp_path}' in (folder / f'{folder.name}.log').read_text()
+    assert not list(tmp_path.glob('**/*.partial'))
     assert not (tmp_path / PREDICTIONS).exists()  # its model finds no keypoints
 
 
