@@ -17,6 +17,7 @@ from hg_plugin.compat.glibc import keep_freed_memory
 from hg_plugin.deploy.decoding import LastHeatmaps
 from hg_plugin.deploy.export import export
 from hg_plugin.deploy.ncnn import ncnn_runner
+from hg_plugin.deploy.openvino import core as openvino_core
 from hg_plugin.models.reparameterize import reparameterize
 from hg_plugin.utils.errors import InputError, need_packages
 
@@ -149,12 +150,10 @@ def onnx_runtime(networks, kind='float32'):
 
 def openvino(networks, kind='float32', own_precision=False):
     need_packages('openvino', 'openvino')
-    import openvino
-
     hints = dict(PERFORMANCE_HINT='LATENCY', INFERENCE_NUM_THREADS=networks.threads, NUM_STREAMS=1)
     if kind == 'float32' and not own_precision:
         hints.update(INFERENCE_PRECISION_HINT='f32')  # by default, newer CPUs compute with less
-    request = openvino.Core().compile_model(networks.file(kind), 'CPU', hints).create_infer_request()
+    request = openvino_core().compile_model(networks.file(kind), 'CPU', hints).create_infer_request()
     return lambda image: torch.from_numpy(request.infer({'image': image.numpy()}).to_tuple()[0].copy())
 
 
