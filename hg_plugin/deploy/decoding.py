@@ -131,16 +131,18 @@ class Redraw(nn.Module):
     """Draw heatmaps from which rtmlib's ViTPose decodes the given keypoints and scores.
 
     ViTPose refines peaks as for the codec UDPHeatmap, which is up to a pixel off on heatmaps of MSRAHeatmap.
-    It also blurs heatmaps with reflected borders, which moves peaks near a border by about a pixel. To keep
-    both errors small, these heatmaps have half the size of the input instead of a quarter.
+    It also blurs heatmaps with reflected borders, which moves peaks within 8 pixels of the input's border by
+    up to 4 pixels. To keep both errors small, these heatmaps have half the size of the input, not a quarter.
 
     Args:
         input_size: (W, H) of the input in pixels.
+        udp: Whether the network's crops are those of UDP, which are W - 1 pixels wide. Those of rtmlib are W.
     """
 
-    def __init__(self, input_size: Sequence[int]):
+    def __init__(self, input_size: Sequence[int], udp: bool = False):
         super().__init__()
         self.input_size = input_size
+        self.shares = [1 / size * (1 - udp / size) for size in input_size]  # of the crop, a pixel
 
     def forward(self, decoded: tuple[Tensor, Tensor]) -> Tensor:
         """Draw keypoints (N, K, 2) in input pixels and scores (N, K) as heatmaps (N, K, H/2, W/2)."""
@@ -148,7 +150,7 @@ class Redraw(nn.Module):
 
         def gaussian(axis: int) -> Tensor:
             size = self.input_size[axis] // 2
-            position = keypoints[..., axis, None] * ((size - 1) / self.input_size[axis])
+            position = keypoints[..., axis, None] * ((size - 1) * self.shares[axis])
             squares = (torch.arange(size, device=keypoints.device) - position).square()
             return torch.exp((squares.amin(dim=2, keepdim=True) - squares) / 2)
 

@@ -120,10 +120,10 @@ def export(
     settings = dict(cfg.model.head.get('decoder') or cfg.model.codec)
     is_msra = isinstance(codec, MSRAHeatmap) and not codec.unbiased
     is_udp = isinstance(codec, UDPHeatmap) and codec.heatmap_type == 'gaussian'
-    if decoded and not is_msra and not (decode and is_udp):
+    if decoded and not (is_msra or is_udp):
         raise InputError(
-            f'{config}: decode needs the codec MSRAHeatmap without unbiased or UDPHeatmap, and rtmlib the '
-            f'first, and this is {settings}; export the heatmaps.'
+            f'{config}: decode and rtmlib need the codec MSRAHeatmap without unbiased or UDPHeatmap, and '
+            f'this is {settings}; export the heatmaps.'
         )
     need_packages(f'The export to {format}', *packages)
     calibration = [estimator.inputs(image) for image in photographs]
@@ -134,7 +134,7 @@ def export(
     if decoded:
         layers.append(MSRADecoder(codec) if is_msra else UDPDecoder(codec))
     if rtmlib:
-        layers = [ConvertFormat(RTMLIB, own), *layers, Redraw(codec.input_size)]
+        layers = [ConvertFormat(RTMLIB, own), *layers, Redraw(codec.input_size, is_udp)]
     network = nn.Sequential(*layers).to(memory_format=torch.contiguous_format).eval()
     outputs = ['keypoints', 'scores'] if decode else ['heatmaps']
     metadata = dict(

@@ -23,7 +23,7 @@ def test_files_of_others_are_not_replaced(trained, tmp_path):
 
 @pytest.mark.parametrize(
     'other, option',
-    [(dict(type='UDPHeatmap'), 'rtmlib'), (dict(unbiased=True), 'rtmlib'), (dict(unbiased=True), 'decode')],
+    [(dict(unbiased=True), 'rtmlib'), (dict(unbiased=True), 'decode')],
     ids=str,
 )
 def test_codecs_that_cannot_be_decoded(trained, write_config, tmp_path, codec, other, option):
