@@ -2,20 +2,21 @@
 
 import argparse
 import os.path as osp
+from importlib.util import find_spec
 
-import mmpose
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import default_collate, pseudo_collate
+from mmengine.registry import TRANSFORMS
 from mmengine.runner import Runner
-from mmpose.datasets.transforms import GenerateTarget, PackPoseInputs
 from tables import make_miniature
 
 from hg_plugin.utils.errors import InputError
 
 ROOT = osp.dirname(osp.dirname(osp.abspath(__file__)))
-BODY = osp.join(osp.dirname(mmpose.__file__), '.mim/configs/body_2d_keypoint')
+# not by importing it, which needs hg_plugin's stand-in for xtcocotools first
+BODY = osp.join(find_spec('mmpose').submodule_search_locations[0], '.mim/configs/body_2d_keypoint')
 MPII = f'{BODY}/topdown_heatmap/mpii/td-hm_{{}}_8xb64-210e_mpii-256x256.py'
 # what users of MMPose would pick: title and config
 MMPOSE = {
@@ -86,7 +87,8 @@ def synthetic_batch(cfg: Config, batch_size: int) -> dict:
                 for image in images
             ]
         )
-    target, pack = GenerateTarget(encoder=cfg.codec), PackPoseInputs(meta_keys=())
+    target = TRANSFORMS.build(dict(type='GenerateTarget', encoder=cfg.codec))
+    pack = TRANSFORMS.build(dict(type='PackPoseInputs', meta_keys=()))
     keypoints = cfg.model.head.out_channels
     samples = []
     for image in images:

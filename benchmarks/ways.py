@@ -109,9 +109,8 @@ def memory_kept(networks):
     does not share with the others."""
     context = torch.multiprocessing.get_context('spawn')
     connection, other_end = context.Pipe()
-    context.Process(
-        target=serve, args=(other_end, networks.config, networks.checkpoint, networks.threads), daemon=True
-    ).start()
+    settings = networks.config, networks.checkpoint, networks.threads, networks.miniature
+    context.Process(target=serve, args=(other_end, *settings), daemon=True).start()
 
     def run(image):
         connection.send(image)
@@ -121,11 +120,11 @@ def memory_kept(networks):
 
 
 @torch.no_grad()
-def serve(connection, config, checkpoint, threads):
+def serve(connection, config, checkpoint, threads, miniature):
     keep_freed_memory()
     torch.set_num_threads(threads)
     init_default_scope('mmpose')
-    run = reparameterized(Networks(config, checkpoint, [], '', threads))
+    run = reparameterized(Networks(config, checkpoint, [], '', threads, miniature=miniature))
     with contextlib.suppress(EOFError):  # the other end was closed
         while True:
             connection.send(run(connection.recv()))

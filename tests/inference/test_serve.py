@@ -66,7 +66,8 @@ def test_a_turned_photo_is_turned_before_its_boxes_count(estimator, files, tmp_p
     cv2.imwrite(str(tmp_path / 'turned.png'), turned)
     box = [[10, 30, 180, 230]]
     expected = answer(estimator, str(tmp_path / 'turned.png'), box)
-    assert answer(estimator, str(files / 'photo.png'), box, quarter_turns=1).json == expected.json
+    found = answer(estimator, str(files / 'photo.png'), box, quarter_turns=1)
+    assert found.json == expected.json.replace('turned.png', 'photo.png')
 
 
 @pytest.mark.parametrize(
