@@ -44,17 +44,6 @@ def config(real_data, tmp_path, request):
     return config
 
 
-@pytest.mark.parametrize(
-    'wrapped', ["type='RepeatDataset', times=2, dataset=ONE", "type='ConcatDataset', datasets=[ONE]"]
-)
-def test_a_wrong_order_inside_a_wrapper_ends_a_training_at_its_start(config, run, tmp_path, wrapped):
-    steps = '[TRAIN[0], TRAIN[1], dict(type="RandomFlip"), TRAIN[2]]'
-    dataset = f"ONE['pipeline'] = {steps}\ntrain_dataloader['dataset'] = dict({wrapped}, _delete_=True)"
-    code, out = run('tools/train.py', config(dataset), '--work-dir', tmp_path / 'work')
-    assert code == 1 and 'Traceback' not in out and 'Epoch(train)' not in out
-    assert 'error: train_dataloader: RandomFlip comes after TopdownCrop' in out
-
-
 COMBINED = """
 WRISTS = dict(type='KeypointConverter', num_keypoints=16, mapping=[(10, 10), (15, 15)])
 MPII = dict(from_file='configs/_base_/datasets/mpii.py')

@@ -199,12 +199,6 @@ def test_coco_with_mmposes_data_set_and_metric(run, tmp_path):
     assert re.search(r'coco/AP: \d', out) and list((tmp_path / 'work').glob('best_coco_AP_*.pth'))
 
 
-def test_a_mistake_ends_with_one_sentence_and_exit_code_1(run, tmp_path):
-    code, out = run('tools/train.py', 'configs/hg_2stack_mpii.py', '--work-dir', tmp_path)
-    assert code == 1 and 'Traceback' not in out
-    assert re.search('^error: .*mpii_train.json does not exist', out, re.MULTILINE)
-
-
 @pytest.fixture
 def checkpoints(tmp_path):
     """A folder with checkpoints that are wrong."""

@@ -329,38 +329,6 @@ def test_the_network_of_the_package_was_trained_without_pelvis_and_thorax():
     assert np.flatnonzero(~PoseEstimator(device='cpu').annotated).tolist() == [6, 7]
 
 
-@pytest.mark.parametrize('image', [None, 3, b'x', [[0, 0], [0, 0]], 'a\0b.jpg'])
-def test_things_that_are_no_images(mpii, image):
-    with pytest.raises(InputError, match='give a path, or a uint8|cannot be read: .*embedded null'):
-        mpii(image)
-
-
-@pytest.mark.parametrize(
-    'boxes, message',
-    [
-        ([[0, 0, 50, 50], [60, 60, 20, 90]], r'Box 1, \[60, 60, 20, 90\] in .*, is empty or inverted'),
-        ([[10, 10, 10, 30]], 'Box 0, .* is empty'),
-        ([[0, 0, float('nan'), 30]], 'Box 0, .* is empty'),
-        ([[0, 0, float('inf'), 30]], 'Box 0, .* is empty'),
-        ([[200, 0, 300, 100]], 'Box 0, .* in an image of 200x160 pixels, lies outside'),
-        ([[-50, 0, 0, 100]], 'Box 0, .* lies outside'),
-        ([1, 2, 3, 4], 'are not numbers of shape'),
-        ([[1, 2, 3]], 'are not numbers of shape'),
-        ([['a', 2, 3, 4]], 'are not numbers'),
-        (
-            [[1, 2, 3, 4], [1, 2]],
-            'are not numbers of shape .N, 4.: left, top, right, bottom.$',
-        ),
-        (5, 'are not numbers'),
-        ([[10**400, 0, 1, 1]], 'are not numbers'),
-        ([[0, 0, 40000, 50]], 'Box 0, .* is too large.* at most 32,767 pixels'),
-    ],
-)
-def test_wrong_boxes(mpii, image, boxes, message):
-    with pytest.raises(InputError, match=message):
-        mpii(image, boxes)
-
-
 @pytest.mark.parametrize('scales', [(), (0.0,), (-1.0, 1.0), (float('nan'),), (1e6,)], ids=str)
 def test_wrong_scales(mpii, image, scales):
     with pytest.raises(InputError, match='scales are'):

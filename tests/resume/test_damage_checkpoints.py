@@ -3,8 +3,6 @@
 import json
 import multiprocessing
 import os
-import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 import toy_training
-
-from hg_plugin.utils.checkpoint import read_checkpoint
 
 TOY = Path(toy_training.__file__)
 
@@ -44,63 +39,6 @@ def check_folder(work_dir, epochs=(2, 3), best=3):
     assert (work_dir / 'last_checkpoint').read_text() == f'epoch_{epochs[-1]}.pth'
     record = json.loads((work_dir / 'validation.json').read_text())
     assert record['best']['Mean'] == [best, f'best_Mean_epoch_{best}.pth'] and record['step'] == epochs[-1]
-
-
-@pytest.mark.slow
-def test_a_kill_at_every_moment_of_every_write(start, tmp_path):
-    """Before and inside each write, sync, move and removal of two epochs with a best each."""
-    options = dict(train_cfg=dict(max_epochs=2), default_hooks=dict(checkpoint=dict(max_keep_ckpts=1)))
-    whole = tmp_path / 'whole'
-    start('train', whole, **options).join()
-    check_folder(whole, epochs=[2], best=2)
-    had_best, kills = False, 0
-    for event in range(100):
-        run = tmp_path / f'run{event}'
-        process = start('train_until_killed', event, run, **options)
-        process.join()
-        if process.exitcode == 0:
-            break
-        assert process.exitcode == -signal.SIGKILL
-        kills += 1
-        for path in run.glob('*.pth'):
-            read_checkpoint(str(path))
-        bests = list(run.glob('best_*.pth'))
-        assert bests or not had_best
-        had_best = had_best or bool(bests)
-        if (run / 'last_checkpoint').exists():
-            assert (run / (run / 'last_checkpoint').read_text()).exists()
-        process = start('train', run, resume=True, **options)
-        process.join()
-        assert process.exitcode == 0, event
-        check_folder(run, epochs=[2], best=2)
-        resumed = torch.load(run / 'epoch_2.pth')['state_dict']
-        for name, weight in torch.load(whole / 'epoch_2.pth')['state_dict'].items():
-            assert torch.equal(weight, resumed[name])
-        shutil.rmtree(run)
-    assert 30 < kills < 100
-
-
-@pytest.mark.slow
-def test_kills_at_random_moments(start, tmp_path):
-    """With checkpoints of 120 MB, so that half of the time goes into writing them."""
-    chance, options = random.Random(0), dict(model=dict(padding=30_000_000))
-    for kill in range(10):
-        run = tmp_path / f'run{kill}'
-        process = start('train', run, train_cfg=dict(max_epochs=1000), **options)
-        while not (run / 'last_checkpoint').exists():
-            assert process.is_alive()
-            time.sleep(0.02)
-        time.sleep(chance.uniform(0, 2))
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        done = torch.load(run / (run / 'last_checkpoint').read_text(), weights_only=True)['meta']['epoch']
-        for path in run.glob('*.pth'):
-            read_checkpoint(str(path))
-        process = start('train', run, resume=True, train_cfg=dict(max_epochs=done + 1), **options)
-        process.join()
-        assert process.exitcode == 0
-        check_folder(run, epochs=(done, done + 1), best=min(done + 1, 6))
-        shutil.rmtree(run)
 
 
 def toy(**options):
@@ -172,34 +110,6 @@ def test_without_a_whole_checkpoint_no_run_starts_over(start, tmp_path):
     assert before == {path: path.read_bytes() for path in run.glob('*.pth')}
     result = toy(work_dir=str(tmp_path / 'new'), resume=True)
     assert result.returncode == 0 and 'has no checkpoint: the training starts from scratch' in result.stdout
-
-
-@pytest.mark.slow
-def test_a_full_disk(start, tmp_path):
-    """In the form of a limit of half a checkpoint, in which all other files fit."""
-    run, model = tmp_path / 'run', dict(padding=300_000)
-    start('train', run, train_cfg=dict(max_epochs=1), model=model).join()
-    limited = f'ulimit -f {os.path.getsize(run / "epoch_1.pth") // 2 // 1024}; exec "$@"'
-    command = ['bash', '-c', limited, '-', sys.executable, str(TOY)]
-    before = (run / 'epoch_1.pth').read_bytes()
-    for _ in range(2):
-        result = subprocess.run(
-            [*command, json.dumps(dict(work_dir=str(run), resume=True, model=model))],
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=TOY.parents[2],
-            env={**os.environ, 'PYTHONPATH': str(TOY.parents[2])},
-            timeout=300,
-        )
-        assert result.returncode == 1, result.stdout
-        assert 'epoch_2.pth was not written: File too large. The training continues' in result.stdout
-        assert 'error: The training is complete, but ' in result.stdout
-        assert 'Traceback' not in result.stdout
-        assert (run / 'epoch_1.pth').read_bytes() == before
-        assert (run / 'last_checkpoint').read_text() == 'epoch_1.pth' and not list(run.glob('*.partial'))
-    assert toy(work_dir=str(run), resume=True, model=model).returncode == 0
-    check_folder(run)
 
 
 @pytest.mark.slow

@@ -4,17 +4,13 @@
 """
 
 import copy
-import itertools
 import json
-import os
-import signal
 import sys
 
 import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
-from mmengine.fileio import LocalBackend
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
@@ -22,7 +18,6 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 import hg_plugin  # noqa: F401
-from hg_plugin.utils import files
 from hg_plugin.utils.errors import command
 
 
@@ -137,27 +132,6 @@ def train(work_dir, **options) -> Runner:
     runner = build(work_dir, **options)
     runner.train()
     return runner
-
-
-def train_until_killed(event: int, work_dir, **options) -> None:
-    """:func:`train`, killed at the given one of the moments before and inside of its writes, from 0."""
-    moments = itertools.count()
-
-    def dying(function, half=None):
-        def call(*args, **kwargs):
-            for last_act in [lambda *args: None, half] if half else [lambda *args: None]:
-                if next(moments) == event:
-                    last_act(*args)
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return function(*args, **kwargs)
-
-        return call
-
-    write, put = files._File.write, LocalBackend.put
-    files._File.write = dying(write, lambda file, content: write(file, bytes(content)[: len(content) // 2]))
-    LocalBackend.put = dying(put, lambda self, content, path: put(self, content[: len(content) // 2], path))
-    os.replace, os.fsync, os.remove = dying(os.replace), dying(os.fsync), dying(os.remove)
-    train(work_dir, **options)
 
 
 if __name__ == '__main__':

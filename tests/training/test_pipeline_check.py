@@ -4,16 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 from mmengine.config import Config
-from mmpose.codecs import MSRAHeatmap, UDPHeatmap
-from mmpose.datasets.transforms import (
-    GenerateTarget,
-    GetBBoxCenterScale,
-    RandomFlip,
-    TopdownAffine,
-)
 from mmpose.registry import DATASETS, KEYPOINT_CODECS
 
-from hg_plugin.datasets import MPIIPoseDataset, PackKeypoints, TopdownCrop
+from hg_plugin.datasets import MPIIPoseDataset
 from hg_plugin.evaluation import MPIIPCKh
 from hg_plugin.training.pipeline_check import check_pipelines, moving, wrong_order
 from hg_plugin.utils.errors import InputError
@@ -132,19 +125,6 @@ def test_udp_needs_a_crop_of_udp_in_every_phase(check, phase):
         check([BOX, CROP, SAMPLE], phase=phase, decoder=UDP, encoder=UDP)
     with pytest.raises(InputError, match='data_preprocessor.encoder.type is MSRAHeatmap'):
         check([BOX, dict(CROP, use_udp=True), SAMPLE], phase=phase, decoder=UDP)
-
-
-def test_types_may_be_classes(check):
-    codec = {**CODEC, 'type': MSRAHeatmap}
-    box, target = (
-        dict(type=GetBBoxCenterScale),
-        dict(type=GenerateTarget, encoder=UDP | dict(type=UDPHeatmap)),
-    )
-    affine, crop = (dict(type=step, input_size=SIZE) for step in (TopdownAffine, TopdownCrop))
-    with pytest.raises(InputError, match='encoder.type is UDPHeatmap'):
-        check([IMAGE, box, affine, target, SAMPLE], decoder=codec)
-    with pytest.raises(InputError, match='RandomFlip comes after TopdownCrop'):
-        check([box, crop, dict(type=RandomFlip), dict(type=PackKeypoints)])
 
 
 def test_a_transform_of_ones_own_may_load_crop_and_draw(check):
