@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import runpy
@@ -11,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope, init_default_scope
-from mmengine.visualization import Visualizer
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from toy_training import forget_runners
 
 from hg_plugin.compat.torch import torch_before
+from hg_plugin.prepare.synthetic import make_synthetic
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get('HG_DATA', ROOT / '../shared/data')).resolve()
@@ -49,6 +51,35 @@ def real_data():
         return DATA / name
 
     return folder
+
+
+@pytest.fixture(scope='session')
+def synthetic(tmp_path_factory):
+    """Gives the folder of a synthetic data set of so many training and validation persons, made once."""
+
+    @functools.cache
+    def synthetic(num_train, num_val):
+        folder = tmp_path_factory.mktemp('synthetic')
+        make_synthetic(folder, num_train=num_train, num_val=num_val, seed=0, num_workers=1)
+        return folder
+
+    return synthetic
+
+
+@pytest.fixture(scope='session')
+def small_config(synthetic):
+    """Gives configs/hg_2stack_synthetic.py on so many persons, with loaders in this process."""
+
+    def small_config(num_train, num_val, **options):
+        cfg = Config.fromfile(ROOT / 'configs/hg_2stack_synthetic.py')
+        for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+            loader.update(batch_size=2, num_workers=0, persistent_workers=False, pin_memory=False)
+            loader.dataset.data_root = str(synthetic(num_train, num_val))
+        cfg.data_root = str(synthetic(num_train, num_val))
+        cfg.merge_from_dict(options)
+        return cfg
+
+    return small_config
 
 
 @pytest.fixture(scope='session')
@@ -140,9 +171,7 @@ def mistake(monkeypatch, capsys):
     """Runs a command line in this process, which is quick, and returns the sentence with which it ends."""
 
     def mistake(tool, *arguments):
-        for instances in (DefaultScope, MessageHub, MMLogger, Visualizer):
-            # runners that were built within a second have one name, and share these
-            instances._instance_dict.clear()
+        forget_runners()
         monkeypatch.chdir(ROOT)
         monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
         with pytest.raises(SystemExit) as end:

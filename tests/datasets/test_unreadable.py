@@ -6,39 +6,25 @@ import shutil
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
 
 from hg_plugin.datasets.walk import walk
-from hg_plugin.prepare.synthetic import make_synthetic
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import ImageError, read_regular_file
 
 
-@pytest.fixture(scope='module')
-def good(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('synthetic')
-    make_synthetic(folder, num_train=16, num_val=8, seed=0, num_workers=1)
-    return folder
+@pytest.fixture
+def persons(synthetic, tmp_path):
+    return shutil.copytree(synthetic(16, 8), tmp_path / 'persons')
 
 
 @pytest.fixture
-def persons(good, tmp_path):
-    return shutil.copytree(good, tmp_path / 'persons')
-
-
-@pytest.fixture(scope='module')
-def config(request):
-    return Config.fromfile(request.config.rootpath / 'configs/hg_2stack_synthetic.py')
-
-
-@pytest.fixture
-def load(persons, config):
+def load(persons, small_config):
     """The training or validation set of the synthetic config, with changes."""
 
     def load(phase='train', **changes):
-        dataset = config[f'{phase}_dataloader'].dataset
+        dataset = small_config(16, 8)[f'{phase}_dataloader'].dataset
         return DATASETS.build({**dataset, 'data_root': str(persons), **changes})
 
     return load

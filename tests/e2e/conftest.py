@@ -5,15 +5,10 @@ import sys
 
 import pytest
 
-from hg_plugin.prepare.synthetic import make_synthetic
-
 
 @pytest.fixture(scope='session')
-def persons(tmp_path_factory):
-    """A data set of 16 training and 4 validation persons."""
-    folder = tmp_path_factory.mktemp('synthetic')
-    make_synthetic(folder, num_train=16, num_val=4, seed=0, num_workers=1)
-    return folder
+def persons(synthetic):
+    return synthetic(16, 4)
 
 
 @pytest.fixture

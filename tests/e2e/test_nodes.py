@@ -7,11 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from mmengine.config import Config
 
-from hg_plugin.prepare.synthetic import make_synthetic
-
-CONFIG = 'configs/hg_2stack_synthetic.py'
 # what Slurm sets, for as many processes as are asked for, on one machine
 SRUN = """#!/usr/bin/env bash
 printf '%s\\n' "$@" > "$SRUN_LOG"
@@ -31,20 +27,16 @@ exit $code
 
 
 @pytest.fixture(scope='module')
-def config(tmp_path_factory, request):
-    folder = tmp_path_factory.mktemp('nodes')
-    make_synthetic(folder / 'data', num_train=8, num_val=2, seed=0, num_workers=1)
-    cfg = Config.fromfile(request.config.rootpath / CONFIG)
-    for name in ('train', 'val', 'test'):
-        loader = cfg[f'{name}_dataloader']
-        loader.update(batch_size=2, num_workers=0, persistent_workers=False)
-        loader.dataset.data_root = str(folder / 'data')
-    cfg.data_root = str(folder / 'data')
-    cfg.train_cfg.update(max_epochs=1, val_interval=1)
-    cfg.model.backbone.update(channels=8, depth=1)
-    cfg.default_hooks.logger.interval = 1
-    cfg.dump(folder / 'config.py')
-    return folder / 'config.py'
+def config(tmp_path_factory, small_config):
+    cfg = small_config(
+        *(8, 2),
+        train_cfg=dict(max_epochs=1, val_interval=1),
+        model=dict(backbone=dict(channels=8, depth=1)),
+        default_hooks=dict(logger=dict(interval=1)),
+    )
+    file = tmp_path_factory.mktemp('nodes') / 'config.py'
+    cfg.dump(file)
+    return file
 
 
 @pytest.mark.slow

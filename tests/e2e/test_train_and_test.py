@@ -17,7 +17,6 @@ import torch
 from mmengine.config import Config
 
 from hg_plugin import apis
-from hg_plugin.prepare.synthetic import make_synthetic
 
 CONFIG = 'configs/hg_2stack_synthetic.py'
 OPTIONS = {
@@ -36,10 +35,8 @@ def table(out):
 
 
 @pytest.fixture(scope='module')
-def persons(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('synthetic')
-    make_synthetic(folder, num_train=24, num_val=7, seed=0, num_workers=1)
-    return folder
+def persons(synthetic):
+    return synthetic(24, 7)
 
 
 @pytest.fixture(scope='module')

@@ -1,22 +1,16 @@
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import METRICS, DefaultScope
+from mmengine.registry import METRICS
 from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
+from toy_training import forget_runners
 
 from hg_plugin.compat.torch import fit_optimizer_to_torch
 from hg_plugin.models import StackedHourglass
-from hg_plugin.prepare.synthetic import make_synthetic
 from hg_plugin.utils.errors import InputError
-
-CONFIG = Path(__file__).parents[2] / 'configs/hg_2stack_synthetic.py'
 
 
 @METRICS.register_module()
@@ -32,28 +26,18 @@ class KeepHeatmaps(BaseMetric):
         return dict(heatmaps=np.stack(results))
 
 
-@pytest.fixture(scope='module')
-def persons(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('synthetic')
-    make_synthetic(folder, num_train=4, num_val=5, seed=0, num_workers=1)
-    return str(folder)
-
-
 @pytest.fixture
-def runner(persons, tmp_path):
+def runner(small_config, tmp_path):
     """Makes a runner whose network has batch norms that are worth folding, and that counts its own
     predictions of the first stack's heatmaps in ``calls``."""
 
     def runner(*, ema=False, **options):
-        for instances in (DefaultScope, MessageHub, MMLogger, Visualizer):
-            instances._instance_dict.clear()  # runners built within a second share a name, and so these
+        forget_runners()
         torch.manual_seed(0)
-        cfg = Config.fromfile(CONFIG)
-        for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-            loader.dataset.data_root = persons
-            loader.update(batch_size=4, num_workers=0, persistent_workers=False, pin_memory=False)
         model = dict(backbone=dict(channels=16), test_cfg=dict(flip_test=True, output_heatmaps=True))
-        cfg.merge_from_dict(dict(work_dir=str(tmp_path), model=model, train_cfg=dict(max_epochs=1)))
+        loaders = {f'{phase}_dataloader.batch_size': 4 for phase in ('train', 'val', 'test')}
+        settings = dict(work_dir=str(tmp_path), model=model, train_cfg=dict(max_epochs=1))
+        cfg = small_config(4, 5, **settings, **loaders)
         cfg.merge_from_dict(options)
         cfg.test_evaluator = [dict(type='MPIIPCKh'), dict(type='KeepHeatmaps')]
         cfg.custom_hooks = [dict(type='EMAHook', momentum=0.3)] if ema else []

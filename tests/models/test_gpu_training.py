@@ -8,7 +8,6 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 
 from hg_plugin.engine.cuda_graph import GraphedStep
-from hg_plugin.prepare.synthetic import make_synthetic
 from hg_plugin.training.runner import QuietRunner
 
 CONFIG = 'configs/hg_2stack_mpii.py'
@@ -75,16 +74,9 @@ class ForbidWaiting(Hook):
             self.set_mode('default')
 
 
-@pytest.fixture(scope='module')
-def persons(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('synthetic')
-    make_synthetic(folder, num_train=8, num_val=2, seed=0, num_workers=1)
-    return folder
-
-
 @pytest.mark.parametrize('cuda_graph', [False, True])
 def test_a_runner_with_all_its_hooks_never_waits_for_the_gpu_between_two_logs(
-    request, device, persons, tmp_path, cuda_graph
+    request, device, synthetic, tmp_path, cuda_graph
 ):
     """Not in the steps before a CUDA graph is captured, and not in that one."""
     iterations = 16 if cuda_graph else 6
@@ -97,7 +89,7 @@ def test_a_runner_with_all_its_hooks_never_waits_for_the_gpu_between_two_logs(
         batch_size=4, num_workers=0, persistent_workers=False, pin_memory=device == 'cuda'
     )
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
-    cfg.train_dataloader.dataset.data_root = str(persons)
+    cfg.train_dataloader.dataset.data_root = str(synthetic(8, 2))
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations)
     for phase in ('val', 'test'):
         cfg[f'{phase}_cfg'] = cfg[f'{phase}_dataloader'] = cfg[f'{phase}_evaluator'] = None

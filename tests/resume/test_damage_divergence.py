@@ -8,7 +8,6 @@ import sys
 import pytest
 import torch
 
-from hg_plugin.prepare.synthetic import make_synthetic
 from hg_plugin.utils.errors import TrainingDiverged
 
 pytestmark = pytest.mark.slow
@@ -50,15 +49,8 @@ default_hooks = dict(divergence=dict(collapse=dict(interval=10)))
 """
 
 
-@pytest.fixture(scope='module')
-def persons(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('synthetic')
-    make_synthetic(folder, num_train=24, num_val=4, seed=0, num_workers=1)
-    return folder
-
-
 @pytest.fixture
-def train(persons, tmp_path, run, request):
+def train(synthetic, tmp_path, run, request):
     """Trains, with bad images if told so, and returns the exit code, the output and all checkpoints."""
     (tmp_path / 'spoil.py').write_text(SPOIL)
 
@@ -67,7 +59,7 @@ def train(persons, tmp_path, run, request):
         if spoil:
             config = tmp_path / 'child.py'
             config.write_text(CHILD.format(base=request.config.rootpath / CONFIG, spoil=spoil, more=more))
-        arguments = ['--data-root', persons, '--work-dir', tmp_path / 'work', *resume]
+        arguments = ['--data-root', synthetic(24, 4), '--work-dir', tmp_path / 'work', *resume]
         arguments += ['--cfg-options', *SMALL, 'train_cfg.max_epochs=4', *options]
         path = os.pathsep.join([str(tmp_path), str(request.config.rootpath)])
         if launcher:

@@ -9,24 +9,15 @@ import sys
 
 import pytest
 
-from hg_plugin.prepare.synthetic import make_synthetic
-
 pytestmark = pytest.mark.slow
 
 CONFIG = 'configs/hg_2stack_synthetic.py'
 SMALL = ['model.backbone.channels=8', 'train_dataloader.batch_size=2', 'default_hooks.logger.interval=2']
 
 
-@pytest.fixture(scope='module')
-def good(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('synthetic')
-    make_synthetic(folder, num_train=24, num_val=4, seed=0, num_workers=1)
-    return folder
-
-
 @pytest.fixture
-def persons(good, tmp_path):
-    return shutil.copytree(good, tmp_path / 'persons')
+def persons(synthetic, tmp_path):
+    return shutil.copytree(synthetic(24, 4), tmp_path / 'persons')
 
 
 @pytest.fixture

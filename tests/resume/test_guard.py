@@ -8,42 +8,31 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import HistoryBuffer, MessageHub, MMLogger
+from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
+from toy_training import forget_runners
 
 from hg_plugin import apis
 from hg_plugin.engine.resume.guard import sanitize
-from hg_plugin.prepare.synthetic import make_synthetic
 
 PARTS = dict(log_scalars={}, resumed_keys={})
 
 
 @pytest.fixture(autouse=True)
 def no_instances():
-    for instances in (MessageHub, MMLogger, Visualizer):
-        instances._instance_dict.clear()
+    forget_runners()
 
 
 @pytest.fixture(scope='module')
-def config(tmp_path_factory, request):
+def config(tmp_path_factory, small_config):
     """A config file of a tiny network that trains for one epoch of two iterations and validates."""
     folder = tmp_path_factory.mktemp('resume')
-    make_synthetic(folder / 'data', num_train=4, num_val=2, seed=0, num_workers=1)
-    cfg = Config.fromfile(request.config.rootpath / 'configs/hg_2stack_synthetic.py')
-    loader = dict(batch_size=2, num_workers=0, persistent_workers=False, pin_memory=False)
-    cfg.merge_from_dict(
-        dict(
-            train_cfg=dict(max_epochs=1, val_interval=1),
-            model=dict(backbone=dict(channels=8)),
-            default_hooks=dict(checkpoint=dict(max_keep_ckpts=1)),
-            train_dataloader=loader,
-            val_dataloader=loader,
-            test_dataloader=loader,
-        )
+    cfg = small_config(
+        *(4, 2),
+        train_cfg=dict(max_epochs=1, val_interval=1),
+        model=dict(backbone=dict(channels=8)),
+        default_hooks=dict(checkpoint=dict(max_keep_ckpts=1)),
     )
-    for name in ('train', 'val', 'test'):
-        cfg[f'{name}_dataloader'].dataset.data_root = str(folder / 'data')
     cfg.dump(folder / 'config.py')
     return folder / 'config.py'
 

@@ -11,14 +11,11 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import HOOKS
-from mmengine.visualization import Visualizer
 from torch.nn import functional
-from toy_training import assert_same
+from toy_training import assert_same, forget_runners
 
 from hg_plugin import apis
-from hg_plugin.prepare.synthetic import make_synthetic
 from hg_plugin.utils.errors import InputError
 
 PERSONS, BATCH, EPOCHS = 7, 2, 3
@@ -43,7 +40,8 @@ class InterruptHook(Hook):
         if runner.iter + 1 == self.at and '/' in str(self.number):
             Path(self.number).rename(Path(self.number).with_name('gone'))
         elif runner.iter + 1 == self.at and self.number == 'worker':
-            multiprocessing.active_children()[0].kill()
+            # the newest, because other tests may have left some
+            max(multiprocessing.active_children(), key=lambda child: child.pid).kill()
         elif runner.iter + 1 == self.at and not self.val:
             os.kill(os.getpid(), self.number)
 
@@ -53,25 +51,18 @@ class InterruptHook(Hook):
 
 
 @pytest.fixture(scope='module')
-def config(tmp_path_factory, request):
-    folder = tmp_path_factory.mktemp('preemption')
-    make_synthetic(folder / 'data', num_train=PERSONS, num_val=2, seed=0, num_workers=1)
-    cfg = Config.fromfile(request.config.rootpath / 'configs/hg_2stack_synthetic.py')
-    loader = dict(batch_size=BATCH, num_workers=0, persistent_workers=False)
-    cfg.merge_from_dict(
-        dict(
-            train_cfg=dict(max_epochs=EPOCHS, val_interval=2),
-            model=dict(backbone=dict(channels=4, depth=1, stem_channels=(4, 4, 4, 4))),
-            default_hooks=dict(logger=dict(interval=1), checkpoint=dict(max_keep_ckpts=1)),
-            train_dataloader=loader,
-            val_dataloader=dict(loader, batch_size=1),
-        )
+def config(small_config):
+    cfg = small_config(
+        *(PERSONS, 2),
+        train_cfg=dict(max_epochs=EPOCHS, val_interval=2),
+        model=dict(backbone=dict(channels=4, depth=1, stem_channels=(4, 4, 4, 4))),
+        default_hooks=dict(logger=dict(interval=1), checkpoint=dict(max_keep_ckpts=1)),
+        train_dataloader=dict(batch_size=BATCH),
+        val_dataloader=dict(batch_size=1),
     )
     cfg.randomness = dict()  # a new seed in every run, as in the shipped configs
     cfg.custom_hooks = [dict(type='EMAHook', ema_type='ForeachEMA', momentum=0.1)]
     cfg.test_dataloader = cfg.test_evaluator = cfg.test_cfg = None
-    for name in ('train', 'val'):
-        cfg[f'{name}_dataloader'].dataset.data_root = str(folder / 'data')
     return cfg
 
 
@@ -92,8 +83,7 @@ def train(config, tmp_path, monkeypatch):
 
     def train(name='work', seed=0, resume=False, interrupt=None, options=(), iterations=False):
         """Returns the exit code and the last checkpoint."""
-        for instances in (MessageHub, MMLogger, Visualizer):
-            instances._instance_dict.clear()
+        forget_runners()
         np.random.seed(next(seeds))
         cfg = Config(config.to_dict())
         cfg.randomness = dict(seed=None if resume else seed)

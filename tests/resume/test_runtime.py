@@ -5,22 +5,18 @@ import shutil
 import pytest
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
-from mmengine.logging import MessageHub, MMLogger
 from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
+from toy_training import forget_runners
 
 from hg_plugin import apis
 from hg_plugin.engine import resume
-from hg_plugin.prepare.synthetic import make_synthetic
 
 OF_TRUST = tuple(getattr(resume, name) for name in resume.__all__)
 
 
 @pytest.mark.parametrize('resilient', [True, False])
-def test_one_line_leaves_out_all_that_is_for_trust(tmp_path, request, monkeypatch, resilient):
-    for instances in (MessageHub, MMLogger, Visualizer):
-        instances._instance_dict.clear()
-    make_synthetic(tmp_path / 'data', num_train=2, num_val=2, seed=0, num_workers=1)
+def test_one_line_leaves_out_all_that_is_for_trust(tmp_path, request, monkeypatch, synthetic, resilient):
+    forget_runners()
     configs = shutil.copytree(request.config.rootpath / 'configs', tmp_path / 'configs')
     runtime = configs / '_base_/runtime.py'
     if not resilient:
@@ -38,7 +34,7 @@ def test_one_line_leaves_out_all_that_is_for_trust(tmp_path, request, monkeypatc
     apis.train(
         configs / 'hg_2stack_synthetic.py',
         work_dir=str(tmp_path / 'run'),
-        data_root=str(tmp_path / 'data'),
+        data_root=str(synthetic(2, 2)),
         cfg_options=options,
     )
     (runner,) = runners

@@ -121,9 +121,14 @@ class QuickRunner(Runner):
         """It runs nvcc and gcc to log their versions."""
 
 
-def build(work_dir, **options) -> Runner:
+def forget_runners() -> None:
+    """Runners that are built within a second have one name, and share these."""
     for instances in (MessageHub, MMLogger, Visualizer, DefaultScope):
-        instances._instance_dict.clear()  # runners that were built within a second share these
+        instances._instance_dict.clear()
+
+
+def build(work_dir, **options) -> Runner:
+    forget_runners()
     return QuickRunner.from_cfg(toy_config(work_dir, **options))
 
 

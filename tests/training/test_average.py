@@ -2,7 +2,6 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from hg_plugin.prepare.synthetic import make_synthetic
 from hg_plugin.training.average import average_checkpoints
 from hg_plugin.utils.config import read_config
 from hg_plugin.utils.errors import InputError
@@ -23,13 +22,13 @@ def checkpoints(tmp_path):
     return [str(tmp_path / f'{seed}.pth') for seed in (0, 1)], states
 
 
-def test_parameters_are_averaged_and_statistics_measured(run, checkpoints, tmp_path):
-    make_synthetic(tmp_path / 'persons', num_train=12, num_val=2, seed=0, num_workers=1)
+def test_parameters_are_averaged_and_statistics_measured(run, checkpoints, synthetic, tmp_path):
+    persons = synthetic(12, 2)
     paths, (first, second) = checkpoints
-    settings = dict(shares=[3, 1], batches=2, data_root=str(tmp_path / 'persons'), cfg_options=OPTIONS)
+    settings = dict(shares=[3, 1], batches=2, data_root=str(persons), cfg_options=OPTIONS)
     average_checkpoints(CONFIG, paths, tmp_path / 'full.pth', **settings)
     command = ['tools/average_checkpoints.py', CONFIG, *paths, '--out', tmp_path / 'half.pth', '--half']
-    command += ['--shares', 3, 1, '--batches', 2, '--data-root', tmp_path / 'persons', '--cfg-options']
+    command += ['--shares', 3, 1, '--batches', 2, '--data-root', persons, '--cfg-options']
     code, printed = run(*command, *(f'{name}={value}' for name, value in OPTIONS.items()))
     assert code == 0 and '2/2 batches' in printed, printed
     full, half = (torch.load(tmp_path / f'{name}.pth') for name in ('full', 'half'))

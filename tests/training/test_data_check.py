@@ -7,23 +7,15 @@ import cv2
 import numpy as np
 import pytest
 
-from hg_plugin.prepare.synthetic import make_synthetic
 from hg_plugin.training.data_check import _check_person
 
 CONFIG = 'configs/hg_2stack_synthetic.py'
 TOOL = Path(__file__).parents[2] / 'tools/check.py'
 
 
-@pytest.fixture(scope='module')
-def good(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('synthetic')
-    make_synthetic(folder, num_train=12, num_val=3, seed=0, num_workers=1)
-    return folder
-
-
 @pytest.fixture
-def persons(good, tmp_path):
-    return shutil.copytree(good, tmp_path / 'persons')
+def persons(synthetic, tmp_path):
+    return shutil.copytree(synthetic(12, 3), tmp_path / 'persons')
 
 
 @pytest.fixture

@@ -2,38 +2,24 @@ import re
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.runner import Runner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hg_plugin.compat.torch import fit_optimizer_to_torch, torch_before
 from hg_plugin.engine.hooks import LazyRuntimeInfoHook
-from hg_plugin.prepare.synthetic import make_synthetic
 
 
 @pytest.fixture
-def runner(tmp_path, request):
+def runner(tmp_path, small_config):
     """Builds a runner of the synthetic config, for 7 iterations of an epoch and logs every 3."""
-    make_synthetic(tmp_path / 'data', num_train=14, num_val=2, seed=0, num_workers=1)
 
     def build(name, hook='LazyRuntimeInfoHook', ema_type=None):
-        cfg = Config.fromfile(request.config.rootpath / 'configs/hg_2stack_synthetic.py')
         checkpoint = dict(by_epoch=False, interval=5, max_keep_ckpts=9, save_best=None)
         hooks = dict(logger=dict(interval=3), checkpoint=checkpoint, runtime_info=dict(type=hook))
-        loader = dict(batch_size=2, num_workers=0, persistent_workers=False, pin_memory=False)
-        cfg.merge_from_dict(
-            dict(
-                work_dir=str(tmp_path / name),
-                experiment_name=name,
-                train_cfg=dict(max_epochs=2),
-                model=dict(backbone=dict(channels=8)),
-                train_dataloader=loader,
-                default_hooks=hooks,
-            )
-        )
+        settings = dict(work_dir=str(tmp_path / name), experiment_name=name, train_cfg=dict(max_epochs=2))
+        cfg = small_config(14, 2, **settings, model=dict(backbone=dict(channels=8)), default_hooks=hooks)
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
         cfg.custom_hooks = [dict(type='EMAHook', ema_type=ema_type)] if ema_type else []
-        cfg.train_dataloader.dataset.data_root = str(tmp_path / 'data')
         fit_optimizer_to_torch(cfg)
         return Runner.from_cfg(cfg)
 

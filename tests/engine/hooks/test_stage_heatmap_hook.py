@@ -1,6 +1,5 @@
 """Persons are drawn during training, and the training is the same."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -8,33 +7,23 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DATASETS, MODELS
 from mmpose.visualization import PoseLocalVisualizer
 from torch import nn
 from torch.nn import functional
+from toy_training import forget_runners
 
 from hg_plugin import apis
 from hg_plugin.engine.hooks import StageHeatmapHook
-from hg_plugin.prepare.synthetic import make_synthetic
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope='module')
-def config(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('stages')
-    make_synthetic(folder, num_train=4, num_val=3, seed=0, num_workers=1)
-    cfg = Config.fromfile(ROOT / 'configs/hg_2stack_synthetic.py')
-    loader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(data_root=str(folder)))
-    cfg.merge_from_dict(
-        dict(
-            train_cfg=dict(max_epochs=2, val_interval=2),
-            model=dict(backbone=dict(channels=4, depth=1, stem_channels=(4, 4, 4, 4))),
-            default_hooks=dict(logger=dict(interval=1), checkpoint=dict(max_keep_ckpts=1)),
-            train_dataloader=loader,
-            val_dataloader=loader,
-        )
+def config(small_config):
+    cfg = small_config(
+        *(4, 3),
+        train_cfg=dict(max_epochs=2, val_interval=2),
+        model=dict(backbone=dict(channels=4, depth=1, stem_channels=(4, 4, 4, 4))),
+        default_hooks=dict(logger=dict(interval=1), checkpoint=dict(max_keep_ckpts=1)),
     )
     cfg.custom_hooks = [dict(type='EMAHook', ema_type='ForeachEMA', momentum=0.1)]
     cfg.test_dataloader = cfg.test_evaluator = cfg.test_cfg = None
@@ -110,8 +99,8 @@ def test_a_network_without_heatmaps_is_left_alone(runner):
 
 
 def train(config, work_dir, hooks, **options):
-    for instances in (MessageHub, MMLogger, PoseLocalVisualizer):
-        instances._instance_dict.clear()
+    forget_runners()
+    PoseLocalVisualizer._instance_dict.clear()
     cfg = Config(config.to_dict())
     cfg.custom_hooks = [*cfg.custom_hooks, *hooks]
     cfg.merge_from_dict(options)
