@@ -2,6 +2,7 @@ import functools
 import json
 import os
 import runpy
+import shutil
 import signal
 import socket
 import subprocess
@@ -66,6 +67,30 @@ def synthetic(tmp_path_factory):
     return synthetic
 
 
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.fixture(scope='session')
+def damages():
+    """What may happen to the file of an image, by name."""
+    return dict(
+        pipe=pipe,
+        truncated=lambda path: path.write_bytes(path.read_bytes()[:500]),
+        html=lambda path: path.write_text('<html>404 Not Found</html>'),
+        empty=lambda path: path.write_bytes(b''),
+        missing=lambda path: path.unlink(),
+        png=lambda path: path.write_bytes(b'\x89PNG\r\n\x1a\n' + path.read_bytes()),
+        folder=folder,
+    )
+
+
 @pytest.fixture(scope='session')
 def small_config(synthetic):
     """Gives configs/hg_2stack_synthetic.py on so many persons, with loaders in this process."""
@@ -80,6 +105,27 @@ def small_config(synthetic):
         return cfg
 
     return small_config
+
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory):
+    """A headless Chromium that remembers what its console said and what it asked of a network."""
+    webdriver = pytest.importorskip('selenium.webdriver')
+    chromium, driver = (shutil.which(name) for name in ('chromium', 'chromedriver'))
+    if not (chromium and driver):
+        pytest.skip('chromium and chromedriver are not installed')
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    flags = 'headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking '
+    flags += 'disable-component-update disable-sync disable-dev-shm-usage use-fake-ui-for-media-stream '
+    flags += 'use-fake-device-for-media-stream '
+    for flag in (*flags.split(), f'user-data-dir={tmp_path_factory.mktemp("profile")}'):
+        options.add_argument(f'--{flag}')
+    options.set_capability('goog:loggingPrefs', dict(performance='ALL', browser='ALL'))
+    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    browser.command_executor.client_config.timeout = 600
+    yield browser
+    browser.quit()
 
 
 @pytest.fixture(scope='session')

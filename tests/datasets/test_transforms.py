@@ -240,26 +240,6 @@ def test_an_order_that_would_train_on_wrong_images_is_refused(real_data, pipelin
         samples(real_data('mpii_sample'), *pipeline)
 
 
-@pytest.mark.parametrize(
-    'transform, missing',
-    [
-        (FLIP, 'img_shape'),
-        (RANDOM_BOX, 'bbox_center'),
-        (dict(HALF_BODY, prob=0.0), 'bbox_center'),
-        (AFFINE, 'bbox_center'),
-    ],
-)
-def test_mmposes_transforms_that_move_pixels_fail_after_the_crop(real_data, transform, missing):
-    for first in ([], [IMAGE]):
-        with pytest.raises(KeyError, match=missing):
-            samples(real_data('mpii_sample'), *first, BOX, CROP, transform, KEYPOINTS)
-
-
-def test_packing_needs_a_crop():
-    with pytest.raises(InputError, match='put TopdownCrop before it'):
-        PackKeypoints()(dict(img=np.zeros((4, 4, 3), np.uint8), keypoints=np.zeros((1, 2, 2))))
-
-
 def test_visibility_and_weight_are_packed_as_their_product():
     results = dict(
         img=np.zeros((4, 4, 3), np.uint8),

@@ -1,7 +1,6 @@
 """Training images that cannot be read are replaced, in testing they are errors."""
 
 import json
-import os
 import shutil
 
 import pytest
@@ -30,34 +29,13 @@ def load(persons, small_config):
     return load
 
 
-def pipe(path):
-    path.unlink()
-    os.mkfifo(path)
-
-
-def folder(path):
-    path.unlink()
-    path.mkdir()
-
-
-DAMAGES = dict(
-    truncated=lambda path: path.write_bytes(path.read_bytes()[:500]),
-    empty=lambda path: path.write_bytes(b''),
-    missing=lambda path: path.unlink(),
-    html=lambda path: path.write_text('<html>404 Not Found</html>'),
-    png=lambda path: path.write_bytes(b'\x89PNG\r\n\x1a\n' + path.read_bytes()),
-    pipe=pipe,
-    folder=folder,
-)
-
-
 def image_of(persons, index, split='train'):
     annotations = json.loads((persons / f'annotations/mpii_{split}.json').read_text())
     return persons / 'images' / annotations[index]['image']
 
 
-def test_in_training_the_next_person_takes_the_place_and_it_is_told_once(load, persons, monkeypatch):
-    for index, damage in enumerate(DAMAGES.values()):
+def test_in_training_the_next_person_takes_the_place_and_it_is_told_once(load, persons, damages, monkeypatch):
+    for index, damage in enumerate(damages.values()):
         damage(image_of(persons, 2 * index))
     told = []
     monkeypatch.setattr('hg_plugin.datasets.mpii.print_log', lambda text, *_: told.append(text))
@@ -73,19 +51,19 @@ def test_in_training_the_next_person_takes_the_place_and_it_is_told_once(load, p
         assert f'mpii_train.json, annotation {index}: {image_of(persons, index)} ' in text
 
 
-def test_in_testing_it_is_an_error(load, persons):
-    for index, damage in enumerate(DAMAGES.values()):
+def test_in_testing_it_is_an_error(load, persons, damages):
+    for index, damage in enumerate(damages.values()):
         damage(image_of(persons, index, 'val'))
     dataset = load('val')
-    for index in range(len(DAMAGES)):
+    for index in range(len(damages)):
         name = image_of(persons, index, 'val').name
         with pytest.raises(InputError, match=f'mpii_val.json, annotation {index}: .*{name}'):
             dataset[index]
 
 
-def test_too_many_end_the_training_in_one_sentence(load, persons):
+def test_too_many_end_the_training_in_one_sentence(load, persons, damages):
     for index in (1, 5, 7, 9, 11):
-        DAMAGES['empty'](image_of(persons, index))
+        damages['empty'](image_of(persons, index))
     dataset = load(max_unreadable=0.25)
     assert all(dataset[index] for index in (1, 5, 7, 9)) and dataset.unreadable.sum() == 4
     with pytest.raises(InputError, match='5 of the 16 persons of .* max_unreadable=0.25 .* annotation 1, /'):
@@ -104,9 +82,9 @@ def test_a_sample_takes_no_longer_among_many_persons(load):
 
 
 @pytest.mark.parametrize('persistent', [True, False])
-def test_workers_count_together(load, persons, persistent):
+def test_workers_count_together(load, persons, damages, persistent):
     for index in (1, 2):
-        DAMAGES['html'](image_of(persons, index))
+        damages['html'](image_of(persons, index))
     dataset = load(max_unreadable=0.5)
     loader = DataLoader(dataset, batch_size=1, num_workers=2, persistent_workers=persistent)
     for _ in range(2):

@@ -19,7 +19,6 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmpose.apis import MMPoseInferencer
 
-from hg_plugin.compat import glibc
 from hg_plugin.inference.files import infer_files
 from hg_plugin.inference.inputs import output_names
 from hg_plugin.inference.video import video_format
@@ -376,13 +375,6 @@ def test_a_video_that_a_full_disk_cuts_off_is_not_kept(run, network, inputs, tmp
     code, out = run('-c', limited, 'tools/infer.py', *network, *options)
     assert code == 1 and re.search(f'^error: .*short{VIDEO} cannot be written', out, re.MULTILINE), out
     assert written(tmp_path) == []
-
-
-def test_freed_memory_is_kept(mistake, network, inputs, tmp_path, monkeypatch):
-    called = []
-    monkeypatch.setattr(glibc, 'keep_freed_memory', lambda: called.append(True))
-    mistake('tools/infer.py', tmp_path / 'no_config.py', network[1], inputs / 'good')
-    assert called == [True]
 
 
 def test_boxes_for_every_input(network, inputs, tmp_path):

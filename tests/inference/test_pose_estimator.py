@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from mmpose.apis import MMPoseInferencer, inference_topdown, init_model
+from mmpose.apis import inference_topdown, init_model
 from torch import nn
 
 from hg_plugin.inference.pose_estimator import PoseEstimator
@@ -110,27 +110,6 @@ def assert_agree(poses, keypoints, scores):
     np.testing.assert_allclose(poses.scores, scores, atol=1e-5)
     distances = np.linalg.norm(poses.keypoints - keypoints, axis=-1)
     assert np.mean(distances < 1e-2) > 0.9, distances
-
-
-@pytest.mark.parametrize('flip_test', [False, True])
-@pytest.mark.parametrize('name', ['mpii', 'coco'])
-def test_mmposes_own_inferencer_runs_our_configs_and_agrees(files, image, tmp_path, name, flip_test):
-    config, checkpoint = files(name)
-    path = str(tmp_path / 'image.png')
-    cv2.imwrite(path, image)
-    inferencer = MMPoseInferencer(
-        pose2d=config, pose2d_weights=checkpoint, det_model='whole_image', device='cpu'
-    )
-    inferencer.inferencer.model.test_cfg['flip_test'] = flip_test
-    expected = next(inferencer(path))['predictions'][0]
-
-    poses = PoseEstimator(config, checkpoint, device='cpu')(path, flip_test=flip_test, whole_image=True)
-    keypoints, scores = poses
-    assert (
-        keypoints.shape == (1, dict(mpii=16, coco=17)[name], 2)
-        and keypoints.dtype == scores.dtype == np.float32
-    )
-    assert_agree(poses, [expected[0]['keypoints']], [expected[0]['keypoint_scores']])
 
 
 @pytest.mark.parametrize('flip_test', [False, True])
@@ -349,10 +328,6 @@ def test_what_the_config_does_not_allow(files, image):
 
 def test_wrong_files_and_devices(files, tmp_path):
     config, checkpoint = files('mpii')
-    torch.save([1, 2], tmp_path / 'list.pth')
-    (tmp_path / 'cut.pth').write_bytes(Path(checkpoint).read_bytes()[:5000])
-    (tmp_path / 'wrong.py').write_text('model = dict(')
-    (tmp_path / 'nothing.py').write_text('x = 1')
     (tmp_path / 'stack.py').write_text(f'_base_ = ["{config}"]\nmodel = dict(backbone=dict(num_stack=3))')
     (tmp_path / 'warp.py').write_text(
         f'_base_ = ["{config}"]\ntest_dataloader = dict(dataset=dict(pipeline=[dict(type="Warp")]))'
@@ -364,18 +339,11 @@ def test_wrong_files_and_devices(files, tmp_path):
     )
     for arguments, message in [
         ((config, files('coco')[1]), 'does not fit the config'),
-        ((config, tmp_path / 'cut.pth'), 'is not a checkpoint, or is truncated'),
-        ((config, tmp_path / 'list.pth'), 'it holds a list'),
         ((config, tmp_path / 'none.pth'), 'does not exist'),
         ((tmp_path / 'none.py', checkpoint), 'does not exist'),
-        ((tmp_path / 'wrong.py', checkpoint), 'cannot be read'),
-        ((tmp_path / 'nothing.py', checkpoint), 'has no model'),
         ((tmp_path / 'stack.py', checkpoint), "stack.py builds no model: TypeError: .*'num_stack'"),
         ((tmp_path / 'warp.py', checkpoint), "warp.py builds no test pipeline: KeyError: 'Warp is not in"),
         ((tmp_path / 'regression.py', checkpoint), 'builds a .*PoseEstimator with a RegressionLabel'),
-        ((None, checkpoint), 'or neither for the network of the package'),
-        ((config, None), 'or neither for the network of the package'),
-        ((config, tmp_path), 'is a folder'),
         ((config, checkpoint, 'abacus'), "The device 'abacus' cannot be used"),
         ((config, checkpoint, 'cpu', 0), 'batch_size is 0'),
     ]:
@@ -406,28 +374,9 @@ def test_the_metainfo_of_mmposes_data_sets_is_found_without_a_warning(files, rec
     assert not [warning for warning in recwarn if 'metainfo' in str(warning.message)]
 
 
-def test_odd_weights_are_refused_and_odd_metainfo_is_not_used(files, tmp_path):
+def test_odd_metainfo_is_not_used(files, tmp_path):
     config, checkpoint = files('mpii')
-    weights = torch.load(checkpoint)['state_dict']
-    name = next(iter(weights))
-    odd = tmp_path / 'odd.pth'
-    for content, message in [
-        ({1: torch.ones(2)}, 'holds no weights by name'),
-        (dict(state_dict=[1, 2]), 'holds no weights by name'),
-        (dict(state_dict={}), 'holds no weights by name'),
-        (
-            dict(state_dict={**weights, name: weights[name].to_sparse()}),
-            f'{name} is .*quantized, sparse or without',
-        ),
-        (
-            dict(state_dict={**weights, name: weights[name].to('meta')}),
-            f'{name} is .*quantized, sparse or without',
-        ),
-        (dict(state_dict={**weights, name: weights[name] / 0}), f'{name} is not finite'),
-    ]:
-        torch.save(content, odd)
-        with pytest.raises(InputError, match=message):
-            PoseEstimator(config, odd, device='cpu')
+    weights, odd = torch.load(checkpoint)['state_dict'], tmp_path / 'odd.pth'
     for meta in ([1], dict(dataset_meta=3), dict(dataset_meta={'a': 1})):
         torch.save(dict(state_dict=weights, meta=meta), odd)
         assert PoseEstimator(config, odd, device='cpu').dataset_meta['dataset_name'] == 'mpii'

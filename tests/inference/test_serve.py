@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -188,24 +187,8 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def page(server, tmp_path_factory):
-    webdriver = pytest.importorskip('selenium.webdriver')
-    chromium, chromedriver = shutil.which('chromium'), shutil.which('chromedriver')
-    if not (chromium and chromedriver):
-        pytest.skip('chromium and chromedriver are not installed')
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (
-        'headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking '
-        'disable-component-update disable-sync use-fake-ui-for-media-stream '
-        'use-fake-device-for-media-stream'
-    ).split():
-        options.add_argument(f'--{flag}')
-    options.add_argument(f'--user-data-dir={tmp_path_factory.mktemp("profile")}')
-    options.set_capability('goog:loggingPrefs', dict(performance='ALL', browser='ALL'))
-    driver = webdriver.Chrome(options, webdriver.ChromeService(chromedriver))
-    yield Page(driver, server[1])
-    driver.quit()
+def page(server, browser):
+    return Page(browser, server[1])
 
 
 @pytest.mark.slow

@@ -229,20 +229,6 @@ def test_run_stopped_while_moving_is_not_taken_for_complete(tmp_path, monkeypatc
     assert make_synthetic(tmp_path, **SMALL) is False
 
 
-@pytest.mark.parametrize(
-    'change, message',
-    [
-        (dict(num_train=-1), 'num_train'),
-        (dict(image_size=(96, 20)), 'height'),
-        (dict(truncated=float('nan')), 'truncated'),
-    ],
-)
-def test_bad_arguments(tmp_path, change, message):
-    with pytest.raises(InputError, match=message):
-        make_synthetic(tmp_path / 'set', **{**SMALL, **change})
-    assert not (tmp_path / 'set').exists()
-
-
 def test_command_line(tmp_path, monkeypatch, capsys, mistake):
     options = [tmp_path / 'set', '--train', 2, '--val', 1, '--size', 80, 64, '--workers', 1]
     monkeypatch.setattr('sys.argv', ['', *map(str, options)])

@@ -1,8 +1,6 @@
 import importlib.util
 import json
 import re
-import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -85,28 +83,6 @@ def test_without_plotly(folders, monkeypatch):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == 'plotly' else find(name))
     with pytest.raises(InputError, match='pip install plotly'):
         write_report([folders[0]])
-
-
-@pytest.fixture
-def browser(tmp_path):
-    """A headless Chromium that remembers what its console said."""
-    webdriver = pytest.importorskip('selenium.webdriver')
-    chromium, driver = (shutil.which(name) for name in ('chromium', 'chromedriver'))
-    if not (chromium and driver):
-        pytest.skip('chromium and chromedriver are not installed')
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    flags = 'headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking '
-    flags += 'disable-component-update disable-sync disable-dev-shm-usage'
-    profile = tempfile.mkdtemp(dir=tmp_path)
-    for flag in (*flags.split(), f'user-data-dir={profile}'):
-        options.add_argument(f'--{flag}')
-    options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
-    service = webdriver.ChromeService(executable_path=driver)
-    browser = webdriver.Chrome(options=options, service=service)
-    browser.command_executor.client_config.timeout = 600
-    yield browser
-    browser.quit()
 
 
 DRAWN = """return [...document.querySelectorAll('.plot')].map(plot =>

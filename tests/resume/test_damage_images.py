@@ -54,23 +54,18 @@ def image_of(persons, index, split='train'):
     return persons / 'images' / annotations[index]['image']
 
 
-def damage(persons, *indices, split='train'):
-    """The first becomes a pipe, the second is cut off, others become web pages."""
-    for number, index in enumerate(indices):
-        path = image_of(persons, index, split)
-        content = path.read_bytes()
-        if number == 0:
-            path.unlink()
-            os.mkfifo(path)
-        elif number == 1:
-            path.write_bytes(content[:6000])
-        else:
-            path.write_text('<html>404 Not Found</html>')
+@pytest.fixture
+def damage(persons, damages):
+    def damage(*indices, split='train'):
+        for index, change in zip(indices, damages.values()):
+            change(image_of(persons, index, split))
+
+    return damage
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_bad_images_are_replaced_told_once_and_counted(train, persons, workers):
-    damage(persons, 3, 11, 17)
+def test_bad_images_are_replaced_told_once_and_counted(train, persons, damage, workers):
+    damage(3, 11, 17)
     loader = ['train_dataloader.num_workers=2'] if workers else ['train_dataloader.num_workers=0']
     loader += ['train_dataloader.dataset.max_unreadable=0.2', 'train_cfg.max_epochs=3']
     code, out = train(*loader, f'train_dataloader.persistent_workers={bool(workers)}')
@@ -80,22 +75,22 @@ def test_bad_images_are_replaced_told_once_and_counted(train, persons, workers):
     assert '3 of the 24 persons of' in out and '(12.50%) and were replaced by the next' in out
 
 
-def test_more_than_a_share_end_the_training(train, persons):
-    damage(persons, 3, 8, 11, 17)
+def test_more_than_a_share_end_the_training(train, persons, damage):
+    damage(3, 8, 11, 17)
     code, out = train('train_cfg.max_epochs=3')
     assert code == 1 and '\nerror: 4 of the 24 persons of' in out and 'hg_plugin check CONFIG' in out
     assert (persons.parent / 'work/preempted.pth').exists()
 
 
-def test_two_processes_count_together(train, persons):
+def test_two_processes_count_together(train, damage):
     """One for each in an epoch, or both for one: less than the share for a process alone in most cases."""
-    damage(persons, 3, 11, 12, 17)
+    damage(3, 11, 12, 17)
     code, out = train('train_cfg.max_epochs=9', 'train_dataloader.dataset.max_unreadable=0.15', processes=2)
     assert code == 1 and out.count('error: ') == 1
     assert 'error: 4 of the 24 persons of' in out
 
 
-def test_a_bad_image_in_testing_is_an_error(train, persons):
-    damage(persons, 2, split='val')
+def test_a_bad_image_in_testing_is_an_error(train, damage):
+    damage(2, split='val')
     code, out = train('train_cfg.max_epochs=1')
     assert code == 1 and re.search('error: .*mpii_val.json, annotation 2: .* is a folder, a pipe', out)

@@ -68,12 +68,9 @@ STOPPING = dict(type='EarlyStoppingHook', monitor='loss', rule='less')
     'place, value, word',
     [
         ('model.backbone.type', 'StackedHourglas', "'StackedHourglass'"),
-        ('model.head.type', 'MultiStageHeatmap', "'MultiStageHeatmapHead'"),
         ('model.codec.type', 'MSRAHeatmaps', "'MSRAHeatmap'"),
-        (f'{TRAIN}.type', 'MPIIDataset', "'MPIIPoseDataset'"),
         (f'{VAL}.pipeline.0.type', 'GetBBoxCenterScal', "'GetBBoxCenterScale'"),
         ('custom_hooks.0.type', 'SyncBufferHook', "'SyncBuffersHook'"),
-        ('default_hooks.logger.type', 'LoggersHook', "'LoggerHook'"),
         ('val_evaluator.type', 'MPIIPCK', "'MPIIPCKh'"),
         ('optim_wrapper.optimizer.type', 'Adamm', "'Adam'"),
         ('optim_wrapper.type', 'Mixed', 'custom_imports'),

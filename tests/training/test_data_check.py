@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -56,23 +55,18 @@ def test_nothing_is_wrong_with_good_data_nor_with_a_test_set_without_joints(chec
     assert not [key for key in found if key[0] == 'annotation'], found
 
 
-def test_every_bad_image_is_found_by_two_processes(check, persons, train_file):
+def test_every_bad_image_is_found_by_two_processes(check, persons, train_file, damages):
     paths = [persons / 'images' / entry['image'] for entry in json.loads(train_file.read_text())]
     whole = paths[0].read_bytes()
     half = len(whole) // 2
-    paths[0].write_bytes(whole[:half])
-    paths[1].write_bytes(b'')
-    paths[3].write_text('<!DOCTYPE html><html><body>404</body></html>')
-    paths[4].write_bytes(whole[: half - 2000] + bytes(2000) + whole[half:])
-    for number in (2, 5, 6):
-        paths[number].unlink()
-    os.mkfifo(paths[5])
-    paths[6].mkdir()
+    for damage, path in zip(damages.values(), paths):
+        damage(path)
+    paths[8].write_bytes(whole[: half - 2000] + bytes(2000) + whole[half:])
     cv2.imwrite(str(paths[7]), np.zeros((4, 4, 3), np.uint8))
     code, found = check(workers=2)
     problems = {number: finding['problem'] for (kind, number), finding in found.items() if kind == 'image'}
-    assert code == 1 and problems.keys() == set(range(8))
-    assert 'Corrupt JPEG data' in problems[4] and 'pipe' in problems[5] and '4x4 pixels' in problems[7]
+    assert code == 1 and problems.keys() == set(range(9))
+    assert 'Corrupt JPEG data' in problems[8] and 'pipe' in problems[0] and '4x4 pixels' in problems[7]
 
 
 def test_wrong_annotations_are_all_listed(check, train_file):
