@@ -29,9 +29,8 @@ class MPIIPCKh(BaseMetric):
     See :mod:`hg_plugin.evaluation.pckh` for the conventions. Datasets of other keypoints have columns by
     their names, such as 'Knee' for ``left_knee`` and ``right_knee``; see :func:`joint_groups`. Predictions
     and truth are compared in 0-based pixels of the image; those of MMPose's ``MpiiDataset`` are 1-based.
-    Persons are sorted by ``id`` and the padding of a distributed
-    sampler is dropped, so the number of processes does not change the result. The keys have no prefix:
-    ``save_best='Mean', rule='greater'`` names one.
+    Persons are sorted by ``id`` and the padding of a distributed sampler is dropped, so the number of
+    processes does not change the result. The keys have no prefix: ``save_best='Mean', rule='greater'``.
 
     Args:
         weights: How 'Mean' averages the joints, 'annotations' or 'equal'; see :func:`pckh_curves`. Defaults
@@ -45,9 +44,8 @@ class MPIIPCKh(BaseMetric):
 
     Raises:
         InputError: ``weights`` or the extension of ``pred_file`` is unknown. When the metric gets the
-            dataset's names: ``groups`` has others. Later: a sample has no head size
-            or other joints than the prediction, two persons share an ``id``, or ``pred_file`` cannot be
-            written.
+            dataset's names: ``groups`` has others. Later: a sample has no head size, two persons share an
+            ``id``, or ``pred_file`` cannot be written.
     """
 
     # An empty one, because BaseMetric warns about None.
@@ -103,11 +101,6 @@ class MPIIPCKh(BaseMetric):
             if visible.ndim == 3:  # MMPose appends the weights of the joints
                 visible = visible[..., 0]
             pred, gt = to_numpy(sample['pred_instances']['keypoints']), to_numpy(truth['keypoints'])
-            if not pred.shape == gt.shape == (1, *visible.shape[1:], 2):
-                raise InputError(
-                    f'MPIIPCKh: the predictions of person {person} have shape {pred.shape} and the '
-                    f'annotations {gt.shape}; both must be (1, K, 2), of the same keypoints.'
-                )
             head_size = to_numpy(truth['head_size']).item()
             result = dict(id=int(person), pred=pred[0], gt=gt[0], visible=visible[0] > 0, head_size=head_size)
             stages = sample['pred_instances'].get('stage_keypoints')

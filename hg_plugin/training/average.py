@@ -1,5 +1,6 @@
 """Average the weights of several trainings to one network (Wortsman et al., Model soups, ICML 2022)."""
 
+import functools
 from collections.abc import Sequence
 from itertools import islice
 from os import PathLike
@@ -81,21 +82,11 @@ def average_checkpoints(
                 yield model.data_preprocessor(batch, training=True)['inputs']
                 progress.update()
 
-        update_bn(inputs(), _Network(model))
+        model.forward = functools.partial(model.forward, data_samples=None)
+        update_bn(inputs(), model)
     with atomic_write(out) as file:
         content = dict(state_dict=halved(model) if half else model.state_dict())
         torch.save(content | (dict(meta=dict(dataset_meta=meta)) if meta else {}), file)
-
-
-class _Network(nn.Module):
-    """A pose estimator as a function of its images alone."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, inputs: torch.Tensor):
-        return self.model(inputs, None, mode='tensor')
 
 
 def halved(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -150,7 +150,7 @@ def test_an_unchanged_config_resumes_bit_by_bit_and_says_nothing(run, tmp_path, 
     capsys.readouterr()
     resumed = train(run, resume=True)
     out = ''.join(capsys.readouterr())
-    assert 'The config has changed' not in out and 'An epoch has' not in out and 'nothing is left' not in out
+    assert 'The config has changed' not in out and 'nothing is left' not in out
     for name, weight in whole.model.state_dict().items():
         assert torch.equal(weight, resumed.model.state_dict()[name])
 
@@ -160,11 +160,8 @@ def test_the_length_of_the_training_and_of_an_epoch(run, capsys):
     options = dict(train_cfg=dict(max_epochs=5), train_dataloader=dict(batch_size=2))
     runner = train(run, resume=True, **options)
     assert (runner.epoch, runner.iter) == (5, 4 + 3 * 4)
-    assert 'An epoch has 4 iterations now, and had about 2 before' in ''.join(capsys.readouterr())
     train(run, resume=True, train_cfg=dict(max_epochs=4))
-    assert 'The checkpoint has 5 epochs of 4 in the config: nothing is left to train.' in ''.join(
-        capsys.readouterr()
-    )
+    assert 'nothing is left to train' in ''.join(capsys.readouterr())
 
 
 @pytest.mark.slow

@@ -189,19 +189,11 @@ class ConfigChanges:
         """Set what the config changes, and log it."""
         if self.groups:
             self._set_groups()
-        loop, epoch, iteration = self.runner.train_loop, self.meta['epoch'], self.meta['iter']
-        if isinstance(loop, IterBasedTrainLoop):
-            done, last, unit = iteration, loop.max_iters, 'iterations'
-        else:
-            done, last, unit = epoch, loop.max_epochs, 'epochs'
-            length = len(loop.dataloader)
-            if not epoch * length <= iteration < (epoch + 1) * length:
-                _say(
-                    f'An epoch has {length} iterations now, and had about {iteration / max(epoch, 1):.0f} '
-                    f'before: the run continues from epoch {epoch} and iteration {iteration}.'
-                )
+        loop = self.runner.train_loop
+        by_iteration = isinstance(loop, IterBasedTrainLoop)
+        done, last = (loop.iter, loop.max_iters) if by_iteration else (loop.epoch, loop.max_epochs)
         if done >= last:
-            _say(f'The checkpoint has {done} {unit} of {last} in the config: nothing is left to train.')
+            _say(f'The checkpoint is at {done} of {last} in the config: nothing is left to train.')
 
     def _set_groups(self) -> None:
         keep = set() if not self.resume_schedule else self.scheduled
@@ -232,22 +224,15 @@ class ConfigChanges:
         """Step the config's schedulers to where the checkpoint is."""
         loop, epochs, iterations = self.runner.train_loop, self.meta['epoch'], self.meta['iter']
         length = len(loop.dataloader)
-        if not epochs * length <= iterations < (epochs + 1) * length and epochs:
-            length = iterations // epochs
-        kinds = [[each for each in self.schedulers if each.by_epoch is kind] for kind in (False, True)]
+        if epochs and not epochs * length <= iterations < (epochs + 1) * length:  # it had another batch size
+            length = max(1, iterations // epochs)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # there is no step of the optimizer in between
-            ends = 0
             for iteration in range(1, iterations + 1):
-                for scheduler in kinds[0]:
-                    scheduler.step()
-                if ends < epochs and length and iteration % length == 0:
-                    ends += 1
-                    for scheduler in kinds[1]:
+                ends_epoch = iteration % length == 0 and iteration <= epochs * length
+                for scheduler in sorted(self.schedulers, key=lambda each: each.by_epoch):
+                    if ends_epoch or not scheduler.by_epoch:
                         scheduler.step()
-            for _ in range(epochs - ends):
-                for scheduler in kinds[1]:
-                    scheduler.step()
 
 
 def _settings(state: dict) -> dict:
