@@ -5,15 +5,14 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS
 from mmpose.codecs import MSRAHeatmap, UDPHeatmap
-from torch import nn
 
 from hg_plugin.datasets import MPIIPoseDataset
 from hg_plugin.deploy.decoding import ImageFormat, MSRADecoder, Redraw, UDPDecoder
 from hg_plugin.deploy.export import export
 from hg_plugin.inference.pose_estimator import PoseEstimator
+from hg_plugin.utils.weights import config_and_checkpoint
 
 
 @pytest.fixture
@@ -66,57 +65,35 @@ def test_images_are_normalized_as_by_the_configs_preprocessor(settings):
     assert torch.allclose(own.normalize(image[None].float()), expected.float(), atol=1e-5)
 
 
-def learn_by_heart(folder, data, write_config, count=3, steps=60):
-    """Config and checkpoint of a network that overfits an MPII folder's first persons, and these persons."""
-    codec = dict(type='MSRAHeatmap', input_size=(256, 256), heatmap_size=(64, 64), sigma=2)
-    config = write_config(folder / 'learned.py', codec, num_stacks=1, depth=4)
-    cfg = Config.fromfile(config)
-    pipeline = [*cfg.test_dataloader.dataset.pipeline]
-    pipeline.insert(-1, dict(type='GenerateTarget', encoder=codec))
-    files = dict(data_root=str(data), ann_file='annotations/mpii_val.json')
-    persons = MPIIPoseDataset(**files, pipeline=pipeline, indices=count)
-    torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
-    batch = model.data_preprocessor(pseudo_collate([persons[i] for i in range(count)]), training=True)
-    target = torch.stack([sample.gt_fields.heatmaps for sample in batch['data_samples']])
-    optimizer = torch.optim.Adam(model.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.015, total_steps=steps)
-    for _ in range(steps):
-        (heatmaps,) = model.backbone(batch['inputs'])
-        # peaks count more, or empty heatmaps would be learned first
-        loss = ((heatmaps - target).square() * (1 + 50 * target)).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None
-    with torch.no_grad():
-        model.backbone(batch['inputs'])
-    torch.save(dict(state_dict=model.state_dict()), folder / 'learned.pth')
-    return (config, str(folder / 'learned.pth')), [persons.get_data_info(i) for i in range(count)]
+# the network of the package, decoded as rtmlib does
+OF_RTMLIB = """
+_base_ = 'hg_plugin::hg_2stack_lspet_128.py'
+codec = dict(_delete_=True, type='MSRAHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=2)
+model = dict(codec=codec)
+affine = dict(type='TopdownAffine', input_size=(128, 128))
+val_pipeline = [dict(type='LoadImage'), dict(type='GetBBoxCenterScale'), affine, dict(type='PackPoseInputs')]
+test_dataloader = dict(dataset=dict(pipeline=val_pipeline))
+"""
 
 
-def test_rtmlib_finds_the_keypoints_of_the_pose_estimator_on_photographs(
-    real_data, onnx, rtmlib, write_config, tmp_path
-):
-    trained, persons = learn_by_heart(tmp_path, real_data('lspet_mpii'), write_config)
-    out = str(tmp_path / 'learned.onnx')
-    export(*trained, out, rtmlib=True)
-    theirs = rtmlib.ViTPose(out, model_input_size=(256, 256), backend='onnxruntime')
+def test_rtmlib_finds_the_keypoints_of_the_pose_estimator_on_photographs(real_data, onnx, rtmlib, tmp_path):
+    (tmp_path / 'config.py').write_text(OF_RTMLIB)
+    trained, out = (str(tmp_path / 'config.py'), config_and_checkpoint(None, None)[1]), tmp_path / 'pose.onnx'
+    export(*trained, str(out), rtmlib=True)
+    theirs = rtmlib.ViTPose(str(out), model_input_size=(128, 128), backend='onnxruntime')
     ours = PoseEstimator(*trained, device='cpu')
-    found = 0
-    for person in persons:
+    persons = MPIIPoseDataset('annotations/mpii_val.json', data_root=str(real_data('lspet_mpii')), indices=5)
+    found = []
+    for index in range(len(persons)):
+        person = persons.get_data_info(index)
         image = cv2.imread(person['img_path'])
         keypoints, scores = ours(image, person['bbox'])
         their_keypoints, their_scores = theirs(image, person['bbox'])
-        assert np.linalg.norm(their_keypoints - keypoints, axis=2).max() < 0.5
-        assert np.abs(their_scores - scores).max() < 1e-4
+        assert np.linalg.norm(their_keypoints - keypoints, axis=2)[:, ours.annotated].max() < 0.5
+        assert np.abs(their_scores - scores)[:, ours.annotated].max() < 1e-4
         seen = person['keypoints_visible'][0] > 0
-        found += (np.linalg.norm(keypoints - person['keypoints'], axis=2)[0, seen] < 10).mean() / 3
-    assert found > 0.6  # or it would be keypoints of nothing that agree
+        found.append((np.linalg.norm(keypoints - person['keypoints'], axis=2)[0, seen] < 10).mean())
+    assert np.mean(found) > 0.3  # or it would be keypoints of nothing that agree
 
 
 def test_rtmlib_decodes_what_is_drawn_for_it(rtmlib):

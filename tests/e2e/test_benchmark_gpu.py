@@ -51,31 +51,3 @@ def test_a_dry_run_leaves_every_table_and_raw_figure(tmp_path, launch):
     assert measured['pipeline, % of the synthetic rate'] > 0
     text = (tmp_path / 'summary.md').read_text()
     assert 'GPU: not measured' in text and '| met |' not in text
-
-
-def test_goals_are_met_not_met_or_not_measured(monkeypatch, request):
-    monkeypatch.syspath_prepend(request.config.rootpath / 'benchmarks')
-    from gpu_summary import goals
-
-    found = {goal.text: goal for goal in goals({})}
-    assert {goal.met for goal in found.values() if goal.least is not None} == {'not measured'}
-    networks = ('2-fast', 1300.0, 100.0), ('hourglass52', 200.0, 200.0), ('2-eager', 1000.0, 300.0)
-    rates = [dict(matrix_rate=600.0), dict(network='8-eager', batch=128, failed='out of memory')]
-    for network, rate, memory in (*networks, ('2-cp', 900.0, 50.0)):
-        rates.append(dict(network=network, batch=32, rate=rate, memory=memory))
-    inference = dict(way='eager', ms=[13.0, 20.0]), dict(way="MMPose's hourglass52, eager", ms=[26.0, 60.0])
-    figures = dict(
-        training_rate=rates,
-        tests=[dict(machine={}), dict(outcome='passed'), dict(outcome='skipped')],
-        training=[dict(synthetic_rate=100.0, pipeline_rate=91.0)],
-        inference=inference,
-    )
-    found = {goal.text: (goal.measured, goal.met) for goal in goals(figures)}
-    prefix = 'training, 2 stacks, config as it is, batch 32: times '
-    assert found[prefix + 'hourglass52'] == (6.5, 'met')
-    assert found[prefix + 'our eager float32'] == (1.3, 'not met')
-    assert found[prefix + 'hourglass52 with --amp'][1] == 'not measured'
-    assert found['pipeline, % of the synthetic rate'][1] == 'met'
-    assert found['GPU tests that passed, % of those that ran'][1] == 'met'
-    assert found['memory of training, 2 stacks, batch 32: without with_cp, of with it'][0] == 2
-    assert found['inference, one image, times faster than 130 ms: eager'][0] == 10
