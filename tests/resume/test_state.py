@@ -39,7 +39,6 @@ def make_complex(state):
 
 DAMAGES = {
     'damaged: its epoch is -1': lambda state: state['meta'].update(epoch=-1),
-    'damaged: its iter is -4': lambda state: state['meta'].update(iter=-4),
     r'model: layer.weight \(torch.float16 for torch.float32\) is of another type': make_half,
     r'exp_avg of layer.weight \(torch.complex64 for torch.float32\) is of another type': make_complex,
     r'exp_avg of layer.weight \(3, 9\) for \(3, 4\) has another shape': lambda state: moments(state).update(
@@ -55,7 +54,6 @@ DAMAGES = {
         0
     ].update(params=[0]),
     'damaged: its seed is': lambda state: state['meta'].update(seed='1'),
-    'its seed is 1000': lambda state: state['meta'].update(seed=10**30),
     'not of Adam, but of one that keeps step, exp_avg, exp_inf': lambda state: moments(state).update(
         exp_inf=moments(state).pop('exp_avg_sq')
     ),
