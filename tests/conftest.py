@@ -213,6 +213,18 @@ def free_port():
 
 
 @pytest.fixture
+def launch(free_port):
+    """Runs a command line in the repository, with a port for torchrun."""
+
+    def launch(*command, stderr=subprocess.STDOUT, timeout=400, **env):
+        env = {**os.environ, 'PORT': free_port(), 'PYTHON': sys.executable, **env}
+        settings = dict(cwd=ROOT, env=env, text=True, timeout=timeout)
+        return subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=stderr, **settings)
+
+    return launch
+
+
+@pytest.fixture
 def mistake(monkeypatch, capsys):
     """Runs a command line in this process, which is quick, and returns the sentence with which it ends."""
 

@@ -1,6 +1,4 @@
-import os
 import re
-import subprocess
 import sys
 
 import pytest
@@ -9,18 +7,6 @@ import pytest
 @pytest.fixture(scope='session')
 def persons(synthetic):
     return synthetic(16, 4)
-
-
-@pytest.fixture
-def launch(free_port, request):
-    """Runs a command line in the repository, with a port for torchrun."""
-
-    def launch(*command, stderr=subprocess.STDOUT, timeout=400, **env):
-        env = {**os.environ, 'PORT': free_port(), 'PYTHON': sys.executable, **env}
-        settings = dict(cwd=request.config.rootpath, env=env, text=True, timeout=timeout)
-        return subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=stderr, **settings)
-
-    return launch
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -50,11 +48,11 @@ default_hooks = dict(divergence=dict(collapse=dict(interval=10)))
 
 
 @pytest.fixture
-def train(synthetic, tmp_path, run, request):
+def train(synthetic, tmp_path, run, launch, request):
     """Trains, with bad images if told so, and returns the exit code, the output and all checkpoints."""
     (tmp_path / 'spoil.py').write_text(SPOIL)
 
-    def train(*options, spoil='', more='', launcher=None, env=None, resume=()):
+    def train(*options, spoil='', more='', launcher=None, resume=()):
         config = CONFIG
         if spoil:
             config = tmp_path / 'child.py'
@@ -63,14 +61,7 @@ def train(synthetic, tmp_path, run, request):
         arguments += ['--cfg-options', *SMALL, 'train_cfg.max_epochs=4', *options]
         path = os.pathsep.join([str(tmp_path), str(request.config.rootpath)])
         if launcher:
-            result = subprocess.run(
-                ['bash', launcher, config, '2', *map(str, arguments)],
-                env={**os.environ, 'PYTHONPATH': path, 'PYTHON': sys.executable, **env},
-                text=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=400,
-            )
+            result = launch('bash', launcher, config, 2, *arguments, PYTHONPATH=path)
             code, out = result.returncode, result.stdout
         else:
             code, out = run('tools/train.py', config, *arguments, PYTHONPATH=path)
@@ -145,15 +136,15 @@ def test_it_stops_where_going_back_does_not_help(train):
     assert out.count('Went back to the weights') == 1 and 'epoch_2.pth' in files
 
 
-def test_two_processes_skip_alike_when_one_has_a_bad_batch(train, free_port):
-    launch = dict(launcher='tools/dist_train.sh', env=dict(PORT=free_port()))
-    code, out, files = train(spoil="first=3, last=1000, every=6, rank='1'", **launch)
+def test_two_processes_skip_alike_when_one_has_a_bad_batch(train):
+    spoil = "first=3, last=1000, every=6, rank='1'"
+    code, out, files = train(spoil=spoil, launcher='tools/dist_train.sh')
     assert code == 0, out[-3000:]
     assert '(4 since the start, 0 in a row)' in out and 'epoch_4.pth' in files
 
 
-def test_two_processes_end_with_the_exit_code_of_divergence(train, free_port):
-    launch = dict(launcher='tools/dist_train.sh', env=dict(PORT=free_port()))
-    code, out, files = train('train_cfg.max_epochs=8', spoil="first=8, last=1000, rank='1'", **launch)
+def test_two_processes_end_with_the_exit_code_of_divergence(train):
+    spoil = "first=8, last=1000, rank='1'"
+    code, out, files = train('train_cfg.max_epochs=8', spoil=spoil, launcher='tools/dist_train.sh')
     assert code == TrainingDiverged.EXIT_CODE, out[-3000:]
     assert out.count('ERROR') >= 1 and list(files) and 'epoch_8.pth' not in files
