@@ -74,7 +74,7 @@ def check_pipelines(runner: Runner, *phases: str) -> None:
         for dataset, steps in paths(getattr(loader, 'dataset', None)):
             for problem in (
                 *wrong_order(steps),
-                *disagreements(steps, keypoints_of(dataset, steps), model),
+                *disagreements(steps, dataset, model),
                 *missing_truth(dataset, metrics),
             ):
                 raise InputError(f'{phase}_dataloader: {problem}')
@@ -92,13 +92,6 @@ def paths(dataset, after: Sequence = ()) -> Iterator[tuple[object, list]]:
         yield from paths(each, steps)
     if not wrapped(dataset) and steps:
         yield dataset, steps
-
-
-def keypoints_of(dataset, steps: Sequence) -> int | None:
-    """The number of keypoints after the transforms, if it is known."""
-    metainfo = getattr(dataset, 'metainfo', None) or {}
-    converted = [step.num_keypoints for step in steps if hasattr(step, 'num_keypoints')]
-    return converted[-1] if converted else metainfo.get('num_keypoints')
 
 
 def wrong_order(steps: Sequence) -> Iterator[str]:
@@ -144,7 +137,7 @@ def missing_truth(dataset, metrics: Sequence) -> Iterator[str]:
         yield f'{dataset.ann_file} has no headbox_file, which MPIIPCKh needs; set it to its mpii_gt_*.mat.'
 
 
-def disagreements(steps: Sequence, keypoints: int | None, model: nn.Module) -> Iterator[str]:
+def disagreements(steps: Sequence, dataset, model: nn.Module) -> Iterator[str]:
     """Settings of transforms and of the data preprocessor that differ from those of the model's head."""
     decoder = getattr(getattr(model, 'head', None), 'decoder', None)
     if decoder is None:
@@ -169,6 +162,9 @@ def disagreements(steps: Sequence, keypoints: int | None, model: nn.Module) -> I
             yield f'{place} is {value}, but the codec of model.head needs {wanted}; make them agree.'
     if any(isinstance(step, PackKeypoints) for step in steps) and codecs['data_preprocessor.encoder'] is None:
         yield "PackKeypoints needs model.data_preprocessor=dict(type='HeatmapDataPreprocessor') and a codec."
+    keypoints = (getattr(dataset, 'metainfo', None) or {}).get('num_keypoints')
+    for step in steps:  # which may change it
+        keypoints = getattr(step, 'num_keypoints', keypoints)
     if keypoints and type(decoder) in (MSRAHeatmap, UDPHeatmap):
         # a codec of offsets has three heatmaps a keypoint
         heatmaps = keypoints * (3 if getattr(decoder, 'heatmap_type', None) == 'combined' else 1)

@@ -56,24 +56,22 @@ class CollapseWarning:
             return
         window = min(self.interval, 50)
         peak = scalars['train/heatmap_peak'].mean(window)
-        after = (
-            f'The predicted heatmaps peak at {peak:.4g} after {runner.iter + 1} iterations, and the targets'
-        )
         if not abs(peak) <= self.max_peak:
-            self.warned = runner.iter
-            runner.logger.warning(
-                f'{after} at 1: training has diverged. Stop it, and try a lower learning rate or a longer '
-                'warm-up.',
-                extra=dict(kind='divergence'),
-            )
+            what = 'has diverged. Stop it, and try a lower learning rate or a longer warm-up.'
         elif peak < self.min_peak and not self._learns(scalars.get('train/acc_pose'), window):
-            self.warned = runner.iter
-            runner.logger.warning(
-                f'{after} at 1: training has probably collapsed to empty heatmaps, however small the loss. '
-                'Stop it, check the training images and keypoints, and try a lower learning rate, a longer '
-                'warm-up, or a larger sigma of the codec.',
-                extra=dict(kind='divergence'),
+            what = (
+                'has probably collapsed to empty heatmaps, however small the loss. Stop it, check the '
+                'training images and keypoints, and try a lower learning rate, a longer warm-up, or a larger '
+                'sigma of the codec.'
             )
+        else:
+            return
+        self.warned = runner.iter
+        runner.logger.warning(
+            f'The predicted heatmaps peak at {peak:.4g} after {runner.iter + 1} iterations, and the targets '
+            f'at 1: training {what}',
+            extra=dict(kind='divergence'),
+        )
 
     def _learns(self, accuracy, window: int) -> bool:
         """Whether the accuracy, a ``HistoryBuffer``, is above chance and rises, or may still do so."""
