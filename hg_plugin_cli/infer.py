@@ -4,9 +4,10 @@
     hg_plugin infer CONFIG.py CHECKPOINT image.jpg folder/ clip.mp4
     hg_plugin infer 0 --show                                            # a camera; Q or Esc ends it
     hg_plugin infer group.jpg --det-onnx yolox.onnx                     # boxes from a detector
+    hg_plugin infer folder/ list.txt a.tar --out people.parquet         # very many: a row a person
 
 This writes outputs/predictions/*.json, and images with skeletons to outputs/visualizations/. Files that
-cannot be read are left out and listed at the end, with exit code 1.
+cannot be read are left out and listed at the end, with exit code 1. With --out, rows are all that is written.
 """
 
 from argparse import ArgumentError
@@ -46,6 +47,15 @@ def add_arguments(parser):
     text = 'average over crops of these sizes, such as 0.8 0.9 1 1.1 1.2 1.3'
     add('--scales', type=float, nargs='+', default=[1.0], metavar='SCALE', help=text)
     add('--batch-size', type=int, default=16, metavar='N', help='persons per batch')
+    text = (
+        'write a row a person to files in this folder; a run that was killed goes on, and a file that cannot '
+        'be read is a row with its reason. Inputs are images, folders, tars, and .txt files that name them'
+    )
+    add('--out', metavar='NAME.jsonl|NAME.parquet', help=text)
+    text = 'with --out, do the share I from 0 to N - 1 (default: by the rank of torchrun or Slurm, or all)'
+    add('--shard', metavar='I/N', help=text)
+    add('--images-per-part', type=int, default=1000, metavar='N', help='images per file of --out')
+    add('--workers', type=int, default=2, metavar='W', help='processes that decode images for --out')
     backends = ['torch', 'onnxruntime', 'openvino']
     text = 'what runs the network; the others export it first, to a file beside the checkpoint'
     add('--backend', default='torch', choices=backends, help=text)
@@ -59,7 +69,9 @@ def run(args):
     from hg_plugin.deploy.backends import PoseEstimator
     from hg_plugin.inference.detectors import mmdet_detector, onnx_detector
     from hg_plugin.inference.files import infer_files
+    from hg_plugin.inference.image_parts import local_device
     from hg_plugin.inference.inputs import find_inputs, output_names, stem_of
+    from hg_plugin.inference.many import infer_many
     from hg_plugin.utils.errors import InputError
 
     keep_freed_memory()
@@ -70,6 +82,11 @@ def run(args):
     if bool(config) != bool(checkpoint) or (config and onnx):
         raise ArgumentError(None, 'give --det-config with --det-checkpoint, or --det-onnx')
     args.boxes = args.boxes or box
+    if args.out:
+        if args.boxes or args.show or args.heatmaps or args.smooth or args.mmpose_json:
+            others = '--boxes, --box, --show, --heatmaps, --smooth, --mmpose-json'
+            raise ArgumentError(None, f'--out writes rows of what is found, and no more; leave out {others}')
+        args.device = args.device or local_device()
     args.detector = None
     if onnx:
         args.detector = onnx_detector(onnx, args.device, det_thr)
@@ -80,12 +97,24 @@ def run(args):
         if len(args.inputs) < 3:
             raise ArgumentError(None, 'after a config, give a checkpoint and at least one input')
         args.config, args.checkpoint, *args.inputs = args.inputs
-    args.inputs = inputs = find_inputs(args.inputs, args.out_dir)
+    if not args.out:
+        args.inputs = inputs = find_inputs(args.inputs, args.out_dir)
     estimator = PoseEstimator(
         *(options.pop(name) for name in ('config', 'checkpoint', 'device', 'batch_size', 'cfg_options')),
         bfloat16=not options.pop('float32'),
         backend=options.pop('backend'),
     )
+    many = {name: options.pop(name) for name in ('out', 'shard', 'images_per_part', 'workers')}
+    if many['out']:
+        options = {
+            name: options[name] for name in ('inputs', 'detector', 'whole_image', 'flip_test', 'scales')
+        }
+        counts = infer_many(estimator, **options, **many)
+        print(
+            '{people} people in {images} images, {empty} without anybody and {unread} that cannot be read; '
+            '{parts} parts, beside {before} that were there: {out}'.format_map(counts | many)
+        )
+        return
     left_out = infer_files(estimator, None, **options)
 
     for path, name in output_names(inputs, args.out_dir).items():

@@ -64,10 +64,10 @@ def _sync(path: str | PathLike) -> None:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | PathLike) -> Iterator[io.BufferedWriter]:
+def atomic_write(path: str | PathLike, synced: bool = False) -> Iterator[io.BufferedWriter]:
     """Open a binary file that replaces ``path`` when the ``with`` block ends without an error.
 
-    Of several writers at once, the last one's file stays.
+    Of several writers at once, the last one's file stays. ``synced``: also after a power failure.
 
     Raises:
         InputError: The file cannot be written. Other errors of the block pass through.
@@ -78,7 +78,7 @@ def atomic_write(path: str | PathLike) -> Iterator[io.BufferedWriter]:
         with io.BufferedWriter(_File(partial, path)) as file:
             yield file
         with writing(path):
-            os.replace(partial, path)
+            (replace_synced if synced else os.replace)(partial, path)
     finally:
         with contextlib.suppress(OSError):  # it is gone after success
             partial.unlink()

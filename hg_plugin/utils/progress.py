@@ -48,7 +48,8 @@ class Progress:
                 self.bar.console.print(self.bar.get_renderable())
 
 
-def _init_worker() -> None:
+def init_worker(*_) -> None:
+    """What a process of a pool begins with."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers, without a traceback from each
     cv2.setNumThreads(0)  # there is a process for every core already
 
@@ -70,7 +71,7 @@ def imap_with_progress(
         note: Called after each result was used, for a text behind the count. Defaults to no text.
     """
     num_workers = num_workers or os.cpu_count() or 1
-    pool = multiprocessing.Pool(num_workers, _init_worker) if num_workers > 1 else contextlib.nullcontext()
+    pool = multiprocessing.Pool(num_workers, init_worker) if num_workers > 1 else contextlib.nullcontext()
     with pool, Progress(len(tasks), what) as progress:
         if num_workers > 1:
             chunk = max(1, min(8, len(tasks) // (4 * num_workers)))  # few tasks are spread over all processes

@@ -1,0 +1,190 @@
+"""Estimate poses in very many images: a row a person, in files that are whole or absent."""
+
+import hashlib
+import io
+import json
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from hg_plugin.utils.errors import InputError, need_packages
+from hg_plugin.utils.files import atomic_write
+from hg_plugin.utils.json_files import read_json
+from hg_plugin.utils.progress import Progress
+
+from .detectors import Detector, boxes_inside
+from .image_parts import count_images, division, list_images, load_images, make_parts
+from .pose_estimator import PoseEstimator
+
+COLUMNS = tuple('image width height person box box_score keypoints keypoint_scores reason'.split())
+
+
+def infer_many(
+    estimator: PoseEstimator,
+    inputs: str | PathLike | Sequence[str | PathLike],
+    out: str | PathLike,
+    *,
+    shard: str | None = None,
+    images_per_part: int = 1000,
+    workers: int = 2,
+    detector: Detector | None = None,
+    whole_image: bool = False,
+    flip_test: bool = False,
+    scales: Sequence[float] = (1.0,),
+) -> Counter:
+    """Find the keypoints of persons in very many images, and write a row a person.
+
+    ``out`` is a folder of ``part-00000.jsonl`` or ``.parquet`` and so on, each with the rows of so many
+    images or of one tar. A run that was killed goes on with the parts that are not there, and processes
+    divide the parts by their numbers. ``_run.json`` says what they are of, and has ``keypoint_names``,
+    ``unannotated_keypoints`` and ``skeleton``.
+
+    A row has ``image``, the path, for a member of a tar TAR/MEMBER; ``width`` and ``height``; ``person``, a
+    number, the best first; ``box`` (4 numbers), ``box_score``, ``keypoints`` (K, 2) in pixels and
+    ``keypoint_scores`` (K). An image without persons has one row, whose ``reason`` is that nobody was found,
+    or why the image cannot be read.
+
+    Args:
+        estimator: The network.
+        inputs: Images; folders; tars in WebDataset's layout, of whose samples the images are taken; and
+            ``.txt`` files that name images and tars. See :func:`list_images`.
+        out: A name that ends in .jsonl, or in .parquet, which needs pyarrow.
+        shard: See :func:`division`.
+        images_per_part: Defaults to 1000.
+        workers: Processes that decode images. Defaults to 2.
+        detector, whole_image: See :func:`hg_plugin.inference.files.infer_files`.
+        flip_test, scales: See :meth:`PoseEstimator.__call__`.
+
+    Returns:
+        Counts of what this process did: ``parts``, ``images``, ``people``, and images that are ``empty`` or
+        ``unread``; and ``before``, the parts that were there.
+
+    Raises:
+        InputError: An input does not exist, pyarrow is missing, ``out`` holds another run, or cannot be
+            written.
+    """
+    out, options = Path(out), dict(whole_image=whole_image, flip_test=flip_test, scales=[*scales])
+    if out.suffix not in WRITERS or images_per_part < 1:
+        raise InputError(f'{out}: give a name that ends in .jsonl or .parquet, and at least 1 image a part.')
+    if out.suffix == '.parquet':
+        need_packages(f'{out}', 'pyarrow')
+    index, count = division(shard)
+    sources = list_images(inputs)
+    _check_run(estimator, sources, out, dict(images_per_part=images_per_part, **options))
+    own = make_parts(sources, images_per_part)[index::count]
+    files = {part.number: out / f'part-{part.number:05d}{out.suffix}' for part in own}
+    parts = [part for part in own if not files[part.number].exists()]
+    counts, start = Counter(before=len(own) - len(parts)), time.monotonic()
+    with Progress(count_images(parts), 'images') as progress:
+
+        def update(rows: list[dict]) -> None:
+            people = sum(row['reason'] is None for row in rows)
+            counts.update(images=1, people=people)
+            if not people:
+                counts['unread' if rows[0]['width'] is None else 'empty'] += 1
+            speed = counts['images'] / (time.monotonic() - start)
+            progress.update(f'{speed:.1f}/s, {counts["people"]} people')
+
+        for number, images in groupby(load_images(parts, workers), itemgetter(0)):
+            images = (item[1:] for item in images)
+            rows = estimate_rows(estimator, images, detector=detector, update=update, **options)
+            for partial in out.glob(f'{files[number].name}.*.partial'):  # of a run that was killed
+                partial.unlink(missing_ok=True)
+            with atomic_write(files[number], synced=True) as file:
+                file.write(WRITERS[out.suffix](rows))
+            counts['parts'] += 1
+    return counts
+
+
+def estimate_rows(
+    estimator: PoseEstimator,
+    images: Iterable[tuple[str, np.ndarray | str]],
+    *,
+    detector: Detector | None = None,
+    update: Callable[[list[dict]], None] = lambda rows: None,
+    **options,
+) -> list[dict]:
+    """The rows of images, in order, see :func:`infer_many`.
+
+    Args:
+        estimator: The network.
+        images: Names, and what :func:`decode_or_reason` returns.
+        detector: Finds boxes. Defaults to None: the network does.
+        update: Called with the rows of each image. Defaults to nothing.
+        **options: Of :meth:`PoseEstimator.stream`.
+    """
+    done, waiting = {}, deque()
+
+    def add(number: int, name: str, rows: list[dict]) -> None:
+        done[number] = [dict.fromkeys(COLUMNS) | dict(image=name) | row for row in rows]
+        update(done[number])
+
+    def readable():
+        for number, (name, image) in enumerate(images):
+            if isinstance(image, str):
+                add(number, name, [dict(reason=image)])
+            else:
+                waiting.append((number, name))
+                yield image, boxes_inside(detector, image) if detector else None
+
+    for poses in estimator.stream(readable(), **options):
+        size = dict(zip(('width', 'height'), poses.image_size))
+        persons = [size | dict(person=index) | person for index, person in enumerate(poses.person_dicts())]
+        number, name = waiting.popleft()
+        add(number, name, persons or [size | dict(reason='no person found')])
+    return [row for number in sorted(done) for row in done[number]]
+
+
+def _check_run(estimator: PoseEstimator, sources: Sequence[str], out: Path, settings: dict) -> None:
+    """Write what the run is of, or check that the parts that are there are of the same."""
+    texts = dict(
+        images='\n'.join(sources).encode('utf-8', 'surrogateescape'),
+        config=estimator.cfg.pretty_text.encode(),
+        weights=Path(estimator.checkpoint).read_bytes(),
+    )
+    run = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()} | settings
+    run |= estimator(np.zeros((8, 8, 3), np.uint8), np.zeros((0, 4))).description()
+    del run['image_size']
+    path = out / '_run.json'  # whose name readers of folders of Parquet pass over
+    if not path.exists():
+        with atomic_write(path) as file:
+            file.write(json.dumps(run, indent=1).encode())
+    before = read_json(path, 'what a run is of').value
+    changed = [name for name in run if not isinstance(before, dict) or before.get(name) != run[name]]
+    if changed:
+        raise InputError(f'{out} holds a run with other {", ".join(changed)}; give another --out.')
+
+
+def _to_jsonl(rows: list[dict]) -> bytes:
+    return ''.join(f'{json.dumps(row)}\n' for row in rows).encode()
+
+
+def _to_parquet(rows: list[dict]) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    numbers = pyarrow.list_(pyarrow.float32())
+    types = dict(
+        image=pyarrow.string(),
+        width=pyarrow.int32(),
+        height=pyarrow.int32(),
+        person=pyarrow.int32(),
+        box=numbers,
+        box_score=pyarrow.float32(),
+        keypoints=pyarrow.list_(numbers),
+        keypoint_scores=numbers,
+        reason=pyarrow.string(),
+    )
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, pyarrow.schema(types)), file)
+    return file.getvalue()
+
+
+# to contents of a file, by its suffix
+WRITERS = {'.jsonl': _to_jsonl, '.parquet': _to_parquet}

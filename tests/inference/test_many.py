@@ -1,0 +1,210 @@
+"""Rows of very many images, with a stub in place of the network."""
+
+import gzip
+import io
+import json
+import multiprocessing
+import os
+import signal
+import tarfile
+from itertools import islice
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from hg_plugin.inference import many
+from hg_plugin.inference.image_parts import division, list_images
+from hg_plugin.inference.results import Poses
+from hg_plugin.utils.errors import InputError
+
+
+class Stub:
+    """Finds as many persons as the image's first pixel says, at its brightness; ends Python at an image."""
+
+    cfg = SimpleNamespace(pretty_text='')
+
+    def __init__(self, checkpoint, killed_at=None):
+        self.checkpoint, self.killed_at, self.count = checkpoint, killed_at, 0
+        checkpoint.write_text('weights')
+
+    def __call__(self, image, boxes):
+        return self.poses(image, len(boxes))
+
+    def poses(self, image, number):
+        keypoints = np.full((number, 2, 2), image.mean(), np.float32)
+        boxes = np.ones((number, 4), np.float32)
+        return Poses(keypoints, keypoints[..., 0], boxes, boxes[:, 0], image, image.shape[1::-1])
+
+    def stream(self, images, **_):
+        images = iter(images)
+        while batch := [*islice(images, 3)]:  # as a network does
+            for image, _ in batch:
+                self.count += 1
+                if self.count == self.killed_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield self.poses(image, int(image[0, 0, 0]))
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    """A folder with eleven images, one of which is damaged, and two tars."""
+    folder = tmp_path_factory.mktemp('images')
+    files = {}
+    for number in range(18):
+        image = np.full((8, 10, 3), 10 * number, np.uint8)
+        image[0, 0] = number % 3
+        files[f'{number:02d}.png'] = cv2.imencode('.png', image)[1].tobytes()
+    files['04.png'] = files['04.png'][:40]
+    for name in [*files][:11]:
+        (folder / name).write_bytes(files[name])
+    (folder / 'notes.json').write_text('{}')
+    for tar, names in (('a.tar', [*files][11:16]), ('b.tar.gz', [*files][16:])):
+        with tarfile.open(folder / tar, 'w:gz' if tar.endswith('gz') else 'w') as file:
+            for name in names:
+                for member, data in ((name, files[name]), (name.replace('png', 'json'), b'{}')):
+                    info = tarfile.TarInfo(f'sample/{member}')
+                    info.size = len(data)
+                    file.addfile(info, io.BytesIO(data))
+    return folder
+
+
+@pytest.fixture
+def infer(images, tmp_path):
+    """Runs with files of four images, and returns the rows, after all shares of a division."""
+
+    def infer(killed_at=None, shards=('0/1',), out='people.jsonl', inputs=images, **options):
+        options = dict(images_per_part=4, workers=0) | options
+        for shard in shards:
+            stub = Stub(tmp_path / 'network.pth', killed_at)
+            counts = many.infer_many(stub, inputs, tmp_path / out, shard=shard, **options)
+            infer.counts = counts
+        lines = [path.read_text() for path in sorted((tmp_path / out).glob('*.jsonl'))]
+        return [json.loads(line) for text in lines for line in text.splitlines()]
+
+    return infer
+
+
+def test_a_row_a_person(infer, images):
+    rows = infer()
+    assert all(list(row) == list(many.COLUMNS) for row in rows)
+    names = [f'{images}/{number:02d}.png' for number in range(11)]
+    names += [f'{images}/a.tar/sample/{number}.png' for number in range(11, 16)]
+    names += [f'{images}/b.tar.gz/sample/{number}.png' for number in (16, 17)]
+    assert list(dict.fromkeys(row['image'] for row in rows)) == names
+    two = [row for row in rows if row['image'] == names[5]]
+    assert [row['person'] for row in two] == [0, 1] and two[0]['keypoints'] == [[49.4, 49.4]] * 2
+    assert (two[0]['width'], two[0]['height'], two[0]['reason']) == (10, 8, None)
+    (nobody,), (damaged,) = ([row for row in rows if row['image'] == names[number]] for number in (3, 4))
+    assert nobody['width'] == 10 and 'no person' in nobody['reason'] and nobody['keypoints'] is None
+    assert damaged['width'] is None and 'truncated' in damaged['reason']
+    assert infer.counts == dict(parts=5, before=0, images=18, people=17, empty=6, unread=1)
+
+
+def test_processes_decode_in_order(infer):
+    assert infer(workers=2) == infer(out='other.jsonl')
+
+
+@pytest.mark.parametrize('count', [1, 2, 3])
+def test_killed_and_divided_it_gives_the_same_rows(infer, tmp_path, count):
+    shards = [f'{index}/{count}' for index in range(count)]
+    fork = multiprocessing.get_context('fork')
+    for killed_at in (1, 3, 4, 5, 2, 1):
+        run = fork.Process(target=infer, args=(killed_at, shards, 'killed.jsonl'))
+        run.start()
+        run.join()
+        assert run.exitcode == -signal.SIGKILL
+    assert infer(shards=shards, out='killed.jsonl') == infer(out='whole.jsonl')
+    files = [
+        {path.name: path.read_bytes() for path in tmp_path.glob(f'{name}.jsonl/*')}
+        for name in ('killed', 'whole')
+    ]
+    assert files[0] == files[1]
+
+
+def test_killed_while_a_part_is_written(infer, tmp_path, monkeypatch):
+    fork = multiprocessing.get_context('fork')
+    monkeypatch.setattr(
+        'hg_plugin.utils.files.replace_synced', lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    )
+    run = fork.Process(target=infer)
+    run.start()
+    run.join()
+    monkeypatch.undo()
+    assert len([*tmp_path.glob('people.jsonl/part*.partial')]) == 1
+    assert infer() == infer(out='whole.jsonl')
+    assert not [*tmp_path.glob('people.jsonl/part*.partial')]
+
+
+def test_a_run_with_other_images_or_options_is_refused(infer, images):
+    rows = infer()
+    assert infer() == rows and infer.counts['before'] == 5 and infer.counts['images'] == 0
+    for changed in (dict(flip_test=True), dict(inputs=images / 'a.tar'), dict(images_per_part=5)):
+        with pytest.raises(InputError, match='another --out'):
+            infer(**changed)
+    assert infer() == rows
+
+
+def test_a_damaged_tar_is_rows_with_reasons(infer, images, tmp_path):
+    data = (images / 'a.tar').read_bytes()
+    (tmp_path / 'cut.tar').write_bytes(data[: data.index(b'sample/13.png') + 600])
+    (tmp_path / 'cut.tgz').write_bytes(gzip.compress(data)[:-400])
+    (tmp_path / 'text.tar').write_text('no tar')
+    with tarfile.open(tmp_path / 'empty.tar', 'w'):
+        pass
+    (tmp_path / 'list.txt').write_text('\n'.join(str(path) for path in sorted(tmp_path.glob('*.t[ag]*'))))
+    rows = infer(inputs=tmp_path / 'list.txt', workers=2)
+    reasons = {row['image'].removeprefix(f'{tmp_path}/'): row['reason'] for row in rows}
+    assert reasons['cut.tar/sample/11.png'] is None and reasons['cut.tar/sample/13.png']
+    assert (
+        all(reasons[name] for name in ('cut.tar', 'cut.tgz', 'text.tar'))
+        and 'no images' in reasons['empty.tar']
+    )
+    missing = tmp_path / 'missing.txt'
+    missing.write_text(f'{tmp_path}/gone.tar\n{tmp_path}/gone.jpg\n')
+    assert all('No such file' in row['reason'] for row in infer(inputs=missing, out='missing.jsonl'))
+
+
+def test_parquet(infer, tmp_path):
+    pytest.importorskip('pyarrow')
+    import pyarrow.parquet
+
+    expected = infer()
+    infer(out='people.parquet')
+    rows = pyarrow.parquet.read_table(tmp_path / 'people.parquet').to_pylist()
+    for row, same in zip(rows, expected, strict=True):
+        assert row['image'] == same['image'] and row['reason'] == same['reason']
+        if row['person'] is not None:
+            np.testing.assert_allclose(row['keypoints'], same['keypoints'])
+
+
+def test_mistakes(infer, images, tmp_path, monkeypatch):
+    for wrong, word in (
+        (dict(out='people.csv'), 'parquet'),
+        (dict(inputs=tmp_path / 'gone'), 'does not exist'),
+    ):
+        with pytest.raises(InputError, match=word):
+            infer(**wrong)
+    (tmp_path / 'empty.txt').write_text('\n')
+    with pytest.raises(InputError, match='no images'):
+        list_images(tmp_path / 'empty.txt')
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    with pytest.raises(InputError, match='pip install pyarrow'):
+        infer(out='people.parquet')
+
+
+def test_a_share_by_rank(monkeypatch):
+    for name in ('RANK', 'WORLD_SIZE', 'SLURM_PROCID', 'SLURM_STEP_NUM_TASKS'):
+        monkeypatch.delenv(name, raising=False)
+    assert division() == (0, 1) and division('2/3') == (2, 3)
+    monkeypatch.setenv('SLURM_PROCID', '3')
+    assert division() == (0, 1)  # a batch script, of which there is one
+    monkeypatch.setenv('SLURM_STEP_NUM_TASKS', '8')
+    assert division() == (3, 8)
+    monkeypatch.setenv('RANK', '1')
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    assert division() == (1, 2) and division('0/9') == (0, 9)
+    for shard in ('3/3', '1', '-1/2', '/2'):
+        with pytest.raises(InputError, match='I/N'):
+            division(shard)
