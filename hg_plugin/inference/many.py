@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -23,6 +23,7 @@ from .image_parts import count_images, division, list_images, load_images, make_
 from .pose_estimator import PoseEstimator
 
 COLUMNS = tuple('image width height person box box_score keypoints keypoint_scores reason'.split())
+COUNTS = ('parts', 'before', 'images', 'people', 'empty', 'unread')
 
 
 def infer_many(
@@ -37,7 +38,7 @@ def infer_many(
     whole_image: bool = False,
     flip_test: bool = False,
     scales: Sequence[float] = (1.0,),
-) -> Counter:
+) -> dict[str, int]:
     """Find the keypoints of persons in very many images, and write a row a person.
 
     ``out`` is a folder of ``part-00000.jsonl`` or ``.parquet`` and so on, each with the rows of so many
@@ -80,14 +81,15 @@ def infer_many(
     own = make_parts(sources, images_per_part)[index::count]
     files = {part.number: out / f'part-{part.number:05d}{out.suffix}' for part in own}
     parts = [part for part in own if not files[part.number].exists()]
-    counts, start = Counter(before=len(own) - len(parts)), time.monotonic()
+    counts, start = dict.fromkeys(COUNTS, 0) | dict(before=len(own) - len(parts)), time.monotonic()
     with Progress(count_images(parts), 'images') as progress:
 
         def update(rows: list[dict]) -> None:
             people = sum(row['reason'] is None for row in rows)
-            counts.update(images=1, people=people)
-            if not people:
-                counts['unread' if rows[0]['width'] is None else 'empty'] += 1
+            counts['images'] += 1
+            counts['people'] += people
+            counts['unread'] += rows[0]['width'] is None
+            counts['empty'] += rows[0]['width'] is not None and not people
             speed = counts['images'] / (time.monotonic() - start)
             progress.update(f'{speed:.1f}/s, {counts["people"]} people')
 

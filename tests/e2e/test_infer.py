@@ -125,6 +125,21 @@ def test_images_folder_and_video_on_the_command_line(run, network, inputs, tmp_p
         assert f'{inputs}/{folder}/0.png: its results are called {folder}_0' in out
 
 
+def test_rows_on_the_command_line(infer, inputs, tmp_path):
+    end, out = infer(inputs / 'good', '--out', tmp_path / 'people.jsonl', '--shard', '0/1', '--workers', '1')
+    assert end == 0 and '6 people in 8 images, 0 without anybody and 2 that cannot be read; 1 parts' in out, (
+        out
+    )
+    assert '8/8 images' in out and '/s, 6 people' in out
+    rows = [
+        json.loads(line) for line in (tmp_path / 'people.jsonl/part-00000.jsonl').read_text().splitlines()
+    ]
+    assert len(rows) == 8 and rows[0]['box'] == [0, 0, 160, 120] and len(rows[0]['keypoints']) == 16
+    assert len(json.loads((tmp_path / 'people.jsonl/_run.json').read_text())['keypoint_names']) == 16
+    assert infer(inputs / 'good', '--out', tmp_path / 'people.jsonl', '--smooth')[0] == 2
+    assert '.parquet' in infer(inputs / 'good', '--out', tmp_path / 'people.csv')[0]
+
+
 def persons_of(folder, name):
     """What was written for an image."""
     return json.loads((folder / f'predictions/{name}.json').read_text())['persons']
