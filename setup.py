@@ -44,6 +44,8 @@ setup(
     install_requires=['numpy'],
     extras_require=dict(
         detect=['rtmlib', 'onnxruntime'],  # hg_plugin infer --det-onnx
+        parquet=['pyarrow'],  # hg_plugin infer --out people.parquet
+        ray=['ray[data]'],  # examples/ray_data.py
         report=['plotly'],
         serve=['gradio>=6.16,<7', 'gradio_image_annotation>=0.5.6,<0.6'],
     ),

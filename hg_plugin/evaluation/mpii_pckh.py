@@ -14,7 +14,7 @@ from hg_plugin.mpii_format import save_predictions
 from hg_plugin.utils.array_files import check_extension
 from hg_plugin.utils.errors import InputError
 
-from .pckh import MEAN_WEIGHTS, joint_groups, pckh_curves, pckh_metrics, pckh_table
+from .pckh import MEAN_WEIGHTS, joint_groups, pckh_curves, pckh_metrics, pckh_table, score_threshold
 
 
 def to_numpy(array) -> np.ndarray:
@@ -42,6 +42,10 @@ class MPIIPCKh(BaseMetric):
             all keypoints. Defaults to None.
         collect_device, prefix, collect_dir: As in MMEngine's ``BaseMetric``.
 
+    Attributes:
+        kpt_thr: After an evaluation, the score from which on nine of ten keypoints are right, that is within
+            half a head size; None where there is none.
+
     Raises:
         InputError: ``weights`` or the extension of ``pred_file`` is unknown. When the metric gets the
             dataset's names: ``groups`` has others. Later: a sample has no head size, two persons share an
@@ -68,6 +72,7 @@ class MPIIPCKh(BaseMetric):
         self.weights = weights
         self.pred_file = pred_file
         self.groups = groups
+        self.kpt_thr: float | None = None
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: Mapping | None) -> None:
@@ -103,6 +108,9 @@ class MPIIPCKh(BaseMetric):
             pred, gt = to_numpy(sample['pred_instances']['keypoints']), to_numpy(truth['keypoints'])
             head_size = to_numpy(truth['head_size']).item()
             result = dict(id=int(person), pred=pred[0], gt=gt[0], visible=visible[0] > 0, head_size=head_size)
+            result['scores'] = to_numpy(
+                sample['pred_instances'].get('keypoint_scores', np.zeros(pred.shape[:2]))
+            )[0]
             stages = sample['pred_instances'].get('stage_keypoints')
             if stages is not None:
                 result['stages'] = to_numpy(stages)[0]
@@ -121,10 +129,12 @@ class MPIIPCKh(BaseMetric):
                     f'MPIIPCKh: two different persons have the id {result["id"]}; '
                     'evaluate each dataset with a metric of its own.'
                 )
-        pred, gt, visible, head_size = (
+        pred, gt, visible, head_size, scores = (
             np.stack([persons[person][key] for person in sorted(persons)])
-            for key in ('pred', 'gt', 'visible', 'head_size')
+            for key in ('pred', 'gt', 'visible', 'head_size', 'scores')
         )
+        right = np.linalg.norm(pred - gt, axis=-1) <= head_size[:, None] / 2
+        self.kpt_thr = score_threshold(scores[visible], right[visible])
 
         meta = self.dataset_meta or {}
         groups = joint_groups(meta)

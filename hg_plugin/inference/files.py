@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -50,7 +50,7 @@ def infer_files(
     heatmaps: bool = False,
     smooth: bool = False,
     mmpose_json: bool = False,
-    kpt_thr: float = 0.3,
+    kpt_thr: float | None = None,
     flip_test: bool = False,
     scales: Sequence[float] = (1.0,),
     batch_size: int = 16,
@@ -86,7 +86,8 @@ def infer_files(
         heatmaps: Draw heatmap sheets, one per person. Defaults to False.
         smooth: Smooth keypoints over the frames of a video, see :class:`Smoother`. Defaults to False.
         mmpose_json: Write ``predictions`` in the format of MMPose's inferencers. Defaults to False.
-        kpt_thr: Lowest score of a keypoint that is drawn. Defaults to 0.3.
+        kpt_thr: Lowest score of a keypoint that is drawn. Defaults to the network's, see
+            :attr:`PoseEstimator.kpt_thr`.
         flip_test, scales: See :meth:`PoseEstimator.__call__`.
 
     Returns:
@@ -114,7 +115,7 @@ def infer_files(
         detector=detector,
         whole_image=whole_image,
         draw=draw,
-        kpt_thr=kpt_thr,
+        kpt_thr=estimator.kpt_thr if kpt_thr is None else kpt_thr,
         smooth=smooth,
         mmpose_json=mmpose_json,
         window=window,
@@ -133,11 +134,13 @@ def infer_files(
             'detector (--det-onnx), or --whole-image.',
             file=sys.stderr,
         )
-    if 2 * results.drawn < results.scored:
+    scores = np.concatenate([*results.scores, []])
+    drawn = int((scores >= results.kpt_thr).sum())
+    if 2 * drawn < len(scores):
         print(
-            f'Only {results.drawn / results.scored:.0%} of the keypoints are drawn: the scores of the others '
-            f'are below {kpt_thr:g} (--kpt-thr). A box around each person may help, see --boxes and '
-            '--det-onnx; or lower --kpt-thr.',
+            f'{drawn} of {len(scores)} keypoints reach {results.kpt_thr:.2g}; the highest has '
+            f'{scores.max():.2f}; try --kpt-thr {np.floor(100 * np.median(scores)) / 100:g}, or give boxes '
+            '(--boxes, --det-onnx).',
             file=sys.stderr,
         )
     return left_out
@@ -148,8 +151,7 @@ class _Results:
     """Estimate poses, and write them as :func:`infer_files` says.
 
     Attributes:
-        scored: Keypoints that might have been drawn.
-        drawn: Those of them whose scores reach ``kpt_thr``.
+        scores: Of the keypoints that might have been drawn.
         empty: Images in which no person was found.
     """
 
@@ -164,9 +166,8 @@ class _Results:
     smooth: bool
     mmpose_json: bool
     window: Window | None
-    scored: int = 0
-    drawn: int = 0
     empty: int = 0
+    scores: list[np.ndarray] = field(default_factory=list)
 
     def write_images(
         self, paths: list[Source], names: dict[Source, str], left_out: dict[Source, str]
@@ -280,8 +281,7 @@ class _Results:
 
     def _draw(self, poses: Poses) -> np.ndarray:
         """(H, W, 3) BGR."""
-        self.scored += len(poses) * int(poses.annotated.sum())
-        self.drawn += int((poses.scores[:, poses.annotated] >= self.kpt_thr).sum())
+        self.scores.append(poses.scores[:, poses.annotated].ravel())
         return poses.draw(self.kpt_thr)
 
     def _write_sheets(self, folder: Path, name: str, poses: Poses) -> None:

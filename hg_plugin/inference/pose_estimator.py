@@ -20,7 +20,13 @@ from torch import Tensor
 
 from hg_plugin.engine.optim_wrapper import cpu_has_bfloat16
 from hg_plugin.models import StackedHourglass, average_flipped, reparameterize
-from hg_plugin.utils.checkpoint import check_weights, dataset_meta_of, read_checkpoint, weights_of
+from hg_plugin.utils.checkpoint import (
+    check_weights,
+    dataset_meta_of,
+    read_checkpoint,
+    read_kpt_thr,
+    weights_of,
+)
 from hg_plugin.utils.config import building, read_config
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.heatmaps import into_frame
@@ -72,6 +78,8 @@ class PoseEstimator:
         num_keypoints: K.
         annotated: (K,) bool: which keypoints the training data had, as far as the checkpoint's metainfo or
             ``test_cfg.unannotated_keypoints`` of the config says. The scores of the others are 0.
+        kpt_thr: Score from which on nine of ten keypoints were right in the last test of this checkpoint;
+            0.3 if it was not tested.
 
     Raises:
         InputError: If the config, the checkpoint or the device cannot be used, or they do not fit together.
@@ -115,6 +123,7 @@ class PoseEstimator:
         check_weights(self.model, state, checkpoint)
         self.model.load_state_dict(state)
         self._trained_meta = dataset_meta_of(content, checkpoint)
+        self.kpt_thr = read_kpt_thr(str(checkpoint))
         try:
             self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
             self.model.to(self.device).eval()
@@ -342,4 +351,5 @@ class PoseEstimator:
             image=image.source,
             image_size=image.pixels.shape[1::-1],
             dataset_meta=self._meta,
+            kpt_thr=self.kpt_thr,
         )

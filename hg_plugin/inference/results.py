@@ -11,6 +11,7 @@ import PIL.Image
 from mmengine.structures import InstanceData
 from mmpose.structures import split_instances
 
+from hg_plugin.utils.checkpoint import KPT_THR
 from hg_plugin.utils.errors import need_packages
 from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.images import as_bgr, read_image
@@ -44,6 +45,7 @@ class Poses:
         dataset_meta: MMPose's metainfo of the keypoints, {} if there is none.
         heatmaps: (N, S, K, h, w) float32 of all S stacks, or None.
         crops: (N, H, W, 3) uint8 BGR, the network's inputs, of the same area as the heatmaps, or None.
+        kpt_thr: Lowest score of a keypoint that is drawn.
         ids: Numbers that name the persons in all frames of a video, or None.
     """
 
@@ -56,6 +58,7 @@ class Poses:
     dataset_meta: dict = field(default_factory=dict)
     heatmaps: np.ndarray | None = None
     crops: np.ndarray | None = None
+    kpt_thr: float = KPT_THR
     ids: Sequence[int] | None = None
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -91,19 +94,20 @@ class Poses:
         """The keypoints that a bone joins, by their indices."""
         return [bone[:2] for bone in bones(self.dataset_meta)]
 
-    def draw(self, kpt_thr: float = 0.3) -> np.ndarray:
+    def draw(self, kpt_thr: float | None = None) -> np.ndarray:
         """Draw skeletons and boxes on a copy of the image: (H, W, 3) uint8 BGR. See :meth:`plot`."""
         source = self.image
         image = read_image(source) if isinstance(source, (str, PathLike)) else as_bgr(source).copy()
+        kpt_thr = self.kpt_thr if kpt_thr is None else kpt_thr
         visible = (self.scores >= kpt_thr) & self.annotated
         return draw_poses(image, self.keypoints, visible, self.dataset_meta, self.boxes, self.ids)
 
-    def plot(self, path: str | PathLike | None = None, *, kpt_thr: float = 0.3) -> PIL.Image.Image:
+    def plot(self, path: str | PathLike | None = None, *, kpt_thr: float | None = None) -> PIL.Image.Image:
         """Draw skeletons and boxes on a copy of the image, which a notebook shows.
 
         Args:
             path: Also write it there, in the format of its suffix. Defaults to None.
-            kpt_thr: Lowest score of a keypoint that is drawn. Defaults to 0.3.
+            kpt_thr: Lowest score of a keypoint that is drawn. Defaults to the network's.
 
         Raises:
             ImageError: The image cannot be read any more.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 from mmengine.visualization import LocalVisBackend
 
@@ -22,10 +23,11 @@ from hg_plugin.engine.resume.guard import hold
 from hg_plugin.engine.resume.latest import read_training
 from hg_plugin.engine.resume.lock import locked
 from hg_plugin.engine.resume.processes import end_with_launcher
-from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
+from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of, write_kpt_thr
 from hg_plugin.utils.config import LOADER, building, parts_of, read_config
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import DISK_ERRORS
+from hg_plugin.utils.weights import FOLDER
 
 from .config_check import check_config
 from .length_check import check_length
@@ -180,10 +182,25 @@ def test(config: str | PathLike | Config, checkpoint: str, *, dump: str | None =
         runner = _build_runner(cfg, content)
         check_pipelines(runner, 'test')
         metrics = runner.test()
+        _keep_kpt_thr(runner, checkpoint)
     drawing = cfg.get('default_hooks', {}).get('visualization') or {}
     if drawing.get('enable') and drawing.get('out_dir'):
         runner.logger.info(f'Drawn predictions are in {runner.log_dir}/{drawing["out_dir"]}.')
     return metrics
+
+
+def _keep_kpt_thr(runner: Runner, checkpoint: str) -> None:
+    """Write the score that a metric has measured beside the checkpoint, unless that is one of the package."""
+    found = [getattr(metric, 'kpt_thr', None) for metric in runner.test_evaluator.metrics]
+    if is_main_process() and any(found) and FOLDER not in Path(checkpoint).resolve().parents:
+        try:
+            kpt_thr = next(filter(None, found))
+            path = write_kpt_thr(checkpoint, kpt_thr)
+            runner.logger.info(
+                f'Of keypoints with a score of {kpt_thr:.2f} or more, 90% are right: see {path}'
+            )
+        except InputError as error:  # the folder may be read-only
+            runner.logger.warning(str(error))
 
 
 def load_config(config, work_dir=None, data_root=None, cfg_options=None, launcher='none', show_dir=None):

@@ -1,5 +1,7 @@
 """Read the weights of a checkpoint, and check that they fit a model."""
 
+import hashlib
+import json
 import os
 import os.path as osp
 import pickle
@@ -7,6 +9,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +18,10 @@ from torch import Tensor, nn
 from hg_plugin.compat.torch import load_weights_only
 
 from .errors import InputError
+from .files import atomic_write
+
+# lowest score of a keypoint that is drawn, where no test has measured a better one
+KPT_THR = 0.3
 
 
 def read_checkpoint(path: str, trust: bool = False) -> dict:
@@ -154,6 +161,34 @@ def dataset_meta_of(content: dict, path: str) -> dict | None:
     if not whole:
         raise InputError(f'{path} is damaged: its meta.dataset_meta describes no keypoints; get it again.')
     return meta
+
+
+def write_kpt_thr(checkpoint: str, kpt_thr: float) -> str:
+    """Write the score from which on nine of ten keypoints are right to NAME.scores.json beside NAME.pth.
+
+    Returns:
+        Its path.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    path = Path(checkpoint).with_suffix('.scores.json')
+    with atomic_write(path) as file:
+        file.write(json.dumps(dict(kpt_thr=kpt_thr, checkpoint=_digest(checkpoint))).encode())
+    return str(path)
+
+
+def read_kpt_thr(checkpoint: str) -> float:
+    """What :func:`write_kpt_thr` wrote for these weights; 0.3 where there is none."""
+    try:
+        found = json.loads(Path(checkpoint).with_suffix('.scores.json').read_bytes())
+        return float(found['kpt_thr']) if found['checkpoint'] == _digest(checkpoint) else KPT_THR
+    except (OSError, ValueError, LookupError, TypeError):
+        return KPT_THR
+
+
+def _digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def not_finite(weights: Mapping[str, Tensor]) -> list[str]:

@@ -17,6 +17,7 @@ import torch
 from mmengine.config import Config
 
 from hg_plugin import apis
+from hg_plugin.utils.checkpoint import read_kpt_thr
 
 CONFIG = 'configs/hg_2stack_synthetic.py'
 OPTIONS = {
@@ -248,7 +249,7 @@ def test_the_config_is_checked_before_anything_is_made(mistake, checkpoints, too
     assert "'StackedHourglass'" in message and not work_dir.exists()
 
 
-def test_the_face_trains_and_tests_a_config_object(trained, persons, tmp_path):
+def test_the_face_trains_and_tests_a_config_object(trained, persons, tmp_path, monkeypatch):
     """With weights of a distributed model to start from, whose names begin with ``module.``."""
     work_dir, _, _ = trained
     checkpoint = str(next(work_dir.glob('best_Mean_*.pth')))
@@ -261,7 +262,9 @@ def test_the_face_trains_and_tests_a_config_object(trained, persons, tmp_path):
     model = apis.train(cfg, validate=False, cfg_options={**small, **load_from}, **options)
     for name, parameter in model.named_parameters():  # nothing was learned
         assert torch.equal(parameter, state[name]), name
+    monkeypatch.setattr('hg_plugin.evaluation.mpii_pckh.score_threshold', lambda *_: 0.25)
     metrics = apis.test(cfg, checkpoint, cfg_options=OPTIONS, **options)
+    assert read_kpt_thr(checkpoint) == 0.25
     assert {'Mean', 'Mean@0.1', 'AUC'} <= metrics.keys() and 0 <= metrics['Mean'] <= 100
     assert 'work_dir' not in cfg
 

@@ -32,7 +32,9 @@ def data_samples(pred, gt, visible, head_size):
     samples = []
     for row in range(len(pred)):
         sample = PoseDataSample(metainfo=dict(id=row, img_path=f'{row}.jpg'))
-        sample.pred_instances = InstanceData(keypoints=pred[row][None], keypoint_scores=np.ones((1, 16)))
+        sample.pred_instances = InstanceData(
+            keypoints=pred[row][None], keypoint_scores=np.ones(pred[row][None].shape[:2])
+        )
         truth = dict(keypoints=gt[row][None], keypoints_visible=visible[row][None].astype(np.float32))
         sample.gt_instances = InstanceData(**truth, head_size=np.array([[head_size[row]]]))
         samples.append(sample)

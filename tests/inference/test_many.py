@@ -5,9 +5,13 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import tarfile
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -16,8 +20,11 @@ import pytest
 
 from hg_plugin.inference import many
 from hg_plugin.inference.image_parts import division, list_images
+from hg_plugin.inference.pose_estimator import PoseEstimator
 from hg_plugin.inference.results import Poses
 from hg_plugin.utils.errors import InputError
+
+ROOT = Path(__file__).parents[2]
 
 
 class Stub:
@@ -208,3 +215,22 @@ def test_a_share_by_rank(monkeypatch):
     for shard in ('3/3', '1', '-1/2', '/2'):
         with pytest.raises(InputError, match='I/N'):
             division(shard)
+
+
+@pytest.mark.slow
+def test_rows_of_ray_data_are_those_of_one_process(real_data, tmp_path):
+    pytest.importorskip('ray.data')
+    pandas = pytest.importorskip('pandas')
+    images, outs = tmp_path / 'images', [tmp_path / name for name in ('ray.parquet', 'one.parquet')]
+    images.mkdir()
+    for path in sorted((real_data('lspet_mpii') / 'images').iterdir())[:3]:
+        shutil.copy(path, images)
+    (images / 'damaged.jpg').write_bytes(b'no image')
+    command = [sys.executable, ROOT / 'examples/ray_data.py', images, outs[0]]
+    subprocess.run(command, check=True, timeout=400, env={**os.environ, 'PYTHONPATH': str(ROOT)})
+    many.infer_many(PoseEstimator(device='cpu'), images, outs[1])
+    rows = [pandas.read_parquet(out).sort_values(['image', 'person'], ignore_index=True) for out in outs]
+    for name in ('image', 'person', 'reason'):
+        pandas.testing.assert_series_equal(rows[0][name], rows[1][name], check_dtype=False)
+    for ours, theirs in zip(*(frame['keypoints'].dropna() for frame in rows)):
+        np.testing.assert_allclose(np.stack(ours), np.stack(theirs), atol=0.1)

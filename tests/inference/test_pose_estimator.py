@@ -1,3 +1,4 @@
+import shutil
 import weakref
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from mmpose.apis import inference_topdown, init_model
 from torch import nn
 
 from hg_plugin.inference.pose_estimator import PoseEstimator
+from hg_plugin.utils.checkpoint import KPT_THR, read_kpt_thr, write_kpt_thr
 from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.weights import DEFAULT, shipped_networks
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 TINY = """
@@ -390,3 +393,15 @@ def test_a_gpu_gives_the_same(files, mpii, image):
     assert estimator.device.type == 'cuda' and next(estimator.model.parameters()).is_cuda
     expected, found = mpii(image, BOXES, **options), estimator(image, BOXES, **options)
     np.testing.assert_allclose(found.heatmaps, expected.heatmaps, atol=5e-3 * np.abs(expected.heatmaps).max())
+
+
+def test_the_threshold_of_a_test_holds_for_the_weights_that_were_tested(tmp_path):
+    shipped = shipped_networks()[DEFAULT]
+    checkpoint = shutil.copy(shipped.checkpoint, tmp_path / 'network.pth')
+    assert PoseEstimator(shipped.config, checkpoint, 'cpu').kpt_thr == KPT_THR
+    write_kpt_thr(checkpoint, 0.125)
+    estimator = PoseEstimator(shipped.config, checkpoint, 'cpu')
+    assert estimator.kpt_thr == estimator(np.zeros((20, 20, 3), np.uint8)).kpt_thr == 0.125
+    with open(checkpoint, 'ab') as file:
+        file.write(b'0')  # other weights of the same name
+    assert read_kpt_thr(checkpoint) == KPT_THR
