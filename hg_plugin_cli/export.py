@@ -1,6 +1,7 @@
 """Export a trained network, folded for inference, to a file that runs without MMPose.
 
     hg_plugin export CONFIG CHECKPOINT OUT.onnx [--decode]
+    hg_plugin export OUT.onnx                               # the network of the package, or one by its name
 
 In 8 bits, for CPUs that are fast at it, calibrated on some dozens of images with one person each:
 
@@ -14,6 +15,8 @@ codec UDPHeatmap, so that keypoints from the plain heatmaps are many pixels off:
     >>> keypoints, scores = estimator(cv2.imread('image.jpg'), boxes)
 """
 
+from argparse import ArgumentError
+
 from .arguments import add_cfg_options
 
 FORMATS = dict(
@@ -25,9 +28,12 @@ FORMATS = dict(
 
 def add_arguments(parser):
     add = parser.add_argument
-    add('config', metavar='CONFIG', help='config file')
-    add('checkpoint', metavar='CHECKPOINT', help='checkpoint file')
-    add('out', help='file to write: .onnx, .pt with --torchscript, .xml with --openvino, .param with --ncnn')
+    text = (
+        'config and checkpoint, or the name of a network of the package (default: the one of the package); '
+        'file to write: .onnx, .pt with --torchscript, .xml with --openvino, .param with --ncnn'
+    )
+    add('network', nargs='*', metavar='CONFIG CHECKPOINT | NAME', help=text)
+    add('out', metavar='OUT', help='see above')
     kind = parser.add_mutually_exclusive_group()
     for name, text in FORMATS.items():
         kind.add_argument(f'--{name}', dest='format', action='store_const', const=name, help=text)
@@ -42,9 +48,14 @@ def add_arguments(parser):
 def run(args):
     from hg_plugin.deploy.export import export
 
+    if len(args.network) > 2:
+        raise ArgumentError(
+            None, f'give a config, a checkpoint and a file, not {len(args.network) + 1} files'
+        )
+    args.config, args.checkpoint = [*args.network, None, None][:2]
     print(f'Exporting to {args.out}; the largest networks take a minute or two ...', flush=True)
     kind = 'int8' if args.int8 else args.format or 'onnx'
-    options = {key: value for key, value in vars(args).items() if key not in ('int8', 'format')}
+    options = {key: value for key, value in vars(args).items() if key not in ('int8', 'format', 'network')}
     result = export(**options, format=kind, calibration_images=args.int8)
     if args.int8:
         text = f"on these images {result['peaks']:.1%} of its peaks lie within a pixel of float32's"

@@ -81,3 +81,18 @@ def test_env_works_where_mmpose_is_broken(tmp_path, words, code):
     printed = done.stdout + done.stderr
     assert done.returncode == code and 'Traceback' not in done.stderr
     assert 'mmpose' in printed and 'numpy' in printed
+
+
+@pytest.mark.parametrize(
+    'words, network',
+    [([], (None, None)), (['small'], ('small', None)), (['a.py', 'b.pth'], ('a.py', 'b.pth'))],
+)
+def test_what_is_exported(cli, monkeypatch, words, network):
+    exported = []
+    monkeypatch.setattr(
+        'hg_plugin.deploy.export.export', lambda **given: exported.append(given) or {'peaks': 1}
+    )
+    assert cli('export', *words, 'out.onnx', '--int8', 'a.jpg', 'b.jpg')[0] == 0
+    (given,) = exported
+    assert (given['config'], given['checkpoint'], given['out']) == (*network, 'out.onnx')
+    assert cli('export', 'a.py', 'b.pth', 'c', 'out.onnx')[0] == 2

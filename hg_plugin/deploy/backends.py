@@ -1,12 +1,15 @@
 """Pose estimation with an exported network in place of torch's."""
 
+import os
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from hg_plugin.inference import pose_estimator
+from hg_plugin.utils.checkpoint import digest
 from hg_plugin.utils.errors import InputError, need_packages
 
 from .export import EXPORTERS, export
@@ -23,8 +26,10 @@ class PoseEstimator(pose_estimator.PoseEstimator):
     """A :class:`~hg_plugin.inference.pose_estimator.PoseEstimator` whose network another library may run.
 
     The network is exported when it is first needed, to a file beside the checkpoint: ``NAME_heatmaps.onnx``
-    or ``.xml`` and ``.bin`` for NAME.pth. It is used again until the checkpoint is newer. The heatmaps of all
-    stages, for ``heatmaps=True``, are torch's.
+    or ``.xml`` and ``.bin`` for NAME.pth. It is used again until the checkpoint is newer. Where that folder
+    is read-only, as that of an installed package may be, the file is in ``hg_plugin/`` of
+    ``torch.hub.get_dir()``, named after the weights. The heatmaps of all stages, for ``heatmaps=True``, are
+    torch's.
 
     Args:
         *args: ``config``, ``checkpoint`` and more of the base class.
@@ -51,7 +56,11 @@ class PoseEstimator(pose_estimator.PoseEstimator):
     def _run(self) -> Callable[[Tensor], list[Tensor]]:
         format, runner = RUNNERS[self.backend]
         checkpoint = Path(self.checkpoint)
-        file = checkpoint.with_name(f'{checkpoint.stem}_heatmaps{EXPORTERS[format][1][0]}')
+        suffix = f'_heatmaps{EXPORTERS[format][1][0]}'
+        file = checkpoint.with_name(f'{checkpoint.stem}{suffix}')
+        if not os.access(file.parent, os.W_OK):
+            cache = Path(torch.hub.get_dir(), 'hg_plugin')
+            file = cache / f'{checkpoint.stem}_{digest(str(checkpoint))[:12]}{suffix}'
         if not file.exists() or file.stat().st_mtime < checkpoint.stat().st_mtime:
             options = self.cfg_options
             export(self.cfg.filename, str(checkpoint), str(file), format=format, cfg_options=options)

@@ -21,6 +21,7 @@ from hg_plugin.inference.pose_estimator import PoseEstimator
 from hg_plugin.models.reparameterize import reparameterize
 from hg_plugin.utils.errors import InputError, need_packages
 from hg_plugin.utils.files import atomic_write
+from hg_plugin.utils.weights import config_and_checkpoint
 
 from .decoding import RTMLIB, ConvertFormat, ImageFormat, LastHeatmaps, MSRADecoder, Redraw, UDPDecoder
 from .int8 import quantize
@@ -44,8 +45,8 @@ EXPORTERS = dict(
 
 @torch.no_grad()
 def export(
-    config: str,
-    checkpoint: str,
+    config: str | None,
+    checkpoint: str | None,
     out: str,
     *,
     format: str = 'onnx',
@@ -65,8 +66,9 @@ def export(
     (pairs of indices), ``codec``, and ``hg_plugin``, the version.
 
     Args:
-        config: Config file with a :class:`StackedHourglass`.
-        checkpoint: Its trained weights.
+        config: Config file with a :class:`StackedHourglass`; None for the network of the package, or the name
+            of one.
+        checkpoint: Its trained weights; None for those of the package.
         out: File to write: .onnx, .pt for TorchScript, .xml for OpenVINO, which adds a .bin, or .param for
             ncnn, which adds a .bin and a .json with the metadata.
         format: 'onnx', 'torchscript', 'openvino', 'ncnn', or 'int8' for ONNX in 8 bits. Defaults to 'onnx'.
@@ -92,6 +94,7 @@ def export(
         InputError: If an argument, file or package is wrong or missing, or the outputs differ from torch's.
     """
     # check everything that can be known before the work, which takes minutes for large networks
+    config, checkpoint = map(str, config_and_checkpoint(config, checkpoint))
     stem, suffix = osp.splitext(out)
     if format not in EXPORTERS or suffix != EXPORTERS[format][1][0]:
         known = ', '.join(f'{suffixes[0]} for {key}' for key, (_, suffixes, _) in EXPORTERS.items())

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hg_plugin.utils.checkpoint import digest
 from hg_plugin.utils.errors import InputError, need_packages
 from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.json_files import read_json
@@ -148,9 +149,9 @@ def _check_run(estimator: PoseEstimator, sources: Sequence[str], out: Path, sett
     texts = dict(
         images='\n'.join(sources).encode('utf-8', 'surrogateescape'),
         config=estimator.cfg.pretty_text.encode(),
-        weights=Path(estimator.checkpoint).read_bytes(),
     )
-    run = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()} | settings
+    run = {name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}
+    run |= dict(weights=digest(str(estimator.checkpoint)), **settings)
     run |= estimator(np.zeros((8, 8, 3), np.uint8), np.zeros((0, 4))).description()
     del run['image_size']
     path = out / '_run.json'  # whose name readers of folders of Parquet pass over

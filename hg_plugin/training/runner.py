@@ -27,7 +27,7 @@ from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_o
 from hg_plugin.utils.config import LOADER, building, parts_of, read_config
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import DISK_ERRORS
-from hg_plugin.utils.weights import FOLDER
+from hg_plugin.utils.weights import FOLDER, checkpoint_path
 
 from .config_check import check_config
 from .length_check import check_length
@@ -175,6 +175,7 @@ def test(config: str | PathLike | Config, checkpoint: str, *, dump: str | None =
     if dump:
         metrics = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
         cfg.test_evaluator = [*metrics, dict(type='DumpResults', out_file_path=dump)]
+    checkpoint = str(checkpoint_path(checkpoint))
     # the runner loads the weights after EMAHook has made the model that takes them
     cfg.load_from, cfg.resume = checkpoint, False
     content = _check(cfg)

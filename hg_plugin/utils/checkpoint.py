@@ -19,6 +19,7 @@ from hg_plugin.compat.torch import load_weights_only
 
 from .errors import InputError
 from .files import atomic_write
+from .weights import checkpoint_path
 
 # lowest score of a keypoint that is drawn, where no test has measured a better one
 KPT_THR = 0.3
@@ -28,13 +29,14 @@ def read_checkpoint(path: str, trust: bool = False) -> dict:
     """Read a checkpoint to the CPU.
 
     Args:
-        path: A file that ``torch.save`` wrote.
+        path: A file that ``torch.save`` wrote, or ``hg_plugin::NAME`` for a network of the package.
         trust: Also run code that the file may contain. Defaults to False: read only tensors, containers and
             MMEngine's logs.
 
     Raises:
         InputError: The file is missing, damaged or no checkpoint, or contains code.
     """
+    path = str(checkpoint_path(path))
     if osp.isdir(path) or not os.access(path, os.R_OK):
         problem = (
             'cannot be read' if osp.isfile(path) else 'is a folder' if osp.isdir(path) else 'does not exist'
@@ -174,7 +176,7 @@ def write_kpt_thr(checkpoint: str, kpt_thr: float) -> str:
     """
     path = Path(checkpoint).with_suffix('.scores.json')
     with atomic_write(path) as file:
-        file.write(json.dumps(dict(kpt_thr=kpt_thr, checkpoint=_digest(checkpoint))).encode())
+        file.write(json.dumps(dict(kpt_thr=kpt_thr, checkpoint=digest(checkpoint))).encode())
     return str(path)
 
 
@@ -182,12 +184,13 @@ def read_kpt_thr(checkpoint: str) -> float:
     """What :func:`write_kpt_thr` wrote for these weights; 0.3 where there is none."""
     try:
         found = json.loads(Path(checkpoint).with_suffix('.scores.json').read_bytes())
-        return float(found['kpt_thr']) if found['checkpoint'] == _digest(checkpoint) else KPT_THR
+        return float(found['kpt_thr']) if found['checkpoint'] == digest(checkpoint) else KPT_THR
     except (OSError, ValueError, LookupError, TypeError):
         return KPT_THR
 
 
-def _digest(path: str) -> str:
+def digest(path: str) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 

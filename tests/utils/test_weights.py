@@ -6,11 +6,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.runner.checkpoint import CheckpointLoader
 
 from hg_plugin.apis import PoseEstimator
 from hg_plugin.apis import test as evaluate
+from hg_plugin.utils.checkpoint import read_checkpoint
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.weights import DEFAULT, shipped_networks
+from hg_plugin.utils.weights import DEFAULT, config_and_checkpoint, shipped_networks
 
 
 def test_every_network_has_a_config_a_card_and_at_most_five_megabytes():
@@ -32,6 +34,19 @@ def test_without_arguments_it_is_the_default_network():
     np.testing.assert_array_equal(*(each(image, whole_image=True).keypoints for each in (default, named)))
     with pytest.raises(InputError, match='or neither'):
         PoseEstimator(network.config)
+
+
+def test_a_network_of_the_package_by_name():
+    network = shipped_networks()[DEFAULT]
+    for name in (DEFAULT, f'hg_plugin::{DEFAULT}'):
+        assert config_and_checkpoint(name, None) == (network.config, network.checkpoint)
+    assert PoseEstimator(network.config, f'hg_plugin::{DEFAULT}', 'cpu').checkpoint == str(network.checkpoint)
+    # load_from of MMEngine's own runner, and of hg_plugin train
+    for read in (CheckpointLoader.load_checkpoint, read_checkpoint):
+        assert read(f'hg_plugin::{DEFAULT}').keys() == torch.load(network.checkpoint).keys()
+    for wrong in (lambda: read_checkpoint('hg_plugin::hg'), lambda: config_and_checkpoint('hg', None)):
+        with pytest.raises(InputError, match=DEFAULT):
+            wrong()
 
 
 def test_hg_plugin_infer_needs_neither_config_nor_checkpoint(run, tmp_path):
