@@ -5,6 +5,7 @@ import functools
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,20 +18,43 @@ from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import partial_name, writing
 from hg_plugin.utils.images import ImageError, Video, captured_stderr
 
-# Suffix and codec; the first that OpenCV can write is taken. Browsers play H.264, for which OpenCV may find
-# no encoder on Linux, and VP8, which takes twice as long as the last one, which they do not play. VP9 takes
-# ten times as long.
-FORMATS = (('.mp4', 'avc1'), ('.webm', 'VP80'), ('.mp4', 'mp4v'))
+# Suffix and codec, or the program that encodes H.264; the first that can be written is taken. Browsers play
+# H.264, for which OpenCV may find no encoder on Linux, and VP8, which takes twice as long as the last one,
+# which they do not play. VP9 takes ten times as long.
+FORMATS = (('.mp4', 'avc1'), ('.mp4', 'ffmpeg'), ('.webm', 'VP80'), ('.mp4', 'mp4v'))
 # libvpx's defaults take three times as long
 WRITER_OPTIONS = dict(VP80='deadline;realtime|cpu-used;8')
 # from which OpenCV reads them
 OPTIONS_VARIABLE = 'OPENCV_FFMPEG_WRITER_OPTIONS'
 
 
+class _FFmpegWriter:
+    """The part of ``cv2.VideoWriter`` that is used here, by the program ffmpeg."""
+
+    def __init__(self, path: Path, fps: float, size: tuple[int, int]):
+        command = f'ffmpeg -loglevel quiet -y -f rawvideo -pix_fmt bgr24 -s {size[0]}x{size[1]} -r {fps} -i -'
+        # H.264 of browsers has even sides
+        command += ' -c:v libx264 -pix_fmt yuv420p -movflags +faststart -vf pad=ceil(iw/2)*2:ceil(ih/2)*2'
+        # in a session of its own, so that Ctrl-C does not end it before the last frames
+        self.process = subprocess.Popen(
+            [*command.split(), path], stdin=subprocess.PIPE, start_new_session=True
+        )
+
+    def isOpened(self) -> bool:
+        return True
+
+    def write(self, frame: np.ndarray) -> None:
+        with contextlib.suppress(BrokenPipeError):  # frames that are missing are counted in the end
+            self.process.stdin.write(frame.tobytes())
+
+    def release(self) -> None:
+        self.process.communicate()
+
+
 class _CountingWriter:
     """Count the frames that are written."""
 
-    def __init__(self, writer: cv2.VideoWriter):
+    def __init__(self, writer: cv2.VideoWriter | _FFmpegWriter):
         self.writer, self.count = writer, 0
 
     def write(self, frame: np.ndarray) -> None:
@@ -74,9 +98,11 @@ def _count_frames(path: Path) -> int:
 
 @functools.cache
 def video_format(size: tuple[int, int]) -> tuple[str, str]:
-    """The suffix and codec with which OpenCV can write frames of this width and height, see ``FORMATS``."""
+    """The suffix and codec for frames of this width and height that can be written here, see ``FORMATS``."""
     with tempfile.TemporaryDirectory() as folder:
         for suffix, codec in FORMATS[:-1]:
+            if codec == 'ffmpeg' and not shutil.which('ffmpeg'):
+                continue
             path = Path(folder, f'{codec}{suffix}')
             writer = _writer(path, codec, 30, size)
             if writer.isOpened():
@@ -87,7 +113,9 @@ def video_format(size: tuple[int, int]) -> tuple[str, str]:
     return FORMATS[-1]
 
 
-def _writer(path: Path, codec: str, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
+def _writer(path: Path, codec: str, fps: float, size: tuple[int, int]) -> cv2.VideoWriter | _FFmpegWriter:
+    if codec == 'ffmpeg':
+        return _FFmpegWriter(path, fps, size)
     options = os.environ.get(OPTIONS_VARIABLE)
     if options is None and codec in WRITER_OPTIONS:
         os.environ[OPTIONS_VARIABLE] = WRITER_OPTIONS[codec]

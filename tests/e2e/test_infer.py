@@ -6,6 +6,7 @@ import http.server
 import json
 import re
 import runpy
+import shutil
 import signal
 import sys
 import threading
@@ -21,7 +22,8 @@ from mmpose.apis import MMPoseInferencer
 
 from hg_plugin.inference.files import infer_files
 from hg_plugin.inference.inputs import output_names
-from hg_plugin.inference.video import video_format
+from hg_plugin.inference.video import FORMATS, open_video, video_format
+from hg_plugin.utils.images import Video
 
 ROOT = Path(__file__).parents[2]
 # of videos that OpenCV writes on this machine
@@ -213,6 +215,20 @@ def test_boxes_of_every_frame_in_a_video_that_browsers_play(infer, inputs, tmp_p
     drawn = cv2.VideoCapture(str(tmp_path / f'visualizations/short{VIDEO}'))
     code = int(drawn.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, 'little')
     assert code in (b'VP80', b'avc1', b'h264') and drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 6
+
+
+def test_ffmpeg_writes_mp4(tmp_path, inputs, monkeypatch):
+    if not shutil.which('ffmpeg'):
+        pytest.skip('ffmpeg is not on the PATH')
+    monkeypatch.setattr('hg_plugin.inference.video.FORMATS', FORMATS[1:])
+    video_format.cache_clear()
+    like = Video(inputs / 'short.avi')
+    like.size = (161, 121)
+    with open_video(tmp_path / 'out', like) as writer:
+        for _ in range(6):
+            writer.write(np.zeros((121, 161, 3), np.uint8))
+    assert sum(1 for _ in Video(tmp_path / 'out.mp4')) == 6
+    video_format.cache_clear()
 
 
 UNANNOTATED = 'model.test_cfg.unannotated_keypoints'
