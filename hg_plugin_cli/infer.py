@@ -42,7 +42,9 @@ def add_arguments(parser):
     add('--show', action='store_true', help='show skeletons in a window; Q or Esc ends a video')
     add('--heatmaps', action='store_true', help="also draw every stage's heatmaps: DIR/heatmaps")
     add('--no-draw', dest='draw', action='store_false', help='draw no skeletons')
-    text = 'lowest score of a drawn keypoint (default: of which 9 of 10 were right in the last test, or 0.3)'
+    text = (
+        'lowest score of a drawn keypoint (default: what 9 of 10 right ones reached in the last test, or 0.3)'
+    )
     add('--kpt-thr', type=float, metavar='SCORE', help=text)
     add('--flip-test', action='store_true', help='average with the flipped image')
     text = 'average over crops of these sizes, such as 0.8 0.9 1 1.1 1.2 1.3'

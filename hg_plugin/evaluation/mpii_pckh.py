@@ -14,7 +14,7 @@ from hg_plugin.mpii_format import save_predictions
 from hg_plugin.utils.array_files import check_extension
 from hg_plugin.utils.errors import InputError
 
-from .pckh import MEAN_WEIGHTS, joint_groups, pckh_curves, pckh_metrics, pckh_table, score_threshold
+from .pckh import MEAN_WEIGHTS, joint_groups, pckh_curves, pckh_metrics, pckh_table
 
 
 def to_numpy(array) -> np.ndarray:
@@ -43,8 +43,8 @@ class MPIIPCKh(BaseMetric):
         collect_device, prefix, collect_dir: As in MMEngine's ``BaseMetric``.
 
     Attributes:
-        kpt_thr: After an evaluation, the score from which on nine of ten keypoints are right, that is within
-            half a head size; None where there is none.
+        kpt_thr: After an evaluation, the score that nine of ten right keypoints reach, those within half a
+            head size; None where none is right.
 
     Raises:
         InputError: ``weights`` or the extension of ``pred_file`` is unknown. When the metric gets the
@@ -133,8 +133,8 @@ class MPIIPCKh(BaseMetric):
             np.stack([persons[person][key] for person in sorted(persons)])
             for key in ('pred', 'gt', 'visible', 'head_size', 'scores')
         )
-        right = np.linalg.norm(pred - gt, axis=-1) <= head_size[:, None] / 2
-        self.kpt_thr = score_threshold(scores[visible], right[visible])
+        right = visible & (np.linalg.norm(pred - gt, axis=-1) <= head_size[:, None] / 2)
+        self.kpt_thr = float(np.quantile(scores[right], 0.1)) if right.any() else None
 
         meta = self.dataset_meta or {}
         groups = joint_groups(meta)

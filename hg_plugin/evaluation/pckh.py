@@ -142,23 +142,6 @@ def pckh_metrics(curves: Mapping[str, np.ndarray]) -> dict[str, float]:
     return metrics
 
 
-def score_threshold(scores: np.ndarray, right: np.ndarray, share: float = 0.9) -> float | None:
-    """The lowest score of which so large a share of the keypoints that have it or a higher one are right.
-
-    Args:
-        scores: (N,).
-        right: (N,) bool.
-        share: Defaults to 0.9.
-
-    Returns:
-        The score, or None where there is none.
-    """
-    order = np.argsort(-scores, kind='stable')
-    shares = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    reached = np.flatnonzero(shares >= share)
-    return float(scores[order[reached[-1]]]) if len(reached) else None
-
-
 def pckh_table(rows: Mapping[str, Mapping[str, float]], *, weights: str) -> str:
     """Format metrics as a text table with one line per row, two decimals, and '-' for NaN.
 

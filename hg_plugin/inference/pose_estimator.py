@@ -78,8 +78,8 @@ class PoseEstimator:
         num_keypoints: K.
         annotated: (K,) bool: which keypoints the training data had, as far as the checkpoint's metainfo or
             ``test_cfg.unannotated_keypoints`` of the config says. The scores of the others are 0.
-        kpt_thr: Score from which on nine of ten keypoints were right in the last test of this checkpoint;
-            0.3 if it was not tested.
+        kpt_thr: Score that nine of ten right keypoints reached in the last test of this checkpoint; 0.3 if it
+            was not tested.
 
     Raises:
         InputError: If the config, the checkpoint or the device cannot be used, or they do not fit together.

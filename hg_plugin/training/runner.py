@@ -197,9 +197,7 @@ def _keep_kpt_thr(runner: Runner, checkpoint: str) -> None:
         try:
             kpt_thr = next(filter(None, found))
             path = write_kpt_thr(checkpoint, kpt_thr)
-            runner.logger.info(
-                f'Of keypoints with a score of {kpt_thr:.2f} or more, 90% are right: see {path}'
-            )
+            runner.logger.info(f'Nine of ten right keypoints have a score of {kpt_thr:.2f} or more: {path}')
         except InputError as error:  # the folder may be read-only
             runner.logger.warning(str(error))
 

@@ -166,7 +166,7 @@ def dataset_meta_of(content: dict, path: str) -> dict | None:
 
 
 def write_kpt_thr(checkpoint: str, kpt_thr: float) -> str:
-    """Write the score from which on nine of ten keypoints are right to NAME.scores.json beside NAME.pth.
+    """Write the score that nine of ten right keypoints reach to NAME.scores.json beside NAME.pth.
 
     Returns:
         Its path.

@@ -208,3 +208,17 @@ def test_perfect_predictions_in_pixels_from_0_score_100(real_data):
     evaluator = Evaluator(dict(type='MPIIPCKh'))
     evaluator.dataset_meta = data.metainfo
     assert evaluator.offline_evaluate(samples)['Mean@0.1'] == pytest.approx(100)
+
+
+def test_the_score_that_nine_of_ten_right_keypoints_reach(people):
+    people = people(20)
+    samples = data_samples(**people | dict(pred=people['gt'].copy()))  # all right, but for one
+    scores = np.linspace(0.2, 1, 320).reshape(20, 1, 16)
+    for sample, score in zip(samples, scores):
+        sample.pred_instances.keypoint_scores = score
+    samples[0].pred_instances.keypoints += 1e4
+    metric = MPIIPCKh()
+    metric.process(None, [sample.to_dict() for sample in samples])
+    metric.compute_metrics(metric.results)
+    reached = scores[1:, 0][people['visible'][1:]] >= metric.kpt_thr
+    assert reached.mean() == pytest.approx(0.9, abs=0.01)

@@ -6,7 +6,6 @@ import pytest
 from mmpose.evaluation.metrics import MpiiPCKAccuracy
 
 from hg_plugin.evaluation import METRIC_NAMES, THRESHOLDS, pckh, pckh_curves, pckh_metrics, pckh_table
-from hg_plugin.evaluation.pckh import score_threshold
 
 
 def count_by_hand(pred, gt, visible, head_size, threshold):
@@ -143,11 +142,3 @@ def test_table_has_the_papers_columns_two_decimals_and_a_dash_for_nan(people):
     assert lines[1].split() == 'Head Shoulder Elbow Wrist Hip Knee Ankle Mean Mean@0.1 AUC'.split()
     assert lines[2].split() == ['ours', '-'] + [f'{row[column]:.2f}' for column in lines[1].split()[1:]]
     assert len({len(line) for line in lines[1:]}) == 1
-
-
-def test_the_score_from_which_nine_of_ten_keypoints_are_right():
-    scores, right = np.arange(100) / 100, np.arange(100) >= 40
-    right[[95, 60]] = False
-    threshold = score_threshold(scores, right)
-    assert right[scores >= threshold].mean() >= 0.9 > right[scores >= threshold - 0.01].mean()
-    assert score_threshold(scores, np.zeros(100, bool)) is None
