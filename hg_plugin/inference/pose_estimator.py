@@ -20,13 +20,7 @@ from torch import Tensor
 
 from hg_plugin.engine.optim_wrapper import cpu_has_bfloat16
 from hg_plugin.models import StackedHourglass, average_flipped, reparameterize
-from hg_plugin.utils.checkpoint import (
-    check_weights,
-    dataset_meta_of,
-    read_checkpoint,
-    read_kpt_thr,
-    weights_of,
-)
+from hg_plugin.utils.checkpoint import check_weights, dataset_meta_of, kpt_thr_of, read_checkpoint, weights_of
 from hg_plugin.utils.config import building, read_config
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.heatmaps import into_frame
@@ -123,7 +117,7 @@ class PoseEstimator:
         check_weights(self.model, state, checkpoint)
         self.model.load_state_dict(state)
         self._trained_meta = dataset_meta_of(content, checkpoint)
-        self.kpt_thr = read_kpt_thr(str(checkpoint))
+        self.kpt_thr = kpt_thr_of(str(checkpoint))
         try:
             self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
             self.model.to(self.device).eval()

@@ -180,7 +180,7 @@ def write_kpt_thr(checkpoint: str, kpt_thr: float) -> str:
     return str(path)
 
 
-def read_kpt_thr(checkpoint: str) -> float:
+def kpt_thr_of(checkpoint: str) -> float:
     """What :func:`write_kpt_thr` wrote for these weights; 0.3 where there is none."""
     try:
         found = json.loads(Path(checkpoint).with_suffix('.scores.json').read_bytes())

@@ -17,7 +17,7 @@ import torch
 from mmengine.config import Config
 
 from hg_plugin import apis
-from hg_plugin.utils.checkpoint import read_kpt_thr
+from hg_plugin.utils.checkpoint import kpt_thr_of
 
 CONFIG = 'configs/hg_2stack_synthetic.py'
 OPTIONS = {
@@ -264,7 +264,7 @@ def test_the_face_trains_and_tests_a_config_object(trained, persons, tmp_path, m
         assert torch.equal(parameter, state[name]), name
     monkeypatch.setattr('hg_plugin.evaluation.mpii_pckh.np.quantile', lambda *_: 0.25)
     metrics = apis.test(cfg, checkpoint, cfg_options=OPTIONS, **options)
-    assert read_kpt_thr(checkpoint) == 0.25
+    assert kpt_thr_of(checkpoint) == 0.25
     assert {'Mean', 'Mean@0.1', 'AUC'} <= metrics.keys() and 0 <= metrics['Mean'] <= 100
     assert 'work_dir' not in cfg
 

@@ -14,7 +14,7 @@ from mmpose.apis import inference_topdown, init_model
 from torch import nn
 
 from hg_plugin.inference.pose_estimator import PoseEstimator
-from hg_plugin.utils.checkpoint import KPT_THR, read_kpt_thr, write_kpt_thr
+from hg_plugin.utils.checkpoint import KPT_THR, kpt_thr_of, write_kpt_thr
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.weights import DEFAULT, shipped_networks
 
@@ -404,4 +404,4 @@ def test_the_threshold_of_a_test_holds_for_the_weights_that_were_tested(tmp_path
     assert estimator.kpt_thr == estimator(np.zeros((20, 20, 3), np.uint8)).kpt_thr == 0.125
     with open(checkpoint, 'ab') as file:
         file.write(b'0')  # other weights of the same name
-    assert read_kpt_thr(checkpoint) == KPT_THR
+    assert kpt_thr_of(checkpoint) == KPT_THR
