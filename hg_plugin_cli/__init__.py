@@ -19,10 +19,11 @@ PACKAGE = Path(importlib.util.find_spec('hg_plugin').origin).parent
 COMMANDS = [
     *('train', 'test', 'infer', 'serve', 'browse', 'check', 'report', 'export', 'eval_pckh'),
     *('average_checkpoints', 'convert_checkpoint', 'prepare mpii', 'prepare lsp', 'make_crops'),
+    *('prepare coco', 'prepare cvat', 'prepare labelme', 'prepare labelstudio', 'prepare yolo-pose'),
     *('make_synthetic', 'env', 'configs', 'weights', 'mmpose'),
 ]
 # commands that start with one word
-GROUPS = dict(prepare='make annotation files of a dataset in the layout of MPII')
+GROUPS = dict(prepare='make annotation files of a dataset')
 # these run although the package cannot be imported
 LIGHT = ('env', 'configs')
 
@@ -52,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=f'hg_plugin {version[1]}')
     parsers = {'': _make_group(parser)}
     for name in COMMANDS:
-        module = importlib.import_module(f'.{name.replace(" ", "_")}', __name__)
+        module = importlib.import_module(f'.{re.sub("[ -]", "_", name)}', __name__)
         group, _, word = name.rpartition(' ')
         if group not in parsers:
             parsers[group] = _make_group(parsers[''].add_parser(group, help=GROUPS[group]))
