@@ -173,7 +173,8 @@ def _truncated_normal() -> float:
 class PackKeypoints(BaseTransform):
     """Pack a training sample as three tensors, which ``default_collate`` stacks to three a batch.
 
-    Gives ``inputs`` (3, H, W) uint8, and ``data_samples``: ``keypoints`` (K, 2) in pixels of the input and
+    Gives ``inputs`` (C, H, W) uint8, C = 3 but for images that MMPose's ``LoadImage`` loads with another
+    ``color_type``, and ``data_samples``: ``keypoints`` (K, 2) in pixels of the input and
     ``keypoints_visible`` (K,), both float32. Where transforms have given visibility and weight, as
     ``KeypointConverter`` does, (1, K, 2), it is their product.
     :class:`hg_plugin.models.HeatmapDataPreprocessor` draws heatmaps from them. For validation use MMPose's
@@ -182,12 +183,15 @@ class PackKeypoints(BaseTransform):
     Args:
         pack_transformed: Give what ``PackPoseInputs`` gives with this argument, to look at: MMPose's
             ``browse_dataset.py`` sets it. Defaults to False.
+        use_dataset_keypoint_weights: Multiply visibility, the weight in the loss, by ``joint_weights`` of the
+            metainfo, as MMPose's ``GenerateTarget`` does. Defaults to False.
 
     Raises:
         InputError: If the person is not cropped.
     """
 
-    def __init__(self, pack_transformed: bool = False):
+    def __init__(self, pack_transformed: bool = False, use_dataset_keypoint_weights: bool = False):
+        self.use_dataset_keypoint_weights = use_dataset_keypoint_weights
         self.pack_transformed = pack_transformed
 
     def transform(self, results: dict) -> dict:
@@ -198,10 +202,13 @@ class PackKeypoints(BaseTransform):
         if self.pack_transformed:
             return PackPoseInputs(pack_transformed=True)(results)
         image, visible = results['img'], results['keypoints_visible'][0]
-        planes = np.empty((3, *image.shape[:2]), np.uint8)
+        height, width, *channels = image.shape
+        planes = np.empty((*(channels or [1]), height, width), np.uint8)
         cv2.split(image, list(planes))  # several times faster than a transposing copy
         if visible.ndim == 2:
             visible = visible.prod(axis=1)
+        if self.use_dataset_keypoint_weights:
+            visible = visible * results['dataset_keypoint_weights']
         return dict(
             inputs=torch.from_numpy(planes),
             data_samples=dict(

@@ -23,8 +23,8 @@ class HeatmapDataPreprocessor(ImgDataPreprocessor):
 
     Args:
         encoder: MMPose's codec that draws the targets. Defaults to None: samples have targets of their own.
-        mean: Means of the three channels, 0 to 255. Defaults to None.
-        std: Standard deviations of the three channels. Defaults to None.
+        mean: Mean of every channel, 0 to 255. Defaults to None.
+        std: Standard deviation of every channel. Defaults to None.
         bgr_to_rgb: Whether to convert images from BGR to RGB. Defaults to False.
         non_blocking: Whether to go on while pinned memory is copied. Defaults to True.
 
@@ -40,9 +40,11 @@ class HeatmapDataPreprocessor(ImgDataPreprocessor):
         bgr_to_rgb: bool = False,
         non_blocking: bool = True,
     ):
-        super().__init__(mean=mean, std=std, bgr_to_rgb=bgr_to_rgb, non_blocking=non_blocking)
-        if self._enable_normalize:  # MMEngine keeps integers, and then images cannot be divided in place
-            self.mean, self.std = self.mean.float(), self.std.float()
+        super().__init__(bgr_to_rgb=bgr_to_rgb, non_blocking=non_blocking)
+        self._enable_normalize = mean is not None
+        if mean is not None and std is not None:  # MMEngine's takes one or three, and keeps integers
+            self.register_buffer('mean', torch.tensor(mean).float().view(-1, 1, 1), persistent=False)
+            self.register_buffer('std', torch.tensor(std).float().view(-1, 1, 1), persistent=False)
         self.encoder = KEYPOINT_CODECS.build(encoder) if encoder else None
         if self.encoder:
             check_codec(self.encoder)
@@ -51,12 +53,12 @@ class HeatmapDataPreprocessor(ImgDataPreprocessor):
         """Convert a batch.
 
         Args:
-            data: ``inputs``, images (N, 3, H, W) or a list of N (3, H, W); and ``data_samples``, N samples or
+            data: ``inputs``, images (N, C, H, W) or a list of N (C, H, W); and ``data_samples``, N samples or
                 a dict of ``keypoints`` (N, K, 2) in input pixels and ``keypoints_visible`` (N, K).
             training: Ignored; MMEngine passes it.
 
         Returns:
-            ``inputs`` (N, 3, H, W) float32; and ``data_samples``, N samples as given or, with ``encoder``, a
+            ``inputs`` (N, C, H, W) float32; and ``data_samples``, N samples as given or, with ``encoder``, a
             dict of ``heatmaps`` (N, K, h, w) and ``keypoint_weights`` (N, K).
         """
         samples = data.get('data_samples')

@@ -9,6 +9,7 @@ from mmcv.cnn import build_norm_layer
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from hg_plugin.compat.torch import is_compiling
 from hg_plugin.utils.errors import InputError
@@ -194,6 +195,10 @@ class StackedHourglass(BaseModule):
             again: slower, with far less memory, and the same gradients. Defaults to False.
         channels_last: Keep weights and activations in torch's channels_last memory format, in which
             convolutions are faster on CPUs, and on GPUs in half precision. Defaults to False.
+        in_channels: Channels of the images, such as 1 for X-rays. Defaults to 3.
+        frozen_stages: Stacks whose parameters and statistics stay as they are, from the first: 0 freezes the
+            layers before the first hourglass, 1 the first stack, too. Defaults to -1, none.
+        norm_eval: Keep the running statistics of all batch norms, and normalize by them. Defaults to False.
         init_cfg: MMEngine's initialization config. Defaults to None: torch's own, as in the published code.
 
     Raises:
@@ -214,6 +219,9 @@ class StackedHourglass(BaseModule):
         norm_cfg: dict = dict(type='BN'),
         with_cp: bool = False,
         channels_last: bool = False,
+        in_channels: int = 3,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
         init_cfg: dict | None = None,
     ):
         super().__init__(init_cfg)
@@ -225,6 +233,9 @@ class StackedHourglass(BaseModule):
             f'{num_blocks}; all must be positive': min(num_stacks, num_keypoints, depth, *num_blocks) > 0,
             f'stem_channels is {tuple(stem_channels)}; give at least three, and the last equal to channels '
             f'({channels})': len(stem_channels) > 2 and stem_channels[-1] == channels,
+            f'frozen_stages is {frozen_stages}; give -1 to num_stacks ({num_stacks})': (
+                -1 <= frozen_stages <= num_stacks
+            ),
             f"residual is '{residual}'; choose one of {', '.join(RESIDUALS)}": residual in RESIDUALS,
             f"join is '{join}'; choose 'add' or 'concat'": join in ('add', 'concat'),
             f"join='add' needs out_channels ({out_channels}) equal to channels ({channels})": (
@@ -238,12 +249,14 @@ class StackedHourglass(BaseModule):
         self.num_keypoints = num_keypoints
         self.size_divisor = 4 * 2**depth
         self.with_cp = with_cp
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
 
         def residuals(*widths: int) -> nn.Sequential:
             return nn.Sequential(*(RESIDUALS[residual](a, b, norm_cfg) for a, b in zip(widths, widths[1:])))
 
         self.stem_conv = nn.Sequential(
-            nn.Conv2d(3, stem_channels[0], 7, stride=2, padding=3),
+            nn.Conv2d(in_channels, stem_channels[0], 7, stride=2, padding=3),
             norm_layer(norm_cfg, stem_channels[0]),
             nn.ReLU(inplace=True),
             residuals(*stem_channels[:2]),
@@ -253,13 +266,11 @@ class StackedHourglass(BaseModule):
         self.features = nn.ModuleList()
         self.scores = nn.ModuleList()
         self.joins = nn.ModuleList()
-        in_channels, previous_channels = channels, stem_channels[1]
+        width, previous_channels = channels, stem_channels[1]
         for stack in range(num_stacks):
             last = stack == num_stacks - 1
             feat_channels = out_channels if last else channels
-            self.hourglasses.append(
-                Hourglass(depth, in_channels, channels, out_channels, num_blocks, residuals)
-            )
+            self.hourglasses.append(Hourglass(depth, width, channels, out_channels, num_blocks, residuals))
             if join == 'add':
                 before_linear = residuals(*[channels] * (num_blocks[1] + 1))
             else:
@@ -272,13 +283,21 @@ class StackedHourglass(BaseModule):
                 self.joins.append(AddJoin(channels, num_keypoints))
             else:
                 self.joins.append(ConcatJoin(channels, previous_channels, num_keypoints))
-                in_channels, previous_channels = channels + previous_channels, channels
+                width, previous_channels = channels + previous_channels, channels
         if channels_last:  # convolutions return the memory format of their weights
             self.to(memory_format=torch.channels_last)
         self.train()
 
     def train(self, mode: bool = True) -> 'StackedHourglass':
         super().train(mode)
+        if self.frozen_stages >= 0:
+            stacks = (self.hourglasses, self.features, self.scores, self.joins)
+            frozen = [module for modules in stacks for module in modules[: self.frozen_stages]]
+            for module in (self.stem_conv, self.stem_residuals, *frozen):
+                module.requires_grad_(False).eval()
+        for norm in self.modules() if self.norm_eval else ():
+            if isinstance(norm, _BatchNorm):  # SyncBN, too
+                norm.eval()
         self.norms = [
             norm
             for norm in self.modules()
@@ -303,7 +322,7 @@ class StackedHourglass(BaseModule):
         """Predict heatmaps.
 
         Args:
-            image: (N, 3, H, W) normalized images; H and W must be divisible by ``4 * 2**depth``.
+            image: (N, in_channels, H, W) normalized images; H and W must be divisible by ``4 * 2**depth``.
 
         Returns:
             One (N, num_keypoints, H/4, W/4) tensor of heatmaps for each stack, first to last.

@@ -31,6 +31,7 @@ from hg_plugin.utils.weights import FOLDER, checkpoint_path
 
 from .config_check import check_config
 from .length_check import check_length
+from .optimizer_check import check_custom_keys
 from .pipeline_check import check_pipelines
 
 
@@ -156,6 +157,7 @@ def train(
         runner = _build_runner(cfg, checkpoint, partly=True)
         check_pipelines(runner, 'train', 'val')
         check_length(runner)
+        check_custom_keys(runner)
         return runner.train()
 
 
