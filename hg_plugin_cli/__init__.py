@@ -17,7 +17,7 @@ from .arguments import HelpFormatter
 
 PACKAGE = Path(importlib.util.find_spec('hg_plugin').origin).parent
 COMMANDS = [
-    *('train', 'test', 'infer', 'serve', 'browse', 'check', 'report', 'export', 'eval_pckh'),
+    *('train', 'finetune', 'test', 'infer', 'serve', 'browse', 'check', 'report', 'export', 'eval_pckh'),
     *('average_checkpoints', 'convert_checkpoint', 'prepare mpii', 'prepare lsp', 'make_crops'),
     *('prepare coco', 'prepare cvat', 'prepare labelme', 'prepare labelstudio', 'prepare yolo-pose'),
     *('make_synthetic', 'env', 'configs', 'weights', 'mmpose'),

@@ -15,7 +15,10 @@ from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
 
 from hg_plugin.apis import train
 from hg_plugin.models.stacked_hourglass import RESIDUALS
+from hg_plugin.prepare.metainfo import metainfo_of, metainfo_text
 from hg_plugin.prepare.synthetic import make_synthetic
+from hg_plugin.training.config_check import check_config
+from hg_plugin.utils.config import read_config
 
 EVERY = [pytest.param(line, id=f'{page.stem}: {" ".join(line)}') for page in PAGES for line in commands(page)]
 
@@ -91,6 +94,20 @@ def test_the_parts_of_write_your_own_train_together(tmp_path, monkeypatch):
     assert model.head(outputs)[0].mean() == 0.5  # by to_heatmaps of the loss
     (log,) = tmp_path.glob('work_dirs/my_config/*/*.log')
     assert 'loss_distillation' in log.read_text() and 'MeanError' in log.read_text()
+
+
+def test_the_example_of_other_joints_in_the_layout_of_coco(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (text,) = (
+        text for text in blocks(ROOT / 'docs/data.md', 'python') if "'data/ships/'" in text and 'Coco' in text
+    )
+    Path('config.py').write_text(text)
+    Path('ships.py').write_text(metainfo_text(metainfo_of('ships', ['bow', 'stern', 'left', 'right'])))
+    cfg = read_config('config.py')
+    check_config(cfg)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        dataset = DATASETS.build({**loader.dataset, 'lazy_init': True})
+        assert dataset.metainfo['num_keypoints'] == 4 and len(dataset.pipeline.transforms) == 3
 
 
 def test_every_row_of_the_reliability_page_names_a_test():

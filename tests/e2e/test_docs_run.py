@@ -1,9 +1,11 @@
 """The commands of README and docs run as they are written: on a few synthetic persons, with networks of a few
 channels and trainings of one epoch."""
 
+import json
 import os
 import os.path as osp
 import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -12,6 +14,8 @@ from pathlib import Path
 import pytest
 from docs_commands import PAGES, ROOT, commands, write_files
 
+from hg_plugin.mpii_format import JOINTS, load_annotations
+
 # run at Python's start: the commands stay as they are written
 SMALLER = """
 from mmengine.config import Config
@@ -19,7 +23,8 @@ stock = Config.fromfile
 def small(*args, **kwargs):
     cfg = stock(*args, **kwargs)
     if 'model' in cfg and 'lspet_128' not in str(args):  # of which the package has weights
-        cfg.model.backbone.update(channels=8, depth=1)
+        if 'finetune' not in str(args):
+            cfg.model.backbone.update(channels=8, depth=1)
         length = 'max_iters' if 'max_iters' in cfg.train_cfg else 'max_epochs'
         cfg.train_cfg.update({length: 1, 'val_interval': 1})
         for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
@@ -29,8 +34,8 @@ Config.fromfile = staticmethod(small)
 """
 # what this machine has not: other nodes, Slurm, eight GPUs, a camera, downloads; and what other tests run
 ELSEWHERE = (
-    r'make |slurm|dist_run|mpii.py (CHECKPOINT )?8|pytest|benchmarks/|projects/|infer (0|rtsp)|prepare'
-    r'|convert_checkpoint|work_dirs/a|make_synthetic|serve|examples|_mpii_test|lspet_crops'
+    r'make |slurm|dist_run|mpii.py (CHECKPOINT )?8|pytest|benchmarks/|projects/|infer (0|rtsp)'
+    r'|prepare.(mpii|lsp)|convert_checkpoint|work_dirs/a|make_synthetic|serve|examples|_mpii_test|lspet_crops'
 )
 VALUES = {
     'CHECKPOINT': 'work_dirs/hg_2stack_mpii/epoch_1.pth',
@@ -40,7 +45,19 @@ VALUES = {
     'INPUT...': 'data/mpii/images',
     'LAST.pth': 'work_dirs/hg_2stack_mpii/epoch_1.pth',
     'BEFORE.pth': 'work_dirs/hg_2stack_mpii/epoch_1.pth',
+    'data/mine/work_dirs/finetune/best_PCK_epoch_20.pth': 'data/mine/work_dirs/finetune/best_PCK_epoch_1.pth',
 }
+
+
+def annotate(data, photographs):
+    """Copies the validation persons, annotated as labelme does."""
+    photographs.mkdir()
+    persons = load_annotations(data / 'annotations/mpii_val.json')
+    for image, joints in zip(persons['image'], persons['joints'].tolist()):
+        shutil.copy(data / 'images' / image, photographs)
+        shapes = [dict(label=name, points=[joint], shape_type='point') for name, joint in zip(JOINTS, joints)]
+        text = json.dumps(dict(imagePath=image, shapes=shapes))
+        Path(photographs, image).with_suffix('.json').write_text(text)
 
 
 @pytest.fixture(scope='module')
@@ -59,6 +76,7 @@ def project(tmp_path_factory):
     subprocess.run(
         [sys.executable, 'make_csv.py'], cwd=folder, check=True, env={**os.environ, 'PYTHONPATH': str(ROOT)}
     )
+    annotate(folder / 'data/mpii', folder / 'photographs')
     for name in ('my_persons', 'lspet_dataset', 'lspet_mpii', 'synthetic'):
         (folder / 'data' / name).symlink_to(folder / 'data/mpii')
     return folder

@@ -1,0 +1,149 @@
+"""Fine-tune the network of the package on a dataset that ``hg_plugin prepare`` has made."""
+
+import math
+import re
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.logging import MessageHub
+from mmengine.registry import DATASETS
+from mmengine.runner import load_checkpoint
+from torch import Tensor
+
+from hg_plugin.utils.checkpoint import dataset_meta_of, read_checkpoint, weights_of
+from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.files import atomic_write
+from hg_plugin.utils.images import read_image
+from hg_plugin.utils.json_files import read_json
+from hg_plugin.utils.weights import DEFAULT, shipped_networks
+from hg_plugin.visualization import crop_person, draw_skeleton, label
+
+from .runner import load_config, train
+
+# at least, of 16 persons each
+STEPS, EPOCHS, BATCH = 100, 10, 16
+# of the sheet: the side of an image in pixels, persons in a row, and the distance that is right
+CELL, COLUMNS, THRESHOLD = 192, 4, 0.2
+CONFIG = '''"""Fine-tune the network of the package on {persons} persons. hg_plugin finetune keeps edits."""
+
+_base_ = ['hg_plugin::_base_/finetune.py']
+root = {root!r}
+load_from = root + 'start.pth'
+data = dict(data_root=root, metainfo=dict(from_file=root + 'metainfo.py'))
+model = dict(backbone=dict(num_keypoints={keypoints}))
+train_dataloader = dict(batch_size={batch}, dataset=data)
+val_dataloader = dict(dataset=data)
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs={epochs}, val_interval={interval})
+param_scheduler = [
+    dict(type='LinearLR', end={warmup}, start_factor=0.01, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', T_max={epochs}, end={epochs}, convert_to_iter_based=True),
+]
+'''
+
+
+def finetune(
+    data: str | PathLike, work_dir: str | None = None, cfg_options: dict | None = None
+) -> tuple[Path, Path]:
+    """Train from the weights of the package, and draw what comes of it.
+
+    Args:
+        data: A folder of ``hg_plugin prepare``. Its ``finetune.py`` is the config; it is written where it is
+            not there.
+        work_dir: Folder of logs and checkpoints. Defaults to ``work_dirs/finetune`` in ``data``.
+        cfg_options: Settings to override. Defaults to None.
+
+    Returns:
+        The config, and the checkpoint with the best PCK.
+
+    Raises:
+        InputError: There is no dataset in the folder, or too little of it.
+    """
+    config = Path(data, 'finetune.py')
+    if not config.exists():
+        write_config(Path(data))
+    cfg = load_config(config, work_dir or str(Path(data, 'work_dirs/finetune')), cfg_options=cfg_options)
+    model = train(cfg)
+    checkpoint = MessageHub.get_current_instance().get_info('best_ckpt')
+    load_checkpoint(model, checkpoint, map_location='cpu')
+    draw_sheet(model, cfg, Path(cfg.work_dir, 'val.png'))
+    return config, Path(checkpoint)
+
+
+def write_config(data: Path) -> None:
+    """Write ``finetune.py`` and the weights to start from, ``start.pth``, beside the annotations."""
+    root = data.absolute()
+    if not (root / 'metainfo.py').is_file():
+        raise InputError(f'{data} has no metainfo.py; make the dataset with hg_plugin prepare.')
+    persons = len(read_json(root / 'annotations/train.json', 'annotations')['annotations'].value)
+    if persons < 2:
+        raise InputError(f'{data} has {persons} persons to train on; annotate more.')
+    keypoints = Config.fromfile(root / 'metainfo.py').dataset_info.keypoint_info
+    with atomic_write(root / 'start.pth') as weights:
+        torch.save(dict(state_dict=adapted_weights([each['name'] for each in keypoints.values()])), weights)
+    batch = min(BATCH, persons)
+    epochs = max(math.ceil(STEPS / (persons // batch)), EPOCHS)
+    numbers = dict(persons=persons, keypoints=len(keypoints), batch=batch, epochs=epochs, root=f'{root}/')
+    with atomic_write(root / 'finetune.py') as file:
+        file.write(CONFIG.format(interval=epochs // 4, warmup=epochs // 5, **numbers).encode())
+
+
+def adapted_weights(names: Sequence[str]) -> dict[str, Tensor]:
+    """The weights of the package's network for other keypoints.
+
+    A keypoint starts as the one of its name, or else as the mean of all.
+    """
+    path = str(shipped_networks()[DEFAULT].checkpoint)
+    content = read_checkpoint(path)
+    meta, weights = dataset_meta_of(content, path), weights_of(content, path)
+    assert meta
+    known = {words_of(name): index for name, index in meta['keypoint_name2id'].items()}
+    mixed = torch.full((len(names), len(known)), 1 / len(known))
+    for row, name in zip(mixed, names):
+        if words_of(name) in known:
+            row.zero_()[known[words_of(name)]] = 1
+    for name, tensor in weights.items():
+        if '.scores.' in name:
+            weights[name] = torch.einsum('kj,j...->k...', mixed, tensor.float())
+        elif 'from_heatmaps.weight' in name:
+            weights[name] = torch.einsum('kj,cj...->ck...', mixed, tensor.float())
+    return weights
+
+
+def words_of(name: str) -> frozenset[str]:
+    """What a keypoint's name says: ``left_wrist``, ``LeftWrist`` and ``wrist-l`` the same."""
+    words = (word.lower() for word in re.findall('[A-Z]?[a-z]+|[A-Z]+', name))
+    return frozenset(dict(l='left', r='right').get(word, word) for word in words) - {'upper', 'top'}
+
+
+def draw_sheet(model: torch.nn.Module, cfg: Config, path: Path, most: int = 24) -> None:
+    """Draw validation persons: the annotation, and the prediction with the number of right keypoints."""
+    dataset = DATASETS.build(cfg.val_dataloader.dataset)
+    meta = dataset.metainfo
+    cells = []
+    for index in np.linspace(0, len(dataset) - 1, min(most, len(dataset))).astype(int).tolist():
+        with torch.no_grad():
+            (sample,) = model.eval().test_step(pseudo_collate([dataset[index]]))
+        truth, found = sample.gt_instances, sample.pred_instances
+        annotated = truth.keypoints_visible[0].reshape(-1) > 0
+        left, top, right, bottom = truth.bboxes[0]
+        size = max(right - left, bottom - top)
+        crop, matrix = crop_person(
+            read_image(sample.img_path), [(left + right) / 2, (top + bottom) / 2], [1.2 * size], CELL
+        )
+        points = [cv2.transform(each.keypoints[:, :, :2].astype(float), matrix)[0] for each in (truth, found)]
+        right_ones = np.linalg.norm(truth.keypoints[0] - found.keypoints[0], axis=1) <= THRESHOLD * size
+        drawn = [draw_skeleton(crop.copy(), each, annotated, meta) for each in points]
+        text = f'{Path(sample.img_path).name}: {(right_ones & annotated).sum()} of {annotated.sum()}'
+        cells.append(np.vstack([np.hstack(drawn), label(text, (2 * CELL, 20))]))
+    cells += [np.full_like(cells[0], 255)] * (-len(cells) % COLUMNS)
+    rows = [np.hstack(cells[first : first + COLUMNS]) for first in range(0, len(cells), COLUMNS)]
+    title = f'annotation, and prediction; keypoints within {THRESHOLD} of the longer side of the box'
+    with atomic_write(path) as file:
+        file.write(cv2.imencode('.png', np.vstack([label(title, (rows[0].shape[1], 20)), *rows]))[1])

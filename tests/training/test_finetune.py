@@ -1,0 +1,97 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from hg_plugin.prepare.exports import prepare_export
+from hg_plugin.training.config_check import check_config
+from hg_plugin.training.finetune import adapted_weights, finetune, words_of, write_config
+from hg_plugin.utils.checkpoint import read_checkpoint, weights_of
+from hg_plugin.utils.config import read_config
+from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.weights import DEFAULT, shipped_networks
+
+NAMES = ['right_wrist', 'tail', 'left_wrist']
+SMALL = {
+    'train_cfg': dict(max_epochs=1, val_interval=1),
+    'train_dataloader': dict(num_workers=0, persistent_workers=False),
+    'val_dataloader': dict(num_workers=0, persistent_workers=False),
+}
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Six persons in the layout of COCO, of whom one validates."""
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        cv2.imwrite(str(tmp_path / f'{index}.png'), rng.integers(0, 255, (40, 50, 3), np.uint8))
+        shapes = [
+            dict(label=name, points=[(10 + 9 * k, 8 + 7 * k + index)], shape_type='point')
+            for k, name in enumerate(NAMES)
+        ]
+        (tmp_path / f'{index}.json').write_text(json.dumps(dict(imagePath=f'{index}.png', shapes=shapes)))
+    prepare_export('labelme', tmp_path, tmp_path / 'data')
+    return tmp_path / 'data'
+
+
+def test_a_training_ends_with_drawn_validation_photographs_and_keeps_the_config(data):
+    config, checkpoint = finetune(data, cfg_options=SMALL)
+    assert checkpoint.is_file() and checkpoint.parent == data / 'work_dirs/finetune'
+    sheet = cv2.imread(str(checkpoint.parent / 'val.png'))
+    assert sheet.shape[:2] == (20 + 192 + 20, 4 * 2 * 192)  # a title, and one person of a row of four
+    (log,) = checkpoint.parent.glob('*/*.log')
+    assert 'PCK:' in log.read_text()
+    own = config.read_text().replace('num_keypoints=3', 'num_keypoints=3, norm_eval=True')
+    config.write_text(own)
+    finetune(data, cfg_options=SMALL)
+    assert config.read_text() == own
+
+
+@pytest.mark.parametrize('persons, batch, epochs', [(6, 5, 100), (48, 16, 34), (2000, 16, 10)])
+def test_the_schedule_fits_the_number_of_persons(data, persons, batch, epochs):
+    file = data / 'annotations/train.json'
+    content = json.loads(file.read_text())
+    if persons > 6:
+        content['annotations'] = content['annotations'][:1] * persons
+        file.write_text(json.dumps(content))
+    write_config(data)
+    cfg = read_config(data / 'finetune.py')
+    check_config(cfg)
+    assert cfg.train_dataloader.batch_size == batch and cfg.train_cfg.max_epochs == epochs
+    assert cfg.model.backbone.num_keypoints == 3 and Config.fromfile(
+        cfg.load_from.replace('start.pth', 'metainfo.py')
+    )
+
+
+def test_a_keypoint_starts_as_the_one_of_its_name():
+    path = str(shipped_networks()[DEFAULT].checkpoint)
+    stock = weights_of(read_checkpoint(path), path)
+    weights = adapted_weights(['tail', 'LeftWrist', 'neck'])
+    score, join = 'backbone.scores.1.weight', 'backbone.joins.0.from_heatmaps.weight'
+    assert torch.equal(weights[score][1], stock[score][15].float())
+    assert torch.equal(weights[score][2], stock[score][8].float())
+    assert torch.allclose(weights[score][0], stock[score].float().mean(dim=0), atol=1e-6)
+    assert torch.equal(weights[join][:, 1], stock[join][:, 15].float())
+    assert torch.equal(weights['backbone.stem_conv.0.weight'], stock['backbone.stem_conv.0.weight'])
+
+
+def test_names_of_one_keypoint_are_the_same():
+    assert (
+        len({words_of(name) for name in ('left_wrist', 'LeftWrist', 'wrist-l', 'L wrist', 'LEFT_WRIST')}) == 1
+    )
+    assert words_of('head') == words_of('head_top') != words_of('nose')
+
+
+def test_a_folder_without_a_dataset_is_refused(data, tmp_path):
+    with pytest.raises(InputError, match='hg_plugin prepare'):
+        finetune(tmp_path)
+    content = json.loads((data / 'annotations/train.json').read_text())
+    (data / 'annotations/train.json').write_text(
+        json.dumps({**content, 'annotations': content['annotations'][:1]})
+    )
+    with pytest.raises(InputError, match='1 persons'):
+        finetune(data)
+    assert not (data / 'finetune.py').exists()
