@@ -32,5 +32,4 @@ model = dict(test_cfg=dict(unannotated_keypoints=[]))
 val_evaluator = dict(_delete_=True, type='PCKAccuracy', thr=0.2, norm_item='bbox')
 test_evaluator = val_evaluator
 default_hooks = dict(checkpoint=dict(save_best='PCK', max_keep_ckpts=1), logger=dict(interval=5))
-optim_wrapper = dict(optimizer=dict(lr=1e-3, muon_lr=0.02))
 randomness = dict(seed=0)

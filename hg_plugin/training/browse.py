@@ -16,6 +16,7 @@ from torch import Tensor
 from hg_plugin.datasets.walk import walk
 from hg_plugin.utils.config import building
 from hg_plugin.utils.files import atomic_write
+from hg_plugin.utils.images import as_bgr
 from hg_plugin.utils.randomness import mix, preserved, seed_all
 from hg_plugin.visualization import blend_by_color, color_legend, draw_skeleton, label
 
@@ -139,7 +140,7 @@ class Samples:
         return Sample(
             index=index,
             path=str(self.source.get('img_path')),
-            image=np.ascontiguousarray(packed['inputs'].permute(1, 2, 0).numpy()),
+            image=as_bgr(packed['inputs'].permute(1, 2, 0).numpy()),
             keypoints=points,
             annotated=annotated,
             targets=maps,

@@ -41,6 +41,7 @@ train_dataloader = dict(batch_size={batch}, dataset=data)
 val_dataloader = dict(dataset=data)
 test_dataloader = val_dataloader
 train_cfg = dict(max_epochs={epochs}, val_interval={interval})
+optim_wrapper = dict(optimizer=dict(lr={lr}, muon_lr={muon_lr}))
 param_scheduler = [
     dict(type='LinearLR', end={warmup}, start_factor=0.01, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', T_max={epochs}, end={epochs}, convert_to_iter_based=True),
@@ -84,18 +85,25 @@ def write_config(data: Path) -> None:
     persons = len(read_json(root / 'annotations/train.json', 'annotations')['annotations'].value)
     if persons < 2:
         raise InputError(f'{data} has {persons} persons to train on; annotate more.')
-    keypoints = Config.fromfile(root / 'metainfo.py').dataset_info.keypoint_info
-    with atomic_write(root / 'start.pth') as weights:
-        torch.save(dict(state_dict=adapted_weights([each['name'] for each in keypoints.values()])), weights)
+    info = Config.fromfile(root / 'metainfo.py').dataset_info
+    names = [keypoint['name'] for keypoint in info.keypoint_info.values()]
+    weights, known = adapted_weights(names)
+    with atomic_write(root / 'start.pth') as file:
+        torch.save(dict(state_dict=weights), file)
     batch = min(BATCH, persons)
     epochs = max(math.ceil(STEPS / (persons // batch)), EPOCHS)
-    numbers = dict(persons=persons, keypoints=len(keypoints), batch=batch, epochs=epochs, root=f'{root}/')
+    # a network that knows all keypoints forgets at the rates at which new ones are learned
+    lr, muon_lr = (2e-4, 0.004) if known == len(names) else (1e-3, 0.02)
+    numbers = dict(
+        persons=persons, keypoints=len(names), batch=batch, root=f'{root}/', lr=lr, muon_lr=muon_lr
+    )
+    text = CONFIG.format(epochs=epochs, interval=epochs // 5, warmup=epochs // 5, **numbers)
     with atomic_write(root / 'finetune.py') as file:
-        file.write(CONFIG.format(interval=epochs // 4, warmup=epochs // 5, **numbers).encode())
+        file.write(text.encode())
 
 
-def adapted_weights(names: Sequence[str]) -> dict[str, Tensor]:
-    """The weights of the package's network for other keypoints.
+def adapted_weights(names: Sequence[str]) -> tuple[dict[str, Tensor], int]:
+    """The weights of the package's network for other keypoints, and how many of them it knows.
 
     A keypoint starts as the one of its name, or else as the mean of all.
     """
@@ -113,7 +121,7 @@ def adapted_weights(names: Sequence[str]) -> dict[str, Tensor]:
             weights[name] = torch.einsum('kj,j...->k...', mixed, tensor.float())
         elif 'from_heatmaps.weight' in name:
             weights[name] = torch.einsum('kj,cj...->ck...', mixed, tensor.float())
-    return weights
+    return weights, sum(words_of(name) in known for name in names)
 
 
 def words_of(name: str) -> frozenset[str]:

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -7,13 +8,16 @@ import torch
 from mmengine.config import Config
 
 from hg_plugin.prepare.exports import prepare_export
+from hg_plugin.training.browse import browse
 from hg_plugin.training.config_check import check_config
 from hg_plugin.training.finetune import adapted_weights, finetune, words_of, write_config
+from hg_plugin.training.runner import train
 from hg_plugin.utils.checkpoint import read_checkpoint, weights_of
 from hg_plugin.utils.config import read_config
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.weights import DEFAULT, shipped_networks
 
+ROOT = Path(__file__).parents[2]
 NAMES = ['right_wrist', 'tail', 'left_wrist']
 SMALL = {
     'train_cfg': dict(max_epochs=1, val_interval=1),
@@ -69,7 +73,8 @@ def test_the_schedule_fits_the_number_of_persons(data, persons, batch, epochs):
 def test_a_keypoint_starts_as_the_one_of_its_name():
     path = str(shipped_networks()[DEFAULT].checkpoint)
     stock = weights_of(read_checkpoint(path), path)
-    weights = adapted_weights(['tail', 'LeftWrist', 'neck'])
+    weights, known = adapted_weights(['tail', 'LeftWrist', 'neck'])
+    assert known == 2
     score, join = 'backbone.scores.1.weight', 'backbone.joins.0.from_heatmaps.weight'
     assert torch.equal(weights[score][1], stock[score][15].float())
     assert torch.equal(weights[score][2], stock[score][8].float())
@@ -95,3 +100,29 @@ def test_a_folder_without_a_dataset_is_refused(data, tmp_path):
     with pytest.raises(InputError, match='1 persons'):
         finetune(data)
     assert not (data / 'finetune.py').exists()
+
+
+@pytest.mark.parametrize('channels, color_type', [(1, 'grayscale'), (4, 'unchanged')])
+def test_images_of_one_and_four_channels_train(data, channels, color_type):
+    for index in range(6):
+        shape = (40, 50) if channels == 1 else (40, 50, 4)
+        cv2.imwrite(str(data.parent / f'{index}.png'), np.full(shape, 40 * index, np.uint8))
+    cfg = Config.fromfile(ROOT / 'configs/_base_/finetune.py')
+    load = dict(type='LoadImage', color_type=color_type)
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.update(num_workers=0, persistent_workers=False, batch_size=2)
+        loader.dataset.update(data_root=str(data), metainfo=dict(from_file=str(data / 'metainfo.py')))
+        loader.dataset.pipeline = [load, *loader.dataset.pipeline]
+    cfg.merge_from_dict(
+        {
+            'model.backbone': dict(num_keypoints=3, channels=8, depth=1, in_channels=channels),
+            'model.data_preprocessor': dict(mean=[9.0] * channels, std=[9.0] * channels, bgr_to_rgb=False),
+            'train_cfg': dict(max_epochs=1, val_interval=1),
+            'param_scheduler': [],
+        }
+    )
+    cfg.custom_hooks = [dict(type='StageHeatmapHook', interval=1)]
+    train(cfg, work_dir=str(data / 'run'))
+    assert [*data.glob('run/best_PCK*.pth')]
+    _, num = browse(cfg, data / 'browse.png', num=2)
+    assert num == 2

@@ -17,7 +17,7 @@ from mmpose.structures import PoseDataSample
 from torch import Tensor, nn
 
 from hg_plugin.utils.files import atomic_write
-from hg_plugin.utils.images import ImageError, read_image
+from hg_plugin.utils.images import ImageError, as_bgr, read_image
 from hg_plugin.utils.randomness import preserved
 from hg_plugin.visualization import crop_person, draw_skeleton, stage_sheet
 
@@ -115,7 +115,7 @@ class StageHeatmapHook(Hook):
         for number, (index, sample) in enumerate(self.samples.items()):
             truth, annotated = _truth(sample['data_samples'])
             sheet = stage_sheet(
-                crop=np.ascontiguousarray(sample['inputs'].permute(1, 2, 0).numpy()),
+                crop=as_bgr(sample['inputs'].permute(1, 2, 0).numpy()),
                 truth=truth,
                 annotated=annotated if annotated.any() else ~annotated,
                 heatmaps=maps[number][:, :: maps.shape[2] // len(truth)],  # two offsets may follow each
