@@ -34,6 +34,7 @@ print(json.dumps(sorted(name for name in before if after.get(name) is not before
 """
 REPLACED = {
     'mmengine.config.config.Config._get_cfg_path',
+    'mmengine.runner.checkpoint.CheckpointLoader._schemes',
     'mmengine.runner.runner.Runner.load_checkpoint',
     'mmengine.runner.runner.Runner.load_or_resume',
     'mmengine.runner.runner.Runner.resume',

@@ -29,7 +29,7 @@ def test_a_person_is_found(estimator, person):
     image, box = person
     poses = estimator(image)
     assert 1 <= len(poses) <= 3
-    assert iou(poses.boxes, box).max() > 0.5 and (poses.box_scores >= find.MIN_PERSON).all()
+    assert iou(poses.boxes, box).max() > 0.4 and (poses.box_scores >= find.MIN_PERSON).all()
     assert len(estimator(image, whole_image=True)) == 1
 
 
