@@ -36,6 +36,8 @@ Config.fromfile = staticmethod(small)
 ELSEWHERE = (
     r'make |slurm|dist_run|mpii.py (CHECKPOINT )?8|pytest|benchmarks/|projects/|infer (0|rtsp)'
     r'|prepare.(mpii|lsp)|convert_checkpoint|work_dirs/a|make_synthetic|serve|examples|_mpii_test|lspet_crops'
+    # weights of the network of the package, before it was one
+    r'|lspet_128.py (LAST|CHECKPOINT)'
 )
 VALUES = {
     'CHECKPOINT': 'work_dirs/hg_2stack_mpii/epoch_1.pth',
