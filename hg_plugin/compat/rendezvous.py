@@ -27,6 +27,8 @@ def meet(address: str, port: int, rank: int, size: int, kind: str = 'node') -> T
             environment; or the port is in use, or a rank wrong.
     """
     timeout = os.environ.get('NODE_TIMEOUT') or '120'
+    if not timeout.isdecimal() or len(timeout) > 6:
+        raise ConnectionError(f'NODE_TIMEOUT is {timeout!r}; set it to a whole number of seconds, as 600.')
     if not 0 <= rank < size:
         raise ConnectionError(f'This is {kind} {rank} of {size}, which are counted from 0; correct its rank.')
     end = time.monotonic() + int(timeout)

@@ -29,6 +29,7 @@ class ForeachEMA(ExponentialMovingAverage):
 
     def __init__(self, model: nn.Module, momentum: float = 0.0002, gamma: float | None = None, **kwargs):
         super().__init__(model, momentum, **kwargs)
+        assert gamma is None or gamma > 0, f'gamma must be greater than 0, but got {gamma}'
         self.gamma = gamma
         self.steps_on_host = 0
 

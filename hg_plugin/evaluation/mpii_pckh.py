@@ -48,8 +48,8 @@ class MPIIPCKh(BaseMetric):
 
     Raises:
         InputError: ``weights`` or the extension of ``pred_file`` is unknown. When the metric gets the
-            dataset's names: ``groups`` has others. Later: a sample has no head size, two persons share an
-            ``id``, or ``pred_file`` cannot be written.
+            dataset's names: ``groups`` has others. Later: a sample has no head size or other joints than
+            the prediction, two persons share an ``id``, or ``pred_file`` cannot be written.
     """
 
     # An empty one, because BaseMetric warns about None.
@@ -106,6 +106,11 @@ class MPIIPCKh(BaseMetric):
             if visible.ndim == 3:  # MMPose appends the weights of the joints
                 visible = visible[..., 0]
             pred, gt = to_numpy(sample['pred_instances']['keypoints']), to_numpy(truth['keypoints'])
+            if not pred.shape == gt.shape == (1, *visible.shape[1:], 2):
+                raise InputError(
+                    f'MPIIPCKh: the predictions of person {person} have shape {pred.shape} and the '
+                    f'annotations {gt.shape}; both must be (1, K, 2), of the same keypoints.'
+                )
             head_size = to_numpy(truth['head_size']).item()
             result = dict(id=int(person), pred=pred[0], gt=gt[0], visible=visible[0] > 0, head_size=head_size)
             result['scores'] = to_numpy(

@@ -37,7 +37,8 @@ class MPIISubmission(BaseMetric):
 
     Raises:
         InputError: ``out_file`` is not a ``.mat``. Later: the annotation files are missing, damaged, not
-            those of the test set or do not match, a prediction is missing, or ``out_file`` cannot be written.
+            those of the test set or do not match, a prediction is missing or not 16 finite joints, or
+            ``out_file`` cannot be written.
     """
 
     # An empty one, because BaseMetric warns about None.
@@ -80,6 +81,11 @@ class MPIISubmission(BaseMetric):
         self.test_set  # noqa: B018, so that a wrong file is found before hours of testing
         for sample in data_samples:
             keypoints = to_numpy(sample['pred_instances']['keypoints'])
+            if keypoints.shape != (1, NUM_JOINTS, 2) or not np.isfinite(keypoints).all():
+                raise InputError(
+                    f'MPIISubmission: the prediction for person {sample["id"]} should be {NUM_JOINTS} '
+                    f'joints, (1, {NUM_JOINTS}, 2), all finite, but has shape {keypoints.shape} or NaN.'
+                )
             image = osp.basename(sample['img_path'])
             self.results.append(dict(id=int(sample['id']), image=image, pred=keypoints[0]))
 

@@ -29,7 +29,8 @@ class HeatmapDataPreprocessor(ImgDataPreprocessor):
         non_blocking: Whether to go on while pinned memory is copied. Defaults to True.
 
     Raises:
-        InputError: If the targets of ``encoder`` cannot be drawn on the device, or images differ in size.
+        InputError: ``mean`` and ``std`` differ in length; the targets of ``encoder`` cannot be drawn on the
+            device; or images differ in size.
     """
 
     def __init__(
@@ -41,8 +42,13 @@ class HeatmapDataPreprocessor(ImgDataPreprocessor):
         non_blocking: bool = True,
     ):
         super().__init__(bgr_to_rgb=bgr_to_rgb, non_blocking=non_blocking)
-        self._enable_normalize = mean is not None
-        if mean is not None and std is not None:  # MMEngine's takes one or three, and keeps integers
+        if len(mean or ()) != len(std or ()):
+            raise InputError(
+                f'HeatmapDataPreprocessor: mean is {mean} and std {std}; give both a value for every '
+                'channel, or neither.'
+            )
+        self._enable_normalize = bool(mean)
+        if mean and std:  # MMEngine's takes one or three, and keeps integers
             self.register_buffer('mean', torch.tensor(mean).float().view(-1, 1, 1), persistent=False)
             self.register_buffer('std', torch.tensor(std).float().view(-1, 1, 1), persistent=False)
         self.encoder = KEYPOINT_CODECS.build(encoder) if encoder else None

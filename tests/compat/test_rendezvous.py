@@ -74,6 +74,15 @@ def test_a_first_node_that_ends_while_others_wait(port, monkeypatch):
     assert f'node 0 at {HERE}:{port} has ended' in sentence
 
 
+def test_an_unknown_host(port, monkeypatch):
+    def unknown(*args, **kwargs):
+        raise socket.gaierror(-2, 'Name or service not known')
+
+    monkeypatch.setattr(socket, 'create_connection', unknown)
+    (sentence,) = meet_all(('no.such.host', port, 1, 2))
+    assert f'no.such.host:{port}' in sentence and 'not known' in sentence
+
+
 def test_a_port_in_use_and_one_that_answers_nothing():
     with socket.socket() as other:
         other.bind((HERE, 0))
@@ -91,6 +100,13 @@ def test_ranks_and_numbers_that_cannot_be(port):
     for node, words in cases:
         assert words in meet_all((HERE, port, *node))[0]
     assert meet_all((HERE, port, 2, 3))[0].startswith('Two are node 2 at ')
+
+
+@pytest.mark.parametrize('text', ['soon', '-1', 'nan', '9' * 9])
+def test_the_timeout_is_a_number(monkeypatch, text):
+    monkeypatch.setenv('NODE_TIMEOUT', text)
+    with pytest.raises(ConnectionError, match='NODE_TIMEOUT'):
+        meet(HERE, 0, 0, 1)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,12 @@ def test_an_average_elsewhere_stays_there(settings):
     assert {tensor.device.type for tensor in model.state_dict().values()} == {'cpu'}
 
 
+@pytest.mark.parametrize('settings', [dict(gamma=0), dict(momentum=0.0), dict(momentum=2)], ids=str)
+def test_settings_out_of_range(settings):
+    with pytest.raises(AssertionError, match='must be'):
+        ForeachEMA(network(), **settings)
+
+
 def test_running_statistics_stay_the_models_when_they_are_averaged_or_replaced():
     model = network()
     ema = ForeachEMA(model)

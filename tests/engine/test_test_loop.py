@@ -97,6 +97,24 @@ def test_averaged_weights_are_tested_and_stay_averaged(runner):
         assert torch.equal(value, before[name]), name
 
 
+class KeepStages(BaseMetric):
+    """Whether the heatmaps are the last stack's and not the first's."""
+
+    def process(self, data_batch, data_samples):
+        for field in (sample['pred_fields'] for sample in data_samples):
+            last, first = (torch.equal(field['heatmaps'], field[f'heatmaps_stage{s}']) for s in (1, 0))
+            self.results.append((last, first))
+
+    def compute_metrics(self, results):
+        return dict(found=results)
+
+
+def test_all_stacks_where_they_are_asked_for(runner):
+    fast = runner(**ENABLED, **{'model.test_cfg.output_stages': True})
+    fast.test_evaluator.metrics = [KeepStages()]
+    assert fast.test()['found'] == [(True, False)] * 5
+
+
 def test_other_networks_are_refused(runner):
     runner = runner(**ENABLED)
     runner.model.backbone = torch.nn.Conv2d(3, 3, 1)

@@ -107,6 +107,11 @@ def test_samples_that_cannot_be_scored(people):
     del samples[1].gt_instances.head_size
     with pytest.raises(InputError, match='person 1 has no head size.*headbox_file'):
         evaluate(samples)
+    for field in ('pred_instances', 'gt_instances'):
+        sample = data_samples(**people(1))[0].to_dict()
+        sample[field]['keypoints'] = np.zeros((1, 14, 2))
+        with pytest.raises(InputError, match=r'person 0 .*\(1, 14, 2\)'):
+            MPIIPCKh().process(None, [sample])
 
 
 def test_mistakes_in_the_config_are_found_at_construction():

@@ -1,3 +1,4 @@
+import copy
 import json
 import pickle
 import shutil
@@ -192,7 +193,12 @@ def test_annotations_that_are_missing_or_wrong(samples, data, test_set, tmp_path
     assert not list(tmp_path.glob('pred*'))
 
 
-def test_a_file_that_cannot_be_written(samples, data, tmp_path):
+def test_predictions_that_are_wrong(samples, data, tmp_path):
+    for name, keypoints in (('shape', np.zeros((1, 14, 2))), ('NaN', np.full((1, 16, 2), np.nan))):
+        wrong = copy.deepcopy(samples)
+        wrong[3].pred_instances = InstanceData(keypoints=keypoints)
+        with pytest.raises(InputError, match=f'person 3.*{name}'):
+            evaluate(wrong, data, out_file=str(tmp_path / 'pred.mat'))
     (tmp_path / 'file').write_text('')
     with pytest.raises(InputError, match='cannot be written'):
         evaluate(samples, data, out_file=str(tmp_path / 'file/pred.mat'))

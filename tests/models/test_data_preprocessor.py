@@ -82,6 +82,14 @@ def test_images_are_those_of_mmposes_preprocessor():
         assert torch.equal(torch.stack(tuple(data['inputs'])), before)
 
 
+@pytest.mark.parametrize(
+    'settings', [dict(mean=[0, 0, 0]), dict(std=[1]), dict(mean=[0], std=[1, 1, 1])], ids=str
+)
+def test_mean_and_std_belong_together(settings):
+    with pytest.raises(InputError, match='mean'):
+        MODELS.build(dict(type='HeatmapDataPreprocessor', **settings))
+
+
 def test_whole_numbers_normalise_too():
     images = torch.stack([sample['inputs'] for sample in batch()])
     preprocessor = MODELS.build(dict(type='HeatmapDataPreprocessor', mean=[0, 0, 0], std=[255] * 3))

@@ -1,6 +1,8 @@
 import json
+import multiprocessing
 import os
 import runpy
+import signal
 from pathlib import Path
 
 import cv2
@@ -210,6 +212,24 @@ def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_killed_run_is_not_taken_for_complete(tmp_path, monkeypatch):
+    def kill(*args, **kwargs):
+        if len(list(tmp_path.rglob('*.jpg'))) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return draw_image(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(synthetic, 'draw_image', kill)
+        fork = multiprocessing.get_context('fork')
+        process = fork.Process(target=make_synthetic, args=(tmp_path / 'set',), kwargs=SMALL)
+        process.start()
+        process.join()
+    assert len(list(tmp_path.rglob('*.jpg'))) == 3 and not list(tmp_path.rglob('*.json'))
+    assert make_synthetic(tmp_path / 'set', **SMALL)
+    make_synthetic(tmp_path / 'fresh', **SMALL)
+    assert contents(tmp_path / 'set') == contents(tmp_path / 'fresh')
+
+
 def test_run_stopped_while_moving_is_not_taken_for_complete(tmp_path, monkeypatch):
     make_synthetic(tmp_path, **SMALL)
     moved = []
@@ -227,6 +247,20 @@ def test_run_stopped_while_moving_is_not_taken_for_complete(tmp_path, monkeypatc
         make_synthetic(tmp_path, **SMALL)
     assert make_synthetic(tmp_path, **SMALL, force=True)
     assert make_synthetic(tmp_path, **SMALL) is False
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(num_train=-1), 'num_train'),
+        (dict(image_size=(96, 20)), 'height'),
+        (dict(truncated=float('nan')), 'truncated'),
+    ],
+)
+def test_bad_arguments(tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        make_synthetic(tmp_path / 'set', **{**SMALL, **change})
+    assert not (tmp_path / 'set').exists()
 
 
 def test_command_line(tmp_path, monkeypatch, capsys, mistake):
