@@ -1,5 +1,6 @@
 """The page of hg_plugin serve; the slow tests open it in a headless Chromium."""
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -17,7 +18,7 @@ import pytest
 
 from hg_plugin.inference.files import infer_files
 from hg_plugin.inference.pose_estimator import PoseEstimator
-from hg_plugin.inference.serve import answer, serve
+from hg_plugin.inference.serve import KEEP_SECONDS, OwnPagesOnly, _delete_old, answer, serve
 from hg_plugin.utils.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +88,41 @@ def test_that_nobody_was_found_is_said(estimator, tmp_path):
     cv2.imwrite(str(tmp_path / 'gray.png'), np.full((100, 80, 3), 120, np.uint8))
     text = answer(estimator, str(tmp_path / 'gray.png'), []).text
     assert text == 'No person was found. Drag a box around each person.'
+
+
+@pytest.mark.parametrize(
+    'host, origin, status',
+    [
+        ('127.0.0.1:7860', None, 200),
+        ('localhost:7860', 'http://localhost:7860', 200),
+        ('127.0.0.1:7860', 'http://site.example', 403),
+        ('127.0.0.1:7860', 'null', 403),
+        ('site.example:7860', None, 403),
+        ('127.0.0.1:80', None, 403),
+        (None, None, 403),
+    ],
+)
+def test_pages_of_other_sites_get_no_answer(host, origin, status):
+    async def app(scope, receive, send):
+        await send(dict(type='http.response.start', status=200, headers=[(b'a', b'b')]))
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(name, text.encode()) for name, text in ((b'host', host), (b'origin', origin)) if text]
+    asyncio.run(OwnPagesOnly(app, 7860)(dict(type='http', headers=headers), None, send))
+    assert sent[0]['status'] == status and {*OwnPagesOnly.HEADERS} <= {*sent[0]['headers']}
+
+
+def test_old_uploads_are_deleted(tmp_path):
+    for name, age in (('old', KEEP_SECONDS + 60), ('new', 0)):
+        (tmp_path / 'upload').mkdir(exist_ok=True)
+        (tmp_path / 'upload' / name).touch()
+        os.utime(tmp_path / 'upload' / name, (time.time() - age,) * 2)
+    _delete_old(tmp_path)
+    assert [path.name for path in (tmp_path / 'upload').iterdir()] == ['new']
 
 
 def test_a_port_in_use(estimator, monkeypatch):
