@@ -11,7 +11,7 @@ from mmengine.dataset import DefaultSampler
 from torch.utils.data import DataLoader, Dataset
 
 from hg_plugin.datasets import SeededSampler
-from hg_plugin.engine.resume.loaders import GuardedLoader
+from hg_plugin.engine.resume.loaders import GuardedLoader, _explain
 from hg_plugin.utils.errors import InputError
 
 
@@ -63,6 +63,27 @@ def test_it_loads_on_by_itself_and_tells_what_happened(harm, words, persistent):
     (problem,) = problems
     with pytest.raises(InputError, match=words):
         raise InputError(problem)
+
+
+class Ending:
+    """A worker that has closed its files, and has no exit code before it is waited for."""
+
+    pid, exitcode = 7, None
+
+    def __init__(self, torch_tells):
+        self.torch_tells = torch_tells
+        self.sentinel, written = os.pipe()
+        os.close(written)
+
+    def join(self):
+        self.exitcode = -signal.SIGKILL
+        if self.torch_tells:  # in its handler of SIGCHLD
+            raise RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed.')
+
+
+@pytest.mark.parametrize('torch_tells', [False, True])
+def test_a_worker_that_is_about_to_end_is_waited_for(torch_tells):
+    assert 'SIGKILL' in _explain(ConnectionResetError(), [Ending(torch_tells)])
 
 
 def test_an_error_of_the_dataset_is_told_and_raised_as_it_is():

@@ -1,5 +1,6 @@
 """Data loaders whose workers leave signals to the training, and whose failure ends it as a signal does."""
 
+import contextlib
 import errno
 import functools
 import itertools
@@ -68,6 +69,7 @@ class GuardedLoader(DataLoader):
                 torch._C._error_if_any_worker_fails()
             return
         except Exception as error:
+            self.waits = False  # or the news of a worker's end would interrupt what follows
             if not self.num_workers or isinstance(self.dataset, IterableDataset):
                 raise
             problem = _explain(error, batches._workers)
@@ -107,8 +109,10 @@ def _number(error: Exception) -> int | None:
 
 def _explain(error: Exception, workers: list) -> str:
     """What happened to a loader, and what to do."""
-    # a worker that is about to end has closed its files already
-    multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=1)
+    ends = {worker.sentinel: worker for worker in workers}
+    with contextlib.suppress(RuntimeError):  # which torch raises when it is told of a worker's end
+        for sentinel in multiprocessing.connection.wait([*ends], timeout=1):
+            ends[sentinel].join()  # a process closes its files before it has an exit code
     for number, worker in enumerate(workers):
         what = f'Worker {number} of a data loader (process {worker.pid})'
         if worker.exitcode and worker.exitcode < 0:
