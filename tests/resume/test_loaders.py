@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import sys
 
 import pytest
 import torch
@@ -84,6 +85,15 @@ class Ending:
 @pytest.mark.parametrize('torch_tells', [False, True])
 def test_a_worker_that_is_about_to_end_is_waited_for(torch_tells):
     assert 'SIGKILL' in _explain(ConnectionResetError(), [Ending(torch_tells)])
+
+
+@pytest.mark.parametrize('error, told', [(ConnectionResetError(), 0), (EOFError(), 0), (KeyError('a'), 1)])
+def test_a_worker_does_not_tell_that_the_parent_broke_off(capfd, error, told):
+    dataset = Numbers(lambda: sys.excepthook(type(error), error, None))
+    loader = DataLoader(dataset, 2, num_workers=1)
+    GuardedLoader.guard(loader, lambda problem: None)
+    assert len(list(loader)) == 6
+    assert capfd.readouterr().err.count(type(error).__name__) == told
 
 
 def test_an_error_of_the_dataset_is_told_and_raised_as_it_is():

@@ -8,6 +8,7 @@ import multiprocessing.connection
 import multiprocessing.queues
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 
 import torch
@@ -91,10 +92,17 @@ class GuardedLoader(DataLoader):
 
 def _start_worker(init: Callable | None, number: int) -> None:
     serve_parent()
+    sys.excepthook = _tell
     # a batch that the worker cannot send would be waited for, without an end
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
     if init:
         init(number)
+
+
+def _tell(kind: type[BaseException], error: BaseException, traceback) -> None:
+    """Print an error of a thread, but not that the parent broke off: another worker's end interrupts it."""
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, traceback)
 
 
 def _end_worker(error: Exception, _) -> None:
