@@ -102,7 +102,10 @@ def _coarse(estimator: 'PoseEstimator', image: np.ndarray, side: float) -> tuple
 def _look(estimator: 'PoseEstimator', image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Keypoints (N, K, 2) and scores (N, K) of boxes (N, 4), of the K that the network has learned."""
     poses = estimator(image, boxes)
-    return poses.keypoints[:, estimator.annotated], poses.scores[:, estimator.annotated]
+    # a codec refines the peaks of flat heatmaps to anywhere
+    corners, sizes = boxes[:, None, :2], boxes[:, None, 2:] - boxes[:, None, :2]
+    keypoints = poses.keypoints[:, estimator.annotated].clip(corners - sizes, corners + 2 * sizes)
+    return keypoints, poses.scores[:, estimator.annotated]
 
 
 def _persons(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:

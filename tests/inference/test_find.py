@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -36,6 +37,17 @@ def test_a_person_is_found(estimator, person):
 @pytest.mark.parametrize('image', [np.full((90, 120, 3), 127, np.uint8), np.zeros((5, 900, 3), np.uint8)])
 def test_nobody_is_found_in_nothing(estimator, image):
     assert len(estimator(image)) == 0
+
+
+def test_keypoints_refined_to_anywhere_stay_near_their_box():
+    class Wild:
+        annotated = np.ones(16, bool)
+
+        def __call__(self, image, boxes):
+            return SimpleNamespace(keypoints=np.full((1, 16, 2), [1e5, -1e5]), scores=np.zeros((1, 16)))
+
+    keypoints, _ = find._look(Wild(), np.zeros((90, 120, 3)), np.array([[10, 20, 40, 50.0]]))
+    assert (keypoints == [70, -10]).all()
 
 
 def test_pixels_do_not_matter(estimator, person):
