@@ -23,6 +23,17 @@ from hg_plugin.utils.progress import Progress
 
 CANVAS, FOUND = (640, 480), 0.4  # width and height; IoU of a box that is found
 MIN_BACKGROUND = 64  # pixels
+# photographs that show other persons beside the annotated one, by eye: their backgrounds are none
+CROWDED = {
+    *map(
+        int,
+        """
+    7 11 18 20 25 27 38 40 56 57 59 61 70 84 90 92 93 97 105 138 172 173 175 181 191 192 197 203 210 211 225
+    226 228 233 239 243 244 278 283 286 287 289 301 308 309 319 331 333 335 338 341 344 346 352 362 375 379
+    385 386 415 417 426 431 436 439 447 450 451 454 455 460 461 473 478 481 485 493 496
+""".split(),
+    )
+}
 
 
 class Persons:
@@ -121,7 +132,7 @@ def mosaics(estimator: PoseEstimator, persons: Persons, number: int) -> dict[str
 
 def backgrounds(estimator: PoseEstimator, persons: Persons, indices: list[int]) -> dict[str, str]:
     windows = []
-    for index in indices:
+    for index in sorted({*indices} - CROWDED):
         image = read_image(persons.paths[index])
         left, top, right, bottom = np.rint(persons.boxes[index]).astype(int).clip(0).tolist()
         beside = image[:, :left], image[:, right:], image[:top], image[bottom:]

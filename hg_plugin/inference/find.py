@@ -2,8 +2,9 @@
 
 A network that was trained on crops of a person, and on crops without one, tells both by its scores. A coarse
 pass shows it the whole image at several sizes, where all windows of a size share its work. The best windows
-are cropped and looked at, and again with the box around the keypoints that were found. The score of a
-box is the mean score of its keypoints. The cost depends on the image's shape, not on its resolution.
+are cropped and looked at, then the best of those that are not inside the boxes found so far, and the best of
+all again with the box around their keypoints. The score of a box is the mean score of its keypoints. The cost
+depends on the image's shape, not on its resolution.
 """
 
 from collections.abc import Callable
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
     from .pose_estimator import PoseEstimator
 
 # sides of windows, as shares of the image's longer side; windows of a side are a quarter of it apart
-SIDES = np.geomspace(1.1, 0.17, 6)
+SIDES = np.geomspace(1.1, 0.14, 7)
 STEP = 1 / 4
-# how many windows are cropped after the coarse pass, and then around their keypoints
-CANDIDATES = 40, 12
+# how many windows are cropped in each round after the coarse pass, and how many boxes around keypoints then
+ROUNDS, AGAIN = (20, 20), 10
 # lowest score of a person
-MIN_PERSON = 0.475
+MIN_PERSON = 0.44
 # of two windows with a larger IoU the worse is dropped, and of two persons who cover more of each other
-MAX_IOU, MAX_COVERED = 0.4, 0.4
+MAX_IOU, MAX_COVERED = 0.4, 0.5
+# windows with a larger share inside a box that was found are not looked at
+MAX_INSIDE = 0.6
 # a person's box is this much larger than the keypoints with this score or more
 MARGIN, MIN_KEYPOINT = 1.15, 0.1
 # frames of a video in which persons are only looked for where they were in the frame before
@@ -47,10 +50,20 @@ def find_people(estimator: 'PoseEstimator', image: np.ndarray) -> np.ndarray:
         image = cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
     windows = [_coarse(estimator, image, share * shrink * longer) for share in SIDES]
     keypoints, scores = (np.concatenate(arrays)[:, estimator.annotated] for arrays in zip(*windows))
-    for number in CANDIDATES:
-        boxes = _boxes(image, keypoints, scores)
-        boxes = boxes[_without_doubles(boxes, scores.mean(axis=1))[:number]]
-        keypoints, scores = _look(estimator, image, boxes)
+    boxes, means = _boxes(image, keypoints, scores), scores.mean(axis=1)
+    looks: list[tuple[np.ndarray, np.ndarray]] = []
+    for number in ROUNDS:
+        best = _without_doubles(boxes, means)[:number]
+        looks.append(_look(estimator, image, boxes[best]))
+        # a person who stands out has dozens of windows with parts, better than the best of a small one
+        found = _boxes(image, *looks[-1])[looks[-1][1].mean(axis=1) >= MIN_PERSON]
+        left = np.array([(_inside(found, box) <= MAX_INSIDE).all() for box in boxes], bool)
+        left[best] = False
+        boxes, means = boxes[left], means[left]
+    keypoints, scores = map(np.concatenate, zip(*looks))
+    boxes = _boxes(image, keypoints, scores)
+    boxes = boxes[_without_doubles(boxes, scores.mean(axis=1))[:AGAIN]]
+    keypoints, scores = _look(estimator, image, boxes)
     return _persons(_boxes(image, keypoints, scores), scores) / np.float32([shrink] * 4 + [1])
 
 
@@ -139,7 +152,12 @@ def _without_doubles(
 
 
 def _covered(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """Intersection over the area of the smaller one, (N,), of squares (N, 4) with one."""
+    """Intersection over the area of the smaller one, (N,), of boxes (N, 4) with one."""
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return _inside(boxes, box) * np.maximum(1, (box[2:] - box[:2]).prod() / areas)
+
+
+def _inside(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The shares (N,) of a box that are inside of boxes (N, 4)."""
     sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
-    smaller = np.minimum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), (box[2:] - box[:2]).prod())
-    return sides.clip(min=0).prod(axis=1) / smaller
+    return sides.clip(min=0).prod(axis=1) / (box[2:] - box[:2]).prod()
