@@ -295,7 +295,7 @@ def main():
             subprocess.run(
                 [
                     sys.executable,
-                    osp.join(ROOT, 'tools/make_synthetic.py'),
+                    *('-m', 'hg_plugin', 'make_synthetic'),
                     persons,
                     '--train',
                     '8',

@@ -1,7 +1,6 @@
 import argparse
 import json
 import re
-import runpy
 import zlib
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from hg_plugin.convert.published import convert_checkpoint, read_network
 from hg_plugin.models import StackedHourglass
 from hg_plugin.utils.checkpoint import read_checkpoint
 from hg_plugin.utils.errors import InputError
+from hg_plugin_cli import main
 
-TOOL = Path(__file__).parents[2] / 'tools/convert_checkpoint.py'
+COMMAND = Path(__file__).parents[2] / 'hg_plugin/__main__.py', 'convert_checkpoint'
 PREFIX = dict(princeton='model.module.', bearpaw='module.')
 STEM = dict(princeton=(64, 128, 128, 256), bearpaw=(64, 128, 256, 256))
 SMALL = dict(
@@ -358,10 +358,12 @@ def test_torch7_files(tmp_path):
 def test_command_line(tmp_path, golden, mistake, monkeypatch, capsys):
     source = save(fill(restack(golden('princeton')[0], 1)), tmp_path / 'a.pt')
     checkpoint, config = tmp_path / 'b.pth', tmp_path / 'c.py'
-    monkeypatch.setattr('sys.argv', ['', source, str(checkpoint), '--config-out', str(config)])
-    runpy.run_path(str(TOOL), run_name='__main__')
+    monkeypatch.setattr(
+        'sys.argv', ['hg_plugin', *COMMAND[1:], source, str(checkpoint), '--config-out', str(config)]
+    )
+    main()
     line = "Princeton's PyTorch code: 1 stack, 16 keypoints, 3,426,448 parameters"
     assert capsys.readouterr().out == f'{line} -> {checkpoint}, {config}\n'
-    assert mistake(TOOL, tmp_path / 'none.pt', tmp_path / 'f.pth').startswith('error: ')
-    assert mistake(TOOL, checkpoint, tmp_path / 'f.pt', '--to', 'princeton', '--config-out', config) == 2
+    assert mistake(*COMMAND, tmp_path / 'none.pt', tmp_path / 'f.pth').startswith('error: ')
+    assert mistake(*COMMAND, checkpoint, tmp_path / 'f.pt', '--to', 'princeton', '--config-out', config) == 2
     assert sorted(tmp_path.iterdir()) == [Path(source), checkpoint, config]

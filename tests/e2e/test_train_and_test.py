@@ -92,7 +92,7 @@ def test_testing_draws_dumps_and_saves_what_the_offline_tool_scores_alike(traine
     scores = [f'{value:.2f}' for name, value in metrics.items() if '/' not in name]  # not of each stage
     assert scores == table(out)
     truth = persons / 'annotations/mpii_gt_val.mat'
-    code, offline = run('tools/eval_pckh.py', tmp_path / 'pred.mat', '--gt', truth)
+    code, offline = run('-m', 'hg_plugin', 'eval_pckh', tmp_path / 'pred.mat', '--gt', truth)
     assert code == 0 and table(offline) == table(out)
 
 

@@ -18,7 +18,7 @@ from hg_plugin.prepare.mpii_release import (
 )
 from hg_plugin.utils.errors import InputError
 
-TOOL = Path(__file__).parents[2] / 'tools/prepare_mpii.py'
+COMMAND = Path(__file__).parents[2] / 'hg_plugin/__main__.py', 'prepare', 'mpii'
 EMPTY = np.empty((0, 0))
 
 
@@ -293,10 +293,10 @@ def test_the_command_writes_annotations_and_lists_bad_images(few, images, mistak
     arguments = '--mat', save_release(tmp_path / 'few.mat', few[:3]), '--allow-partial'
     for name, content in (('000000001', 'good'), ('005808361', 'good'), ('052475643', 'cut')):
         os.link(images / f'{content}.jpg', images / f'{name}.jpg')
-    assert 'no folder' in mistake(TOOL, *arguments, '--out', tmp_path / 'a')  # before it reads
-    error = mistake(TOOL, *arguments, '--out', tmp_path / 'b', '--images', images, '--workers', 1)
+    assert 'no folder' in mistake(*COMMAND, *arguments, '--out', tmp_path / 'a')  # before it reads
+    error = mistake(*COMMAND, *arguments, '--out', tmp_path / 'b', '--images', images, '--workers', 1)
     assert error.startswith('error: 1 of 3 images') and len(os.listdir(tmp_path / 'b/annotations')) == 3
     os.replace(images / 'good.jpg', images / '052475643.jpg')
-    code, printed = run('tools/prepare_mpii.py', *arguments, '--out', tmp_path / 'c', '--images', images)
+    code, printed = run(*COMMAND, *arguments, '--out', tmp_path / 'c', '--images', images)
     assert code == 0 and 'val:      2 persons in      2 images' in printed
     assert f'ln -s {images} {tmp_path}/c/images' in printed

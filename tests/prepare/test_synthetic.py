@@ -1,7 +1,6 @@
 import json
 import multiprocessing
 import os
-import runpy
 import signal
 from pathlib import Path
 
@@ -14,10 +13,11 @@ from hg_plugin.prepare import synthetic
 from hg_plugin.prepare.synthetic import FIRST_VAL, draw_image, make_synthetic
 from hg_plugin.prepare.synthetic_person import LIMBS, PATCH
 from hg_plugin.utils.errors import InputError
+from hg_plugin_cli import main
 
 SMALL = dict(num_train=3, num_val=2, image_size=(96, 80), num_workers=1)
 CLEAN = dict(occluded=0, truncated=0, companions=0)
-TOOL = Path(__file__).parents[2] / 'tools/make_synthetic.py'
+COMMAND = Path(__file__).parents[2] / 'hg_plugin/__main__.py', 'make_synthetic'
 
 
 def contents(folder):
@@ -265,9 +265,9 @@ def test_bad_arguments(tmp_path, change, message):
 
 def test_command_line(tmp_path, monkeypatch, capsys, mistake):
     options = [tmp_path / 'set', '--train', 2, '--val', 1, '--size', 80, 64, '--workers', 1]
-    monkeypatch.setattr('sys.argv', ['', *map(str, options)])
-    runpy.run_path(str(TOOL), run_name='__main__')
+    monkeypatch.setattr('sys.argv', ['hg_plugin', *COMMAND[1:], *map(str, options)])
+    main()
     shown = capsys.readouterr()
     assert '2 training and 1 validation images made' in shown.out and '3/3 images' in shown.err
-    assert mistake(TOOL, *options, '--seed', 4).startswith('error: ')
+    assert mistake(*COMMAND, *options, '--seed', 4).startswith('error: ')
     assert cv2.imread(str(tmp_path / 'set' / 'images' / '000000001.jpg')).shape == (64, 80, 3)

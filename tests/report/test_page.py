@@ -134,7 +134,7 @@ def test_a_real_training(run, tmp_path):
     """tools/train.py names the command, which draws heatmaps of the run's checkpoint."""
     pytest.importorskip('plotly')
     data, work_dir = tmp_path / 'data', tmp_path / 'run'
-    assert run('tools/make_synthetic.py', str(data), '--train', '16', '--val', '8')[0] == 0
+    assert run('-m', 'hg_plugin', 'make_synthetic', str(data), '--train', '16', '--val', '8')[0] == 0
     code, out = run(
         *('tools/train.py', 'configs/hg_2stack_synthetic.py', '--data-root', str(data)),
         *('--work-dir', str(work_dir), '--cfg-options', 'train_cfg.max_epochs=2'),

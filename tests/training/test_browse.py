@@ -58,7 +58,7 @@ def test_samples_are_those_of_the_training(config):
 def test_a_wrong_annotation_is_counted_and_named(config, persons, run, tmp_path, command):
     if command:
         options = '--data-root', persons, '--num', 6, '--out-dir', tmp_path
-        code, out = run('tools/browse.py', CONFIG, *options)
+        code, out = run('-m', 'hg_plugin', 'browse', CONFIG, *options)
         assert code == 0 and '1 of 96 annotated joints in 6 samples' in out and '(left wrist 1)' in out, out
     else:
         state = np.random.get_state()[1].tolist()
