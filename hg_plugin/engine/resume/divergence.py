@@ -175,9 +175,9 @@ class DivergenceHook(Hook):
         writer = checkpoint_hook(runner)
         latest = latest_training(runner.work_dir, writer.out_dir if writer else None)
         message = (
-            f'Training has diverged: {self.max_skipped} steps in a row had a loss or gradient not finite; lower '
-            'the learning rate, lengthen its warm-up, or check the images (hg_plugin check CONFIG), and '
-            f'resume from {latest[0] if latest else "the start"}.'
+            f'Training has diverged: {self.max_skipped} steps in a row had a loss or gradient not finite; '
+            'lower the learning rate, lengthen its warm-up, or check the images (hg_plugin check CONFIG), '
+            f'and resume from {latest[0] if latest else "the start"}.'
         )
         if dist.is_main_process():
             runner.logger.error(message, extra=dict(kind='divergence'))
