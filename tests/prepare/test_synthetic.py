@@ -175,29 +175,15 @@ def test_complete_set_is_reused(tmp_path, monkeypatch):
     assert make_synthetic(str(tmp_path), **{**SMALL, 'num_workers': 2}) is False
 
 
-def test_other_settings_are_refused_and_force_replaces_them(tmp_path):
-    make_synthetic(tmp_path, **SMALL)
-    (tmp_path / 'images' / 'mine.jpg').write_bytes(b'mine')
+def test_other_settings_and_foreign_files_are_refused(tmp_path):
+    make_synthetic(tmp_path / 'set', **SMALL)
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine/thesis.txt').write_text('years of work')
     before = contents(tmp_path)
-    with pytest.raises(InputError, match='of these settings'):
-        make_synthetic(tmp_path, **SMALL, seed=3)
+    for name in ('set', 'mine'):
+        with pytest.raises(InputError, match='holds files'):
+            make_synthetic(tmp_path / name, **SMALL, seed=3)
     assert contents(tmp_path) == before
-    assert make_synthetic(tmp_path, **{**SMALL, 'num_train': 1}, seed=3, force=True)
-    make_synthetic(tmp_path / 'fresh', **{**SMALL, 'num_train': 1}, seed=3)
-    fresh = contents(tmp_path / 'fresh')
-    after = {name: data for name, data in contents(tmp_path).items() if not name.startswith('fresh')}
-    assert after.pop('images/mine.jpg') == b'mine'
-    assert after == fresh  # so the images that only the former set had are gone
-
-
-def test_foreign_files_are_refused(tmp_path):
-    (tmp_path / 'thesis.txt').write_text('years of work')
-    with pytest.raises(InputError, match='holds files'):
-        make_synthetic(tmp_path, **SMALL)
-    assert [path.name for path in tmp_path.iterdir()] == ['thesis.txt']
-    assert make_synthetic(tmp_path, **SMALL, force=True)
-    assert (tmp_path / 'thesis.txt').read_text() == 'years of work'
-    assert make_synthetic(tmp_path, **SMALL) is False
 
 
 def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
@@ -230,31 +216,11 @@ def test_killed_run_is_not_taken_for_complete(tmp_path, monkeypatch):
     assert contents(tmp_path / 'set') == contents(tmp_path / 'fresh')
 
 
-def test_run_stopped_while_moving_is_not_taken_for_complete(tmp_path, monkeypatch):
-    make_synthetic(tmp_path, **SMALL)
-    moved = []
-
-    def replace(source, target):
-        if len(moved) == 7:  # three of them annotations that are written
-            raise OSError(28, 'No space left on device')
-        moved.append(os.rename(source, target))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(synthetic.os, 'replace', replace)
-        with pytest.raises(InputError, match='No space left'):
-            make_synthetic(tmp_path, **SMALL, force=True)
-    with pytest.raises(InputError, match='no complete synthetic dataset'):
-        make_synthetic(tmp_path, **SMALL)
-    assert make_synthetic(tmp_path, **SMALL, force=True)
-    assert make_synthetic(tmp_path, **SMALL) is False
-
-
 @pytest.mark.parametrize(
     'change, message',
     [
-        (dict(num_train=-1), 'num_train'),
-        (dict(image_size=(96, 20)), 'height'),
-        (dict(truncated=float('nan')), 'truncated'),
+        (dict(num_train=-1), '-1 training'),
+        (dict(image_size=(96, 20)), '64x64'),
     ],
 )
 def test_bad_arguments(tmp_path, change, message):
