@@ -62,7 +62,7 @@ def test_page_of_a_run(single, folders):
     assert 'The 12 worst' in text and 'The 12 best' in text and single.count('alt="prediction"') == 24
     assert len(single) < 10e6
     titles = re.findall(r'<h3>([^<]*)', single)
-    assert len(figures_of(single)) == 9 and {'Loss per stage', 'Learning rate'} <= set(titles)
+    assert len(figures_of(single)) == 8 and {'Loss per stage', 'Learning rate'} <= set(titles)
     for figure in list(figures_of(single).values())[:4]:
         marks = {trace['name']: trace['x'] for trace in figure['data'] if trace.get('yaxis') == 'y2'}
         assert marks == {'resumed': [2, 2, None], 'skipped steps': [0.75, 0.75, None]}
