@@ -95,3 +95,9 @@ def test_what_is_exported(cli, monkeypatch, words, network):
     (given,) = exported
     assert (given['config'], given['checkpoint'], given['out']) == (*network, 'out.onnx')
     assert cli('export', 'a.py', 'b.pth', 'c', 'out.onnx')[0] == 2
+
+
+@pytest.mark.parametrize('words', [['hg_2stack_nobody'], ['a.py']])
+def test_a_page_needs_a_network_that_there_is(cli, words):
+    code, _ = cli('serve', *words)
+    assert 'hg_2stack_lspet_128' in code
