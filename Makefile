@@ -33,7 +33,7 @@ help:
 demo: $(RUN)/.finished
 	$(VENV)/bin/python tools/test.py $(CONFIG) "$$(ls -t $(RUN)/best_*.pth | head -n 1)"
 	@echo 'Test persons, prediction beside truth: $(CURDIR)/$(RUN)/predictions.png'
-	$(VENV)/bin/python tools/report.py $(RUN)
+	$(VENV)/bin/hg_plugin report $(RUN)
 ifdef PHOTOS
 	$(VENV)/bin/python tools/infer.py "$(PHOTOS)" --flip-test --out-dir $(RUN)/photos
 endif
@@ -45,7 +45,7 @@ $(RUN)/.finished: | data
 
 # Leaves a complete set alone.
 data: $(VENV)/.plugin
-	$(VENV)/bin/python tools/make_synthetic.py data/synthetic --train 1500 --val 200
+	$(VENV)/bin/hg_plugin make_synthetic data/synthetic --train 1500 --val 200
 
 test: $(VENV)/.plugin $(VENV)/.test
 	$(ONE_THREAD) $(VENV)/bin/python -m pytest -n 2 --dist loadfile --max-worker-restart 0 $(PYTEST)

@@ -292,18 +292,9 @@ def main():
     if args.dry_run:
         with tempfile.TemporaryDirectory() as persons:
             begin = time.monotonic()
+            command = f'-m hg_plugin make_synthetic {persons} --train 8 --val 4 --workers 1'.split()
             subprocess.run(
-                [
-                    sys.executable,
-                    osp.join(ROOT, 'tools/make_synthetic.py'),
-                    persons,
-                    '--train',
-                    '8',
-                    '--val',
-                    '4',
-                    '--workers',
-                    '1',
-                ],
+                [sys.executable, *command],
                 check=True,
                 cwd=ROOT,
                 env={**os.environ, 'PYTHONPATH': ROOT + os.pathsep + os.environ.get('PYTHONPATH', '')},

@@ -1,4 +1,4 @@
-"""Two small stacks on persons drawn by tools/make_synthetic.py; trains in a minute without a GPU."""
+"""Two small stacks on persons drawn by hg_plugin make_synthetic; trains in a minute without a GPU."""
 
 _base_ = ['hg_2stack_mpii_cross_entropy.py']
 

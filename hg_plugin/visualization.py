@@ -8,9 +8,12 @@ from itertools import combinations
 import cv2
 import numpy as np
 import torch
+from mmpose.structures import PoseDataSample
 from mmpose.structures.bbox import get_warp_matrix
 
+from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.heatmaps import heatmap_peaks
+from hg_plugin.utils.images import read_image
 
 ORANGE = (255, 128, 0)  # RGB, of keypoints without a metainfo
 
@@ -93,6 +96,29 @@ def draw_skeleton(
         if drawn:
             cv2.circle(image, point, 16 * (thickness + 1), point_color, -1, cv2.LINE_AA, shift=4)
     return image
+
+
+def draw_beside_truth(sample: PoseDataSample, dataset_meta: dict, size: int = 192) -> np.ndarray:
+    """Draw prediction and ground truth of a tested person, (size, 2 * size, 3) BGR; ``size`` is in pixels."""
+    image = read_image(sample.img_path)
+    crop, matrix = crop_person(image, sample.input_center, sample.input_scale, size)
+    visible = np.asarray(sample.gt_instances.keypoints_visible)[0]
+    annotated = visible.reshape(len(visible), -1)[:, 0] > 0  # KeypointConverter appends weights
+    halves = []
+    for instances in (sample.pred_instances, sample.gt_instances):
+        keypoints = cv2.transform(np.asarray(instances.keypoints, dtype=np.float64)[:1, :, :2], matrix)[0]
+        halves.append(draw_skeleton(crop.copy(), keypoints, annotated, dataset_meta))
+    cell = np.hstack(halves)
+    cell[:, -2:] = 255
+    return cell
+
+
+def write_grid(path, cells: Sequence[np.ndarray], title: str, columns: int = 4) -> None:
+    """Write images of one size, (H, W, 3) BGR, as a PNG of so many columns below a title, atomically."""
+    cells = [*cells, *[np.full_like(cells[0], 255)] * (-len(cells) % columns)]
+    rows = [np.hstack(cells[first : first + columns]) for first in range(0, len(cells), columns)]
+    with atomic_write(path) as file:
+        file.write(cv2.imencode('.png', np.vstack([label(title, (rows[0].shape[1], 20)), *rows]))[1])
 
 
 def person_color(index: int) -> tuple[int, int, int]:

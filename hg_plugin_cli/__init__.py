@@ -2,24 +2,26 @@
 
 It lies beside the package, because ``import hg_plugin`` imports MMPose, which takes seconds: help, versions
 and mistakes in arguments come before that. A command is a module here with a docstring, ``add_arguments`` and
-``run``, which imports what it needs; ``prepare mpii`` is ``prepare_mpii``.
+``run``, which imports what it needs; ``prepare mpii`` is ``prepare_mpii``. ``prepare_export`` is several.
 """
 
 import argparse
 import difflib
+import functools
 import importlib
 import importlib.util
 import re
 import sys
 from pathlib import Path
 
+from . import prepare_export
 from .arguments import HelpFormatter
 
 PACKAGE = Path(importlib.util.find_spec('hg_plugin').origin).parent
 COMMANDS = [
     *('train', 'finetune', 'test', 'infer', 'serve', 'browse', 'check', 'report', 'export', 'eval_pckh'),
     *('average_checkpoints', 'convert_checkpoint', 'prepare mpii', 'prepare lsp', 'make_crops'),
-    *('prepare coco', 'prepare cvat', 'prepare labelme', 'prepare labelstudio', 'prepare yolo-pose'),
+    *(f'prepare {kind}' for kind in prepare_export.TOOLS),
     *('make_synthetic', 'env', 'configs', 'weights', 'mmpose'),
 ]
 # commands that start with one word
@@ -53,18 +55,23 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--version', action='version', version=f'hg_plugin {version[1]}')
     parsers = {'': _make_group(parser)}
     for name in COMMANDS:
-        module = importlib.import_module(f'.{re.sub("[ -]", "_", name)}', __name__)
         group, _, word = name.rpartition(' ')
+        if word in prepare_export.TOOLS:
+            module, text = prepare_export, prepare_export.describe(word)
+            run = functools.partial(module.run, word)
+        else:
+            module = importlib.import_module(f'.{name.replace(" ", "_")}', __name__)
+            text, run = module.__doc__, module.run
         if group not in parsers:
             parsers[group] = _make_group(parsers[''].add_parser(group, help=GROUPS[group]))
         own = parsers[group].add_parser(
             word,
-            help=module.__doc__.partition('\n')[0].rstrip('.'),
-            description=module.__doc__,
+            help=text.partition('\n')[0].rstrip('.'),
+            description=text,
             formatter_class=HelpFormatter,
         )
         getattr(module, 'add_arguments', lambda parser: None)(own)
-        own.set_defaults(command=name, run=module.run)
+        own.set_defaults(command=name, run=run)
     return parser
 
 

@@ -63,25 +63,3 @@ def runner_options(args: argparse.Namespace) -> dict:
         drawing |= dict(type='PoseVisualizationHook', enable=True)
         options['cfg_options'] = {'default_hooks.visualization': drawing, **options['cfg_options']}
     return options
-
-
-def add_export(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add('path', metavar='EXPORT', help='the export: its file, or its folder')
-    add('out', metavar='OUT', help='folder to write annotations/ and metainfo.py to')
-    add('--images', metavar='DIR', help='folder of the images (default: that of the export)')
-    add('--val', type=float, default=0.2, metavar='SHARE', help='share of the images that validate')
-
-
-def prepare_export(kind: str, args: argparse.Namespace) -> None:
-    """Run ``hg_plugin prepare coco`` and the like."""
-    from hg_plugin.prepare.exports import prepare_export
-
-    done = prepare_export(kind, **vars(args))
-    for reason, places in done.left_out.items():
-        print(f'left out: {len(places):,} {reason}, such as {places[0]}')
-    for split, count in done.persons.items():
-        print(f'{split:>5}: {count:6,} persons in {done.images[split]:,} images')
-    print(f'keypoints: {", ".join(f"{name} {count:,}" for name, count in done.keypoints.items())}')
-    print(f'left and right: {", ".join(map(" and ".join, done.pairs)) or "none, by their names"}')
-    print(f'Next: hg_plugin finetune {args.out}')

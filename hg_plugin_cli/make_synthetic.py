@@ -11,17 +11,9 @@ def add_arguments(parser):
     add('out_dir', metavar='OUT', help='folder to make')
     add('--train', dest='num_train', type=int, default=2000, metavar='N', help='training images')
     add('--val', dest='num_val', type=int, default=200, metavar='N', help='validation images')
-    add(
-        '--size',
-        dest='image_size',
-        type=int,
-        nargs=2,
-        default=(320, 240),
-        metavar=('W', 'H'),
-        help='image size',
-    )
+    size = dict(dest='image_size', type=int, nargs=2, default=(320, 240), metavar=('W', 'H'))
+    add('--size', **size, help='image size')
     add('--seed', type=int, default=0, metavar='S', help='random seed')
-    add('--force', action='store_true', help='overwrite what is in OUT')
     add_workers(parser)
 
 

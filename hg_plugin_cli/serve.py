@@ -25,15 +25,9 @@ def run(args):
     from hg_plugin.compat.glibc import keep_freed_memory
     from hg_plugin.inference.pose_estimator import PoseEstimator
     from hg_plugin.inference.serve import serve
-    from hg_plugin.utils.weights import shipped_networks
 
-    networks = shipped_networks()
-    if len(args.weights) == 1 and args.weights[0] in networks:
-        args.weights = [networks[args.weights[0]].config, networks[args.weights[0]].checkpoint]
-    if len(args.weights) not in (0, 2):
-        raise ArgumentError(
-            None, f'give one of {", ".join(networks)}, or a config and a checkpoint, or nothing'
-        )
+    if len(args.weights) > 2:
+        raise ArgumentError(None, 'give a network of hg_plugin weights, config and checkpoint, or nothing')
     keep_freed_memory()
     estimator = PoseEstimator(*args.weights, device=args.device, bfloat16=True)
     serve(estimator, port=args.port, max_megabytes=args.max_mb, max_megapixels=args.max_megapixels)

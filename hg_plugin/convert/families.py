@@ -1,11 +1,9 @@
 """Code bases with published stacked hourglass networks: names of tensors, and how images are normalized."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-
-import torch
 
 Shape = tuple[int, ...]
 
@@ -16,44 +14,28 @@ class Family:
 
     Args:
         title: Name of the code base for readers.
-        prefix: Prefix of the names in its checkpoints. Defaults to ''.
         rules: Regular expressions and replacements that turn, in this order, a name in
-            :class:`StackedHourglass` into the code base's, without prefix. A replacement can be a function of
-            the hourglasses' depth and the match. Both directions follow from them. Defaults to ().
+            :class:`StackedHourglass` into the code base's. A replacement can be a function of the
+            hourglasses' depth and the match. Defaults to ().
         mean: Values subtracted from red, green and blue in [0, 1]. Defaults to (0, 0, 0).
         std: Values that they are divided by then. Defaults to (1, 1, 1).
-        widening: Channels of the first residual behind the stem's pooling, divided by those before it.
-            Defaults to None: any stem.
-        most_blocks: Largest ``num_blocks``. Defaults to infinity.
-        optimizer: Function from parameters to an optimizer as in its checkpoints. Defaults to None.
         unused: Function from the shapes of tensors that it uses to the shapes of those that it only keeps,
             both by name. Defaults to no such tensors.
     """
 
     title: str
-    prefix: str = ''
     rules: Sequence[tuple[str, str | Callable]] = ()
     mean: tuple[float, float, float] = (0, 0, 0)
     std: tuple[float, float, float] = (1, 1, 1)
-    widening: int | None = None
-    most_blocks: float = float('inf')
-    optimizer: Callable[[Iterable], torch.optim.Optimizer] | None = None
     unused: Callable[[Mapping[str, Shape]], dict[str, Shape]] = lambda shapes: {}
 
     def rename(self, name: str, depth: int) -> str:
-        """Return the code base's name, without prefix, of a tensor of a :class:`StackedHourglass`."""
+        """Return the code base's name of a tensor of a :class:`StackedHourglass`."""
         for pattern, replacement in self.rules:
             name = re.sub(
                 pattern, partial(replacement, depth) if callable(replacement) else replacement, name
             )
         return name
-
-    def builds(self, stem_channels: tuple[int, ...], num_blocks: tuple[int, int]) -> bool:
-        """Return whether it can build a :class:`StackedHourglass` with these arguments."""
-        if self.widening is None:
-            return True
-        widens = len(stem_channels) == 4 and stem_channels[2] == self.widening * stem_channels[1]
-        return widens and num_blocks[0] == num_blocks[1] <= self.most_blocks
 
 
 PRINCETON_RULES = [
@@ -117,27 +99,11 @@ def princeton_unused(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
 
 # To add a published checkpoint, describe its code base here.
 FAMILIES = dict(
-    princeton=Family(
-        title="Princeton's PyTorch code",
-        prefix='model.module.',
-        rules=PRINCETON_RULES,
-        widening=1,
-        most_blocks=1,
-        optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
-        unused=princeton_unused,
-    ),
-    bearpaw=Family(
-        title="bearpaw's pytorch-pose",
-        prefix='module.',
-        rules=BEARPAW_RULES,
-        mean=(0.4404, 0.4440, 0.4327),
-        widening=2,
-        optimizer=lambda parameters: torch.optim.RMSprop(parameters, lr=2.5e-4),
-    ),
+    princeton=Family(title="Princeton's PyTorch code", rules=PRINCETON_RULES, unused=princeton_unused),
+    bearpaw=Family(title="bearpaw's pytorch-pose", rules=BEARPAW_RULES, mean=(0.4404, 0.4440, 0.4327)),
 )
 IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 # beside the weights in checkpoints of HRNet's trainer, which some forks of bearpaw's network use
 HRNET_KEYS = {'perf', 'best_state_dict'}
 NORMALIZATIONS = ('imagenet', *FAMILIES)
-OURS = Family('this package', prefix='backbone.')
 NEWELL = Family("Newell's Torch7 code")

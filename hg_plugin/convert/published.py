@@ -1,11 +1,10 @@
-"""Convert checkpoints of published stacked hourglass networks to this package and back."""
+"""Convert checkpoints of published stacked hourglass networks to this package."""
 
 import io
 import itertools
 import os.path as osp
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from hg_plugin.utils.checkpoint import misfits, read_checkpoint, unusable, weigh
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 
-from .families import FAMILIES, HRNET_KEYS, IMAGENET, NEWELL, NORMALIZATIONS, OURS, Family
+from .families import FAMILIES, HRNET_KEYS, IMAGENET, NEWELL, NORMALIZATIONS, Family
 from .torch7 import is_torch7, read_torch7
 
 
@@ -39,95 +38,61 @@ def convert_checkpoint(
     out: str,
     *,
     config_out: str | None = None,
-    to: str | None = None,
     trust: bool = False,
     normalization: str | None = None,
 ) -> str:
-    """Convert a published checkpoint to one of this package with a config or, with ``to``, the other way.
-
-    With ``to``, the checkpoint starts at epoch 0 with a new optimizer.
+    """Convert a published checkpoint to one of this package with a config.
 
     Args:
-        source: Checkpoint of a code base in ``FAMILIES`` or a fork of it, or of Newell's Torch7 code;
-            with ``to``, of this package.
+        source: Checkpoint of a code base in ``FAMILIES`` or a fork of it, or of Newell's Torch7 code.
         out: Checkpoint to write.
-        config_out: Config to write, a .py file. Not used with ``to``. Defaults to ``out`` with suffix .py.
-        to: Key in ``FAMILIES`` of the code base to convert to. Defaults to None.
+        config_out: Config to write, a .py file. Defaults to ``out`` with suffix .py.
         trust: Also read files that can run code, see :func:`read_checkpoint`. Defaults to False.
         normalization: What images were normalized with in training, one of ``NORMALIZATIONS``. Defaults
-            to None: that of the code base, or ImageNet's for a fork with HRNet's trainer. Not used with
-            ``to``.
+            to None: that of the code base, or ImageNet's for a fork with HRNet's trainer.
 
     Returns:
         One line about the network and the files.
 
     Raises:
-        InputError: If a file cannot be read or written, is of another network, lacks tensors or has more, or
-            if the code base cannot build the network.
+        InputError: If a file cannot be read or written, is of another network, or lacks tensors or has more.
     """
-    for name, known in ((to, FAMILIES), (normalization, NORMALIZATIONS)):
-        if name and name not in known:
-            raise InputError(f'{name} is no code base that is known; give one of {", ".join(known)}.')
-    target = FAMILIES[to] if to else OURS
+    if normalization and normalization not in NORMALIZATIONS:
+        known = ', '.join(NORMALIZATIONS)
+        raise InputError(f'{normalization} is no code base that is known; give one of {known}.')
     config_out = config_out or f'{osp.splitext(out)[0]}.py'
-    outputs = [out] if to else [out, config_out]
-    paths = [osp.realpath(path) for path in (source, *outputs)]
+    paths = [osp.realpath(path) for path in (source, out, config_out)]
     # check before writing, or the second of two files could fail when the first is there
-    if len({*paths}) < len(paths) or any(map(osp.isdir, outputs)) or not (to or config_out.endswith('.py')):
+    if len({*paths}) < len(paths) or any(map(osp.isdir, paths[1:])) or not config_out.endswith('.py'):
         raise InputError(
-            f'{", ".join((source, *outputs))} must be different files, and no folders, and the name of a '
+            f'{source}, {out}, {config_out} must be different files, and no folders, and the name of a '
             'config must end in .py; choose other names.'
         )
     network = read_network(source, trust)
-    if (network.family is OURS) != bool(to):
-        raise InputError(
-            f'{source} is a checkpoint of {network.family.title}; give a published checkpoint to get one of '
-            'this package, or one of this package to get one of a published code base.'
-        )
     if normalization:
         chosen = IMAGENET if normalization == 'imagenet' else vars(FAMILIES[normalization])
         family = replace(network.family, mean=chosen['mean'], std=chosen['std'])
         network = network._replace(family=family, guessed=False)
-    arguments = network.arguments
-    stem, blocks = arguments['stem_channels'], arguments['num_blocks']
-    if not target.builds(stem, blocks):
-        able = ' or '.join(key for key, family in FAMILIES.items() if family.builds(stem, blocks))
-        raise InputError(
-            f'{source} has stem_channels={stem} and num_blocks={blocks}, which {target.title} cannot build; '
-            f'{able or "no known code base"} can.'
-        )
-
-    depth = arguments['depth']
-    tensors = {target.rename(name, depth): tensor.clone() for name, tensor in network.tensors.items()}
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    tensors |= {name: torch.zeros(shape) for name, shape in target.unused(shapes).items()}
-    content = dict(state_dict={target.prefix + name: tensor for name, tensor in tensors.items()})
-    if to:
-        parameters = [tensor for name, tensor in tensors.items() if name.endswith(('weight', 'bias'))]
-        content.update(epoch=0, best_acc=0.0, optimizer=target.optimizer(parameters).state_dict())
-    else:
-        name, origin = osp.basename(source), network.family.title
-        content['meta'] = dict(hg_plugin_version=__version__, converted_from=name, origin=origin)
+    arguments, title = network.arguments, network.family.title
+    tensors = {f'backbone.{name}': tensor.clone() for name, tensor in network.tensors.items()}
+    meta = dict(hg_plugin_version=__version__, converted_from=osp.basename(source), origin=title)
     buffer = io.BytesIO()  # torch.save turns the OSErrors of a file into RuntimeErrors
-    torch.save(content, buffer)
-    with ExitStack() as stack:
-        if not to:
-            stack.enter_context(atomic_write(config_out)).write(_config(network, source).encode())
-        stack.enter_context(atomic_write(out)).write(buffer.getbuffer())
-    guessed = network.guessed and not to
+    torch.save(dict(state_dict=tensors, meta=meta), buffer)
+    with atomic_write(config_out) as config, atomic_write(out) as checkpoint:
+        config.write(_config(network, source).encode())
+        checkpoint.write(buffer.getbuffer())
     stacks, keypoints = arguments['num_stacks'], arguments['num_keypoints']
-    parameters = [tensor for name, tensor in network.tensors.items() if name.endswith(('weight', 'bias'))]
+    parameters = [tensor for name, tensor in tensors.items() if name.endswith(('weight', 'bias'))]
     return (
-        f'{f"to {target.title}" if to else network.family.title}: {stacks} stack{"s" * (stacks > 1)}, '
-        f'{keypoints} keypoints, {sum(tensor.numel() for tensor in parameters):,} parameters '
-        f'-> {", ".join(outputs)}'
+        f'{title}: {stacks} stack{"s" * (stacks > 1)}, {keypoints} keypoints, '
+        f'{sum(tensor.numel() for tensor in parameters):,} parameters -> {out}, {config_out}'
         + '; the image normalization is a guess, because forks differ: test it, or give another'
-        * guessed
+        * network.guessed
     )
 
 
 def read_network(path: str, trust: bool = False) -> Network:
-    """Read a checkpoint of a code base in ``FAMILIES``, of Newell's Torch7 code or of this package.
+    """Read a checkpoint of a code base in ``FAMILIES`` or of Newell's Torch7 code.
 
     Args:
         path: The file.
@@ -139,21 +104,16 @@ def read_network(path: str, trust: bool = False) -> Network:
     if is_torch7(path):
         return Network(NEWELL, *read_torch7(path))
     content = read_checkpoint(path, trust)
-    state = weights_of(content, path)
+    weights = weights_of(content, path)
     # without what DataParallel and Princeton's trainer put before the names
-    tensors = {
-        re.sub(r'^(model\.)?(module\.)?(backbone\.)?', '', name): tensor
-        for name, tensor in state.items()
-        if isinstance(tensor, Tensor)
-    }
-    for family in (OURS, *FAMILIES.values()):
+    tensors = {re.sub(r'^(model\.)?(module\.)?', '', name): tensor for name, tensor in weights.items()}
+    for family in FAMILIES.values():
         if {family.rename(f'scores.0.{tensor}', 1) for tensor in ('weight', 'bias')} & tensors.keys():
             break
     else:
         raise InputError(
-            f'{path} is of no known stacked hourglass network: it holds '
-            f'{", ".join([*state][:3]) or "nothing"}; known are '
-            f"{', '.join(family.title for family in FAMILIES.values())} and Newell's Torch7 files."
+            f'{path} is of no known stacked hourglass network: it holds {", ".join([*weights][:3])}; known '
+            f"are {', '.join(family.title for family in FAMILIES.values())} and Newell's Torch7 files."
         )
     guessed = family is FAMILIES['bearpaw'] and 'state_dict' not in content
     if family is FAMILIES['bearpaw'] and HRNET_KEYS & content.keys():

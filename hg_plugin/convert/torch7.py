@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from hg_plugin.models import StackedHourglass
-from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.errors import InputError, need_packages
 
 # Numbers of the operations whose results are added, sorted: order and nesting of additions do not matter.
 Value = tuple[int, ...]
@@ -262,12 +262,9 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 def _load(path: str):
     """Return a Torch7 file's content as torchfile reads it, with dicts for tables."""
-    try:
-        import torchfile
-    except ImportError as error:
-        raise InputError(
-            f'{path} is a Torch7 file, and reading it needs the package torchfile: pip install torchfile.'
-        ) from error
+    need_packages(f'{path}, a Torch7 file,', 'torchfile')
+    import torchfile
+
     # torchfile's own tensors reach beyond their storage if the file is wrong or cut off
     tensors = [name for name in torchfile.type_handlers if name.endswith(b'Tensor')]
     torchfile.type_handlers.update(dict.fromkeys(tensors, _read_tensor))

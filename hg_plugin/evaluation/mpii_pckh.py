@@ -36,7 +36,7 @@ class MPIIPCKh(BaseMetric):
         weights: How 'Mean' averages the joints, 'annotations' or 'equal'; see :func:`pckh_curves`. Defaults
             to 'annotations'.
         pred_file: A ``.npz`` or ``.mat`` to write the predictions to, in the order of the annotation file,
-            for ``tools/eval_pckh.py``; see :func:`hg_plugin.mpii_format.save_predictions`. Defaults to None,
+            for ``hg_plugin eval_pckh``; see :func:`hg_plugin.mpii_format.save_predictions`. Defaults to None,
             no file.
         groups: Names or indices of keypoints by column, instead of those of the dataset's names; 'Mean' is of
             all keypoints. Defaults to None.

@@ -31,7 +31,7 @@ class MPIISubmission(BaseMetric):
 
     Args:
         out_file: The ``.mat`` file to write. Defaults to 'pred_keypoints_mpii.mat'.
-        ann_file: ``mpii_test.json`` from ``tools/prepare_mpii.py``, with ``mpii_test_annolist.mat`` beside
+        ann_file: ``mpii_test.json`` from ``hg_plugin prepare mpii``, with ``mpii_test_annolist.mat`` beside
             it. Defaults to None, that of the tested dataset.
         collect_device, prefix, collect_dir: As in MMEngine's ``BaseMetric``.
 
@@ -67,7 +67,7 @@ class MPIISubmission(BaseMetric):
                 "its ann_file to 'annotations/mpii_test.json'."
             )
         path = osp.join(osp.dirname(ann_file), TEST_ANNOLIST)
-        annolist = read_file(path, _read_annolist, 'make it again with tools/prepare_mpii.py')
+        annolist = read_file(path, _read_annolist, 'make it again with hg_plugin prepare mpii')
         return ann_file, load_annotations(ann_file), annolist
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
@@ -106,7 +106,7 @@ class MPIISubmission(BaseMetric):
             if not rects.dtype.names or row not in range(rects.size):
                 raise InputError(
                     f'{TEST_ANNOLIST} has no rectangle {row} in {name}, which annotation {index} of '
-                    f'{ann_file} needs; make both again with tools/prepare_mpii.py.'
+                    f'{ann_file} needs; make both again with hg_plugin prepare mpii.'
                 )
             points = np.empty((1, NUM_JOINTS), [('x', object), ('y', object), ('id', object)])
             for joint, (x, y) in enumerate(to_one_based(predictions[index]['pred'])):

@@ -22,7 +22,7 @@ def check_plot_file(path) -> str:
 
 
 def plot_pckh(curves: Mapping[str, Mapping[str, np.ndarray]], path, *, weights: str) -> None:
-    """Plot 'Mean' in a large panel and every joint group in a small one, with one line for each name.
+    """Plot 'Mean' with one line for each name.
 
     Args:
         curves: Maps a name to its :func:`pckh_curves`. The legend has the name, its Mean at 0.5 and its AUC.
@@ -35,24 +35,14 @@ def plot_pckh(curves: Mapping[str, Mapping[str, np.ndarray]], path, *, weights: 
     from matplotlib.figure import Figure  # not pyplot, which asks for a display
 
     image_format = check_plot_file(path)
-    small = [column for column in next(iter(curves.values())) if column != 'Mean']
-    half = (len(small) + 1) // 2
-    mosaic = [
-        ['Mean', 'Mean', *small[:half]],
-        ['Mean', 'Mean', *small[half:], *['.'] * (2 * half - len(small))],
-    ]
-    figure = Figure(figsize=(6 + 2 * half, 6), layout='constrained')
-    panels = figure.subplot_mosaic(mosaic, sharex=True, sharey=True)
-    for column, panel in panels.items():
-        for name, own in curves.items():
-            metrics = pckh_metrics(own)
-            label = f'{name}: {metrics["Mean"]:.2f}, AUC {metrics["AUC"]:.2f}'
-            panel.plot(THRESHOLDS, own[column], label=label)
-        panel.set(title=column, xlim=(0, THRESHOLDS[-1]), ylim=(0, 100))
-        panel.tick_params(labelbottom=True, labelleft=True)
-        panel.grid(alpha=0.3)
-    mean = panels['Mean']
-    mean.set(title=MEAN_WEIGHTS[weights], xlabel='threshold (fraction of the head size)', ylabel='PCKh (%)')
-    figure.legend(*mean.get_legend_handles_labels(), loc='outside lower center', title='Mean PCKh@0.5, AUC')
+    figure = Figure(figsize=(9, 6), layout='constrained')
+    axes = figure.subplots()
+    for name, own in curves.items():
+        metrics = pckh_metrics(own)
+        axes.plot(THRESHOLDS, own['Mean'], label=f'{name}: {metrics["Mean"]:.2f}, AUC {metrics["AUC"]:.2f}')
+    axes.set(title=MEAN_WEIGHTS[weights], xlabel='threshold (fraction of the head size)', ylabel='PCKh (%)')
+    axes.set(xlim=(0, THRESHOLDS[-1]), ylim=(0, 100))
+    axes.grid(alpha=0.3)
+    axes.legend(title='Mean PCKh@0.5, AUC')
     with atomic_write(path) as file:
         figure.savefig(file, format=image_format, dpi=120)

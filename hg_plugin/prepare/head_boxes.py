@@ -26,7 +26,7 @@ def write_ground_truth(
     head: tuple[str, str] = ('neck', 'head'),
     head_boxes: np.ndarray | None = None,
 ) -> None:
-    """Write the ground truth of one's own dataset, for ``headbox_file`` and ``tools/eval_pckh.py``.
+    """Write the ground truth of one's own dataset, for ``headbox_file`` and ``hg_plugin eval_pckh``.
 
     Args:
         ann_file: Annotations in MPII's layout, see :func:`hg_plugin.mpii_format.load_annotations`.

@@ -12,7 +12,6 @@ An annotated joint counts, visible or occluded, so ``is_visible``, which is a nu
 is ignored. Positions in memory are 0-based pixels.
 """
 
-import os
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -31,8 +30,6 @@ from hg_plugin.mpii_format import (
 )
 from hg_plugin.utils.array_files import read_file, save_arrays
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.images import ImageError, read_image
-from hg_plugin.utils.progress import imap_with_progress
 
 RELEASE_FILE = 'mpii_human_pose_v1_u12_1.mat'
 NUM_PERSONS = dict(train=22_246, val=2_958)
@@ -249,34 +246,3 @@ def prepare_mpii(mat_file, out_dir, *, allow_partial: bool = False) -> dict[str,
     if persons['test']:
         save_arrays(folder / TEST_ANNOLIST, annolist=release['test_annolist'])
     return persons
-
-
-def _find_defect(path) -> str | None:
-    try:
-        read_image(path)
-    except ImageError as error:
-        return str(error)
-    return None
-
-
-def check_images(folder, images: Sequence[str], *, num_workers: int | None = None) -> dict[str, str]:
-    """Decode images and show progress.
-
-    Args:
-        folder: The folder of the images.
-        images: Their names.
-        num_workers: Number of processes. Defaults to None, one per CPU core.
-
-    Returns:
-        What is wrong, by the name of each image that is missing or damaged, in the given order.
-
-    Raises:
-        InputError: All images are missing, so the folder must be the wrong one.
-    """
-    paths = [os.path.join(folder, image) for image in images]
-    if not any(map(os.path.exists, paths)):
-        raise InputError(
-            f'None of the {len(images):,} images is in {folder}, not even {images[0]}; give their folder.'
-        )
-    defects = imap_with_progress(_find_defect, paths, num_workers, 'images')
-    return {image: defect for defect, image in zip(defects, images) if defect}

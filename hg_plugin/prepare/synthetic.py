@@ -5,7 +5,6 @@ integers at pixel centers until they are written.
 """
 
 import json
-import math
 import os
 import shutil
 from functools import partial
@@ -40,6 +39,10 @@ VERSION = 2
 
 # Validation images are numbered from here, so that neither split changes with the size of the other.
 FIRST_VAL = 500_000_001
+
+# Of shapes before the person, whose hidden joints stay annotated; that a part of the body may leave the
+# image; of a second person behind the first, who is not annotated; that a person's back faces the viewer.
+PROBABILITIES = dict(occluded=0.15, truncated=0.1, companions=0.05, from_behind=0.1)
 
 
 def draw_shape(rng, image, center, size):
@@ -102,35 +105,32 @@ def place(rng, points, image_size, *, truncated):
     return dict(zip(points, np.array([*points.values()]) * stature + (*origin, 0))), stature
 
 
-def draw_image(rng, image_size, *, occluded=0.15, truncated=0.1, companions=0.05, from_behind=0.1):
+def draw_image(rng, image_size, **probabilities):
     """Draw an image of one annotated person.
 
     Args:
         rng (np.random.Generator): Source of all randomness.
         image_size (tuple): (width, height) in pixels.
-        occluded (float): Probability of shapes before the person; hidden joints stay annotated. Defaults to
-            0.15.
-        truncated (float): Probability that a part of the body may leave the image. Defaults to 0.1.
-        companions (float): Probability of a second person, not annotated, behind the first. Defaults to 0.05.
-        from_behind (float): Probability that a person's back faces the viewer. Defaults to 0.1.
+        **probabilities (float): See :data:`PROBABILITIES`.
 
     Returns:
         tuple: ``(image, person)``. ``image`` is (h, w, 3) uint8, BGR. ``person`` has ``joints`` (16, 2),
         ``visible`` (16,) bool, False for joints outside the image, ``center`` (2,), ``scale``, and
         ``head_box`` (2, 2), left top and right bottom.
     """
+    shares = PROBABILITIES | probabilities
     image = draw_background(rng, image_size)
-    pose, head = random_pose(rng, from_behind=from_behind)
-    points, stature = place(rng, pose, image_size, truncated=truncated)
+    pose, head = random_pose(rng, from_behind=shares['from_behind'])
+    points, stature = place(rng, pose, image_size, truncated=shares['truncated'])
     joints = np.array([points[name][:2] for name in JOINTS])
-    if rng.random() < companions:
-        other, other_head = random_pose(rng, from_behind=from_behind)
+    if rng.random() < shares['companions']:
+        other, other_head = random_pose(rng, from_behind=shares['from_behind'])
         other_stature = stature * rng.uniform(0.7, 1)
         aside = points['pelv'] + (rng.choice([-1, 1]) * rng.uniform(0.45, 0.8) * stature, 0, 0)
         other = {name: point * other_stature + aside for name, point in other.items()}
         draw_person(image, other, other_head, random_look(rng), other_stature)
     draw_person(image, points, head, random_look(rng), stature)
-    if rng.random() < occluded:
+    if rng.random() < shares['occluded']:
         for _ in range(rng.integers(1, 4)):
             middle = joints[rng.integers(16)] + rng.normal(0, 0.05, 2) * stature
             draw_shape(rng, image, middle, stature * rng.uniform(0.1, 0.35))
@@ -170,18 +170,7 @@ def _write_annotations(folder, split, indices, persons):
 
 
 def make_synthetic(
-    out_dir,
-    *,
-    num_train=2000,
-    num_val=200,
-    image_size=(320, 240),
-    seed=0,
-    num_workers=None,
-    force=False,
-    occluded=0.15,
-    truncated=0.1,
-    companions=0.05,
-    from_behind=0.1,
+    out_dir, *, num_train=2000, num_val=200, image_size=(320, 240), seed=0, num_workers=None, **probabilities
 ):
     """Make a dataset of synthetic persons that any MPII config can use as its ``data_root``.
 
@@ -196,9 +185,7 @@ def make_synthetic(
         image_size (tuple): (width, height) in pixels, at least 64 each. Defaults to (320, 240).
         seed (int): Not negative. Defaults to 0.
         num_workers (int | None): Number of processes. Defaults to None, one per CPU core.
-        force (bool): Overwrite what is in ``out_dir``. Remove the images of a former synthetic dataset and
-            keep all other files. Defaults to False.
-        occluded, truncated, companions, from_behind (float): Probabilities, as in :func:`draw_image`.
+        **probabilities (float): See :data:`PROBABILITIES`.
 
     Returns:
         bool: True if the dataset was made, False if it existed, complete and with the same settings.
@@ -206,55 +193,38 @@ def make_synthetic(
     Raises:
         InputError: An argument is out of range, or ``out_dir`` holds something else or cannot be written.
     """
-    options = dict(occluded=occluded, truncated=truncated, companions=companions, from_behind=from_behind)
-    for name, value, least, most in (
-        ('num_train', num_train, 1, FIRST_VAL - 1),
-        ('num_val', num_val, 1, FIRST_VAL - 1),
-        ('seed', seed, 0, math.inf),
-        ('num_workers', 1 if num_workers is None else num_workers, 1, math.inf),
-        ('the width in image_size', image_size[0], 64, math.inf),
-        ('the height in image_size', image_size[1], 64, math.inf),
-        *((name, probability, 0, 1) for name, probability in options.items()),
-    ):
-        if not least <= value <= most:
-            raise InputError(f'{name} is {value!r}; give a number from {least} to {most}.')
+    if min(num_train, num_val) < 1 or min(image_size) < 64 or seed < 0:
+        raise InputError(
+            f'{num_train} training and {num_val} validation images of {image_size} pixels, seed {seed}: give '
+            'at least one image of each, of at least 64x64 pixels, and a seed that is not negative.'
+        )
+    probabilities = PROBABILITIES | probabilities
     # the key picture_size stays as it was, so that existing datasets are reused
     settings = dict(version=VERSION, num_train=num_train, num_val=num_val, picture_size=list(image_size))
-    settings.update(seed=seed, **options)
+    text = json.dumps(settings | dict(seed=seed, **probabilities), indent=2) + '\n'
 
     out_dir = Path(out_dir)
-    images, partial_dir = out_dir / 'images', out_dir / '.partial'
-    proof, proof_text = out_dir / 'annotations/synthetic.json', json.dumps(settings, indent=2) + '\n'
+    partial_dir = out_dir.with_name(f'.{out_dir.name}.partial')
+    train, val = range(1, 1 + num_train), range(FIRST_VAL, FIRST_VAL + num_val)
     try:
-        former = [*images.glob('?????????.jpg')]
-        complete = proof.is_file() and proof.read_text() == proof_text and len(former) == num_train + num_val
-        if complete and not force:
-            return False
-        new = not out_dir.exists()
-        if not (new or force) and any(entry != partial_dir for entry in out_dir.iterdir()):
+        if out_dir.exists() and any(out_dir.iterdir()):
+            proof = out_dir / 'annotations/synthetic.json'
+            if proof.is_file() and proof.read_text() == text:
+                return False
             raise InputError(
-                f'{out_dir} holds files, but no complete synthetic dataset of these settings; choose another '
-                'folder, or overwrite it with force.'
+                f'{out_dir} holds files, but no synthetic dataset of these settings; choose another folder, '
+                'or remove it.'
             )
         shutil.rmtree(partial_dir, ignore_errors=True)  # left by a run that was killed
         (partial_dir / 'images').mkdir(parents=True)
-        try:
-            train, val = range(1, 1 + num_train), range(FIRST_VAL, FIRST_VAL + num_val)
-            draw = partial(_write_image, partial_dir / 'images', seed, image_size, options)
-            persons = list(imap_with_progress(draw, [*train, *val], num_workers, 'images'))
-            _write_annotations(partial_dir / 'annotations', 'train', train, persons[:num_train])
-            _write_annotations(partial_dir / 'annotations', 'val', val, persons[num_train:])
-            for path in (proof, *former):
-                path.unlink(missing_ok=True)
-            for path in list(partial_dir.glob('*/*')):
-                target = out_dir / path.relative_to(partial_dir)
-                target.parent.mkdir(exist_ok=True)
-                os.replace(path, target)
-            proof.write_text(proof_text)  # last
-        finally:
-            shutil.rmtree(partial_dir)
-            if new and not any(out_dir.iterdir()):
-                out_dir.rmdir()
+        draw = partial(_write_image, partial_dir / 'images', seed, image_size, probabilities)
+        persons = list(imap_with_progress(draw, [*train, *val], num_workers, 'images'))
+        _write_annotations(partial_dir / 'annotations', 'train', train, persons[:num_train])
+        _write_annotations(partial_dir / 'annotations', 'val', val, persons[num_train:])
+        (partial_dir / 'annotations/synthetic.json').write_text(text)
+        os.replace(partial_dir, out_dir)
     except OSError as error:
         raise InputError(f'{out_dir} cannot be written ({error}); choose another folder.') from error
+    finally:
+        shutil.rmtree(partial_dir, ignore_errors=True)
     return True

@@ -15,7 +15,7 @@ import numpy as np
 from hg_plugin.evaluation import THRESHOLDS
 from hg_plugin.mpii_format import JOINT_GROUPS
 
-from .persons import PLACES, Persons, by_size, confusion, joint_name
+from .persons import PLACES, Persons, confusion, joint_name
 from .records import MARKED
 from .runs import Run
 
@@ -183,10 +183,3 @@ def sides(persons: Persons) -> dict:
     drawn['layout']['yaxis'] |= dict(autorange='reversed')
     drawn['layout']['xaxis'] |= dict(range=[0, 100])
     return drawn
-
-
-def sizes(persons: dict[str, Persons]) -> dict:
-    """PCKh over the size of persons, by run."""
-    traces = [line(*by_size(own), name, number) for number, (name, own) in enumerate(persons.items())]
-    note = 'Groups of equally many persons, from small to large.'
-    return figure('Accuracy and size', traces, 'longer side of the box in pixels', 'PCKh@0.5 (%)', note)

@@ -1,6 +1,5 @@
 """Write one HTML file that shows a run, or compares several."""
 
-import importlib.util
 import json
 import os
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from hg_plugin.engine.hooks.report_hook import PREDICTIONS
 from hg_plugin.evaluation import METRIC_NAMES, pckh_metrics
 from hg_plugin.mpii_format import JOINT_GROUPS
 from hg_plugin.utils.config import parts_of
-from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.errors import InputError, need_packages
 from hg_plugin.utils.files import atomic_write
 
 from . import figures
@@ -48,8 +47,7 @@ def write_report(work_dirs: Sequence[str | PathLike], out: str | PathLike | None
     Raises:
         InputError: A folder holds no training, Plotly is not installed, or the file cannot be written.
     """
-    if importlib.util.find_spec('plotly') is None:
-        raise InputError('The report needs Plotly, which is not installed; run: pip install plotly')
+    need_packages('The report', 'plotly')
     # here, because nothing else needs them; torch requires Jinja
     from jinja2 import Environment
     from plotly.offline import get_plotlyjs
@@ -97,7 +95,6 @@ def _content(runs: list[Run]) -> dict:
         charts['accuracy'] = [
             figures.over_threshold(content['shares']),
             figures.joints_pckh(content['errors']),
-            figures.sizes(persons),
         ]
         if len(runs) == 1:
             charts['accuracy'].append(figures.sides(*persons.values()))

@@ -1,15 +1,17 @@
-"""What the predictions of a validation tell: which persons, joints and sizes are hard."""
+"""What the predictions of a validation tell: which persons and joints are hard."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
+from hg_plugin.datasets import MPIIPoseDataset
 from hg_plugin.evaluation import pckh_curves
 from hg_plugin.mpii_format import JOINT_GROUPS, JOINTS, NUM_JOINTS, SCORED_JOINTS
 from hg_plugin.utils.array_files import read_file
 
-NAMES = dict(ank='ankle', kne='knee', hip='hip', wri='wrist', elb='elbow', sho='shoulder')
 # within this share of the head size a joint is found
 FOUND = 0.5
 # where the place of a prediction falls, in the order of precedence
@@ -77,12 +79,15 @@ def read_persons(path: Path) -> Persons:
     return read_file(path, reader, 'the next validation writes it again')
 
 
+@functools.cache
+def mpii_meta() -> dict:
+    """MMPose's names and colors of MPII's joints."""
+    return parse_pose_metainfo(dict(MPIIPoseDataset.METAINFO))
+
+
 def joint_name(joint: int) -> str:
-    """Such as 'right wrist' for 'rwri'."""
-    code = JOINTS[joint]
-    if code[1:] in NAMES:
-        return f'{"right" if code[0] == "r" else "left"} {NAMES[code[1:]]}'
-    return dict(pelv='pelvis', thor='thorax', neck='neck', head='head top')[code]
+    """Such as 'right wrist'."""
+    return mpii_meta()['keypoint_id2name'][joint].replace('_', ' ')
 
 
 def confusion(persons: Persons) -> dict[str, np.ndarray]:
@@ -105,17 +110,3 @@ def confusion(persons: Persons) -> dict[str, np.ndarray]:
             if counted.any():
                 shares[joint_name(own)] = 100 * places.mean(axis=1)
     return shares
-
-
-def by_size(persons: Persons) -> tuple[list[float], list[float]]:
-    """Up to eight groups of equally many persons, by the longer side of their boxes.
-
-    Returns:
-        The middle of the sizes in each group, in pixels, and its PCKh in percent.
-    """
-    size = (persons.boxes[:, 2:] - persons.boxes[:, :2]).max(axis=1)
-    errors = persons.errors()
-    groups = min(max(len(size) // 20, 2), 8, len(size))  # of fewer persons, a figure shows chance
-    parts = np.array_split(np.argsort(size, kind='stable'), groups)
-    found = [errors[part][np.isfinite(errors[part])] <= FOUND for part in parts]
-    return [size[part[[0, -1]]].mean() for part in parts], [100 * own.mean() for own in found]

@@ -9,9 +9,7 @@ import mmpose.registry
 import numpy as np
 from mmengine.config import Config
 from mmengine.registry import Registry
-from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
-from hg_plugin.datasets import MPIIPoseDataset
 from hg_plugin.engine.resume.latest import latest_checkpoint
 from hg_plugin.inference.pose_estimator import PoseEstimator
 from hg_plugin.inference.results import Poses
@@ -20,7 +18,7 @@ from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import ImageError, read_image
 from hg_plugin.visualization import blend_heatmap, crop_person, draw_skeleton
 
-from .persons import Persons, joint_name
+from .persons import Persons, joint_name, mpii_meta
 from .runs import Run
 
 PERSON_SIZE, HEATMAP_SIZE, QUALITY = 240, 176, 80
@@ -103,11 +101,10 @@ def _draw(persons: Persons, index: int, image: np.ndarray, maps: Poses | None) -
     worst = int(np.nanargmax(errors))
     center, scale = persons.centers[index], persons.scales[index]
     crop, matrix = crop_person(image, center, scale, PERSON_SIZE)
-    meta = parse_pose_metainfo(dict(MPIIPoseDataset.METAINFO))
     halves = []
     for points in (persons.keypoints[index, -1], persons.truth[index]):
         points = cv2.transform(np.asarray(points, np.float64)[None], matrix)[0]
-        half = draw_skeleton(crop.copy(), points, persons.annotated[index], meta)
+        half = draw_skeleton(crop.copy(), points, persons.annotated[index], mpii_meta())
         cv2.circle(half, _pixel(points[worst]), 9, WHITE, 3, cv2.LINE_AA)
         cv2.circle(half, _pixel(points[worst]), 9, RED, 2, cv2.LINE_AA)
         halves.append(encode(half))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -19,17 +18,16 @@ from torch import Tensor
 from hg_plugin.utils.checkpoint import dataset_meta_of, read_checkpoint, weights_of
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
-from hg_plugin.utils.images import read_image
 from hg_plugin.utils.json_files import read_json
 from hg_plugin.utils.weights import DEFAULT, shipped_networks
-from hg_plugin.visualization import crop_person, draw_skeleton, label
+from hg_plugin.visualization import draw_beside_truth, label, write_grid
 
 from .runner import load_config, train
 
 # at least, of 16 persons each
 STEPS, EPOCHS, BATCH = 100, 10, 16
-# of the sheet: the side of an image in pixels, persons in a row, and the distance that is right
-CELL, COLUMNS, THRESHOLD = 192, 4, 0.2
+# of the longer side of a person's box: a keypoint of the sheet that is not further off is right
+THRESHOLD = 0.2
 CONFIG = '''"""Fine-tune the network of the package on {persons} persons. hg_plugin finetune keeps edits."""
 
 _base_ = ['hg_plugin::_base_/finetune.py']
@@ -131,9 +129,8 @@ def words_of(name: str) -> frozenset[str]:
 
 
 def draw_sheet(model: torch.nn.Module, cfg: Config, path: Path, most: int = 24) -> None:
-    """Draw validation persons: the annotation, and the prediction with the number of right keypoints."""
+    """Draw validation persons: prediction, annotation, and the number of keypoints that are right."""
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
-    meta = dataset.metainfo
     cells = []
     for index in np.linspace(0, len(dataset) - 1, min(most, len(dataset))).astype(int).tolist():
         with torch.no_grad():
@@ -141,17 +138,10 @@ def draw_sheet(model: torch.nn.Module, cfg: Config, path: Path, most: int = 24) 
         truth, found = sample.gt_instances, sample.pred_instances
         annotated = truth.keypoints_visible[0].reshape(-1) > 0
         left, top, right, bottom = truth.bboxes[0]
-        size = max(right - left, bottom - top)
-        crop, matrix = crop_person(
-            read_image(sample.img_path), [(left + right) / 2, (top + bottom) / 2], [1.2 * size], CELL
-        )
-        points = [cv2.transform(each.keypoints[:, :, :2].astype(float), matrix)[0] for each in (truth, found)]
-        right_ones = np.linalg.norm(truth.keypoints[0] - found.keypoints[0], axis=1) <= THRESHOLD * size
-        drawn = [draw_skeleton(crop.copy(), each, annotated, meta) for each in points]
-        text = f'{Path(sample.img_path).name}: {(right_ones & annotated).sum()} of {annotated.sum()}'
-        cells.append(np.vstack([np.hstack(drawn), label(text, (2 * CELL, 20))]))
-    cells += [np.full_like(cells[0], 255)] * (-len(cells) % COLUMNS)
-    rows = [np.hstack(cells[first : first + COLUMNS]) for first in range(0, len(cells), COLUMNS)]
-    title = f'annotation, and prediction; keypoints within {THRESHOLD} of the longer side of the box'
-    with atomic_write(path) as file:
-        file.write(cv2.imencode('.png', np.vstack([label(title, (rows[0].shape[1], 20)), *rows]))[1])
+        distance = np.linalg.norm(truth.keypoints[0] - found.keypoints[0], axis=1)
+        right_ones = annotated & (distance <= THRESHOLD * max(right - left, bottom - top))
+        drawn = draw_beside_truth(sample, dataset.metainfo)
+        text = f'{Path(sample.img_path).name}: {right_ones.sum()} of {annotated.sum()}'
+        cells.append(np.vstack([drawn, label(text, (drawn.shape[1], 20))]))
+    title = f'prediction, annotation; keypoints within {THRESHOLD} of the longer side of the box'
+    write_grid(path, cells, title)

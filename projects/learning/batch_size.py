@@ -1,6 +1,6 @@
 """A batch of 256 on LSP extended: is Adam stable at 5e-4 (MMPose's rule) and at 4e-3 (linear from 32)?
 
-python tools/make_crops.py projects/learning/batch_size.py data/lspet_crops
+hg_plugin make_crops projects/learning/batch_size.py data/lspet_crops
 python tools/train.py projects/learning/batch_size.py --data-root data/lspet_crops
 """
 

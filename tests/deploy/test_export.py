@@ -117,7 +117,7 @@ def test_files_that_cannot_be_written(trained, tmp_path):
 
 
 def test_command_prints_the_differences_and_no_warnings(trained, onnx, run, tmp_path):
-    code, out = run('tools/export.py', *trained, tmp_path / 'small.onnx', '--decode')
+    code, out = run('-m', 'hg_plugin', 'export', *trained, tmp_path / 'small.onnx', '--decode')
     assert code == 0, out
     begun, done = out.splitlines()
     assert re.search(r'differs from torch by at most \S+ in keypoints, \S+ in scores', done)

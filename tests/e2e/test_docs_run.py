@@ -73,7 +73,7 @@ def project(tmp_path_factory):
     (folder / 'start/sitecustomize.py').write_text(SMALLER)
     (folder / 'mine.py').write_text("_base_ = ['hg_plugin::hg_2stack_mpii.py']\n")
     write_files(ROOT / 'docs/write_your_own.md', folder)
-    make = [sys.executable, ROOT / 'tools/make_synthetic.py', 'data/mpii', '--train', '8', '--val', '4']
+    make = [sys.executable, '-m', 'hg_plugin', 'make_synthetic', 'data/mpii', '--train', '8', '--val', '4']
     subprocess.run(make, cwd=folder, check=True, capture_output=True)
     subprocess.run(
         [sys.executable, 'make_csv.py'], cwd=folder, check=True, env={**os.environ, 'PYTHONPATH': str(ROOT)}

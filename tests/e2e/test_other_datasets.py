@@ -117,7 +117,9 @@ def test_any_number_of_joints_from_annotations_to_drawings(real_data, config, ru
     assert (work_dir / 'predictions.png').exists()
     row = re.findall(r'AUC\nfew +(.*)', out)[-1]
     truth = data / 'annotations/mpii_gt_val.mat'
-    code, out = run('tools/eval_pckh.py', data / 'pred.mat', '--gt', truth, '--metainfo', data / 'few.py')
+    code, out = run(
+        '-m', 'hg_plugin', 'eval_pckh', data / 'pred.mat', '--gt', truth, '--metainfo', data / 'few.py'
+    )
     assert code == 0 and out.splitlines()[-1].split()[1:] == row.split(), out
     image, out_dir = min((source / 'images').iterdir()), tmp_path / 'out'
     options = '--whole-image', '--heatmaps', '--out-dir', out_dir
@@ -126,7 +128,7 @@ def test_any_number_of_joints_from_annotations_to_drawings(real_data, config, ru
     (person,) = json.loads((out_dir / f'predictions/{image.stem}.json').read_text())['persons']
     assert np.shape(person['keypoints']) == (count, 2)
     assert (out_dir / f'visualizations/{image.stem}.jpg').exists()
-    code, out = run('tools/check.py', path, '--out', tmp_path / 'check.json')
+    code, out = run('-m', 'hg_plugin', 'check', path, '--out', tmp_path / 'check.json')
     assert not [f for f in json.loads((tmp_path / 'check.json').read_text())['findings'] if f['bad']], out
 
 

@@ -82,7 +82,7 @@ def test_testing_draws_dumps_and_saves_what_the_offline_tool_scores_alike(traine
     assert code == 0, out
     assert len(pickle.loads((tmp_path / 'all.pkl').read_bytes())) == 7
     grid = cv2.imread(str(tmp_path / 'predictions.png'))
-    assert grid.shape == (28 + 2 * 192, 4 * 2 * 192, 3)
+    assert grid.shape == (20 + 2 * 192, 4 * 2 * 192, 3)
     (drawn,) = re.findall('Drawn predictions are in (.*)[.]', out)
     assert len(os.listdir(drawn)) == 7
     # the config is in the log alone, so that the first figures are seen
@@ -92,7 +92,7 @@ def test_testing_draws_dumps_and_saves_what_the_offline_tool_scores_alike(traine
     scores = [f'{value:.2f}' for name, value in metrics.items() if '/' not in name]  # not of each stage
     assert scores == table(out)
     truth = persons / 'annotations/mpii_gt_val.mat'
-    code, offline = run('tools/eval_pckh.py', tmp_path / 'pred.mat', '--gt', truth)
+    code, offline = run('-m', 'hg_plugin', 'eval_pckh', tmp_path / 'pred.mat', '--gt', truth)
     assert code == 0 and table(offline) == table(out)
 
 

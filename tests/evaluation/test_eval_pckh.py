@@ -1,6 +1,4 @@
-import runpy
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +7,7 @@ from scipy.io import savemat
 
 from hg_plugin.evaluation import pckh_curves, pckh_metrics, pckh_table, save_predictions
 from hg_plugin.mpii_format import save_ground_truth
-
-ROOT = Path(__file__).parents[2]
+from hg_plugin_cli import main
 
 
 @pytest.fixture
@@ -32,8 +29,8 @@ def tool(folder, monkeypatch):
 
     def run(*arguments):
         monkeypatch.chdir(folder)
-        monkeypatch.setattr(sys, 'argv', ['eval_pckh.py', *arguments])
-        runpy.run_path(str(ROOT / 'tools/eval_pckh.py'), run_name='__main__')
+        monkeypatch.setattr(sys, 'argv', ['hg_plugin', 'eval_pckh', *arguments])
+        main()
 
     return run
 

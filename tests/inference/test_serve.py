@@ -205,9 +205,10 @@ def server(tmp_path_factory):
     with socket.create_server(('127.0.0.1', 0)) as listener:
         port = listener.getsockname()[1]
     folder = tmp_path_factory.mktemp('server')
+    options = '--port', port, '--max-mb', 1, '--max-megapixels', 4
     with (folder / 'log').open('w') as log:
         process = subprocess.Popen(
-            [sys.executable, 'tools/serve.py', '--port', str(port), '--max-mb', '1', '--max-megapixels', '4'],
+            [sys.executable, '-m', 'hg_plugin', 'serve', *map(str, options)],
             cwd=ROOT,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -1,7 +1,6 @@
 import copy
 import json
 import os
-import runpy
 import shutil
 
 import cv2
@@ -12,6 +11,7 @@ from mmengine.config import Config
 from hg_plugin.datasets import MPIIPoseDataset, TopdownCrop
 from hg_plugin.prepare.crops import make_crops, reach
 from hg_plugin.utils.errors import InputError
+from hg_plugin_cli import main
 
 CONFIG = 'configs/hg_2stack_mpii.py'
 TRAIN, VAL = 'annotations/mpii_train.json', 'annotations/mpii_val.json'
@@ -183,8 +183,8 @@ def test_the_farthest_corner_is_within_reach():
 def test_the_command_makes_what_a_config_trains_on(request, sample_set, tmp_path, monkeypatch, capfd):
     arguments = CONFIG, tmp_path / 'crops', '--data-root', sample_set, '--workers', 2
     monkeypatch.chdir(request.config.rootpath)
-    monkeypatch.setattr('sys.argv', ['', *map(str, arguments)])
-    runpy.run_path('tools/make_crops.py', run_name='__main__')
+    monkeypatch.setattr('sys.argv', ['hg_plugin', 'make_crops', *map(str, arguments)])
+    main()
     out, errors = capfd.readouterr()
     assert 'the new data_root' in out and 'WARN' not in out + errors
     assert all(max(cv2.imread(str(path)).shape) <= 600 for path in (tmp_path / 'crops/images').rglob('*.jpg'))

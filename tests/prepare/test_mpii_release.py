@@ -2,7 +2,6 @@ import json
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
@@ -11,14 +10,14 @@ from scipy.io.matlab import _mio5
 from hg_plugin.datasets import MPIIPoseDataset
 from hg_plugin.prepare.mpii_release import (
     ZEROS_OF_TRUTH,
-    check_images,
     prepare_mpii,
     read_release,
     read_val_split,
 )
 from hg_plugin.utils.errors import InputError
+from hg_plugin_cli import main
 
-TOOL = Path(__file__).parents[2] / 'tools/prepare_mpii.py'
+COMMAND = Path(__file__).parents[2] / 'hg_plugin/__main__.py', 'prepare', 'mpii'
 EMPTY = np.empty((0, 0))
 
 
@@ -270,33 +269,10 @@ def test_files_that_are_no_release(few, tmp_path):
         assert str(path) in str(error.value) and not (tmp_path / 'out').exists()
 
 
-@pytest.fixture
-def images(tmp_path):
-    """A folder with one good image and one that was cut off."""
-    folder = tmp_path / 'images'
-    folder.mkdir()
-    _, jpeg = cv2.imencode('.jpg', np.random.RandomState(0).randint(0, 255, (64, 64, 3), np.uint8))
-    (folder / 'good.jpg').write_bytes(jpeg.tobytes())
-    (folder / 'cut.jpg').write_bytes(jpeg.tobytes()[:-2])
-    return folder
-
-
-def test_images_that_are_missing_or_broken_are_named(images, capfd):
-    defects = check_images(images, ['cut.jpg', 'good.jpg', 'none.jpg'], num_workers=2)
-    assert list(defects) == ['cut.jpg', 'none.jpg'] and 'No such file' in defects['none.jpg']
-    assert '3/3 images' in capfd.readouterr().err
-    with pytest.raises(InputError, match='None of the 2 images'):
-        check_images(images, ['a.jpg', 'b.jpg'])
-
-
-def test_the_command_writes_annotations_and_lists_bad_images(few, images, mistake, run, tmp_path):
-    arguments = '--mat', save_release(tmp_path / 'few.mat', few[:3]), '--allow-partial'
-    for name, content in (('000000001', 'good'), ('005808361', 'good'), ('052475643', 'cut')):
-        os.link(images / f'{content}.jpg', images / f'{name}.jpg')
-    assert 'no folder' in mistake(TOOL, *arguments, '--out', tmp_path / 'a')  # before it reads
-    error = mistake(TOOL, *arguments, '--out', tmp_path / 'b', '--images', images, '--workers', 1)
-    assert error.startswith('error: 1 of 3 images') and len(os.listdir(tmp_path / 'b/annotations')) == 3
-    os.replace(images / 'good.jpg', images / '052475643.jpg')
-    code, printed = run('tools/prepare_mpii.py', *arguments, '--out', tmp_path / 'c', '--images', images)
-    assert code == 0 and 'val:      2 persons in      2 images' in printed
-    assert f'ln -s {images} {tmp_path}/c/images' in printed
+def test_the_command_writes_annotations(few, mistake, monkeypatch, capsys, tmp_path):
+    arguments = '--mat', save_release(tmp_path / 'few.mat', few[:3]), '--out', tmp_path / 'mpii'
+    assert 'partial' in mistake(*COMMAND, *arguments) and not (tmp_path / 'mpii').exists()
+    monkeypatch.setattr('sys.argv', [*map(str, COMMAND), *map(str, arguments), '--allow-partial'])
+    main()
+    assert 'val:      2 persons in      2 images' in capsys.readouterr().out
+    assert len(os.listdir(tmp_path / 'mpii/annotations')) == 3

@@ -1,7 +1,6 @@
 import json
 import multiprocessing
 import os
-import runpy
 import signal
 from pathlib import Path
 
@@ -14,10 +13,11 @@ from hg_plugin.prepare import synthetic
 from hg_plugin.prepare.synthetic import FIRST_VAL, draw_image, make_synthetic
 from hg_plugin.prepare.synthetic_person import LIMBS, PATCH
 from hg_plugin.utils.errors import InputError
+from hg_plugin_cli import main
 
 SMALL = dict(num_train=3, num_val=2, image_size=(96, 80), num_workers=1)
 CLEAN = dict(occluded=0, truncated=0, companions=0)
-TOOL = Path(__file__).parents[2] / 'tools/make_synthetic.py'
+COMMAND = Path(__file__).parents[2] / 'hg_plugin/__main__.py', 'make_synthetic'
 
 
 def contents(folder):
@@ -175,29 +175,15 @@ def test_complete_set_is_reused(tmp_path, monkeypatch):
     assert make_synthetic(str(tmp_path), **{**SMALL, 'num_workers': 2}) is False
 
 
-def test_other_settings_are_refused_and_force_replaces_them(tmp_path):
-    make_synthetic(tmp_path, **SMALL)
-    (tmp_path / 'images' / 'mine.jpg').write_bytes(b'mine')
+def test_other_settings_and_foreign_files_are_refused(tmp_path):
+    make_synthetic(tmp_path / 'set', **SMALL)
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine/thesis.txt').write_text('years of work')
     before = contents(tmp_path)
-    with pytest.raises(InputError, match='of these settings'):
-        make_synthetic(tmp_path, **SMALL, seed=3)
+    for name in ('set', 'mine'):
+        with pytest.raises(InputError, match='holds files'):
+            make_synthetic(tmp_path / name, **SMALL, seed=3)
     assert contents(tmp_path) == before
-    assert make_synthetic(tmp_path, **{**SMALL, 'num_train': 1}, seed=3, force=True)
-    make_synthetic(tmp_path / 'fresh', **{**SMALL, 'num_train': 1}, seed=3)
-    fresh = contents(tmp_path / 'fresh')
-    after = {name: data for name, data in contents(tmp_path).items() if not name.startswith('fresh')}
-    assert after.pop('images/mine.jpg') == b'mine'
-    assert after == fresh  # so the images that only the former set had are gone
-
-
-def test_foreign_files_are_refused(tmp_path):
-    (tmp_path / 'thesis.txt').write_text('years of work')
-    with pytest.raises(InputError, match='holds files'):
-        make_synthetic(tmp_path, **SMALL)
-    assert [path.name for path in tmp_path.iterdir()] == ['thesis.txt']
-    assert make_synthetic(tmp_path, **SMALL, force=True)
-    assert (tmp_path / 'thesis.txt').read_text() == 'years of work'
-    assert make_synthetic(tmp_path, **SMALL) is False
 
 
 def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
@@ -230,31 +216,11 @@ def test_killed_run_is_not_taken_for_complete(tmp_path, monkeypatch):
     assert contents(tmp_path / 'set') == contents(tmp_path / 'fresh')
 
 
-def test_run_stopped_while_moving_is_not_taken_for_complete(tmp_path, monkeypatch):
-    make_synthetic(tmp_path, **SMALL)
-    moved = []
-
-    def replace(source, target):
-        if len(moved) == 7:  # three of them annotations that are written
-            raise OSError(28, 'No space left on device')
-        moved.append(os.rename(source, target))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(synthetic.os, 'replace', replace)
-        with pytest.raises(InputError, match='No space left'):
-            make_synthetic(tmp_path, **SMALL, force=True)
-    with pytest.raises(InputError, match='no complete synthetic dataset'):
-        make_synthetic(tmp_path, **SMALL)
-    assert make_synthetic(tmp_path, **SMALL, force=True)
-    assert make_synthetic(tmp_path, **SMALL) is False
-
-
 @pytest.mark.parametrize(
     'change, message',
     [
-        (dict(num_train=-1), 'num_train'),
-        (dict(image_size=(96, 20)), 'height'),
-        (dict(truncated=float('nan')), 'truncated'),
+        (dict(num_train=-1), '-1 training'),
+        (dict(image_size=(96, 20)), '64x64'),
     ],
 )
 def test_bad_arguments(tmp_path, change, message):
@@ -265,9 +231,9 @@ def test_bad_arguments(tmp_path, change, message):
 
 def test_command_line(tmp_path, monkeypatch, capsys, mistake):
     options = [tmp_path / 'set', '--train', 2, '--val', 1, '--size', 80, 64, '--workers', 1]
-    monkeypatch.setattr('sys.argv', ['', *map(str, options)])
-    runpy.run_path(str(TOOL), run_name='__main__')
+    monkeypatch.setattr('sys.argv', ['hg_plugin', *COMMAND[1:], *map(str, options)])
+    main()
     shown = capsys.readouterr()
     assert '2 training and 1 validation images made' in shown.out and '3/3 images' in shown.err
-    assert mistake(TOOL, *options, '--seed', 4).startswith('error: ')
+    assert mistake(*COMMAND, *options, '--seed', 4).startswith('error: ')
     assert cv2.imread(str(tmp_path / 'set' / 'images' / '000000001.jpg')).shape == (64, 80, 3)

@@ -62,7 +62,7 @@ def test_page_of_a_run(single, folders):
     assert 'The 12 worst' in text and 'The 12 best' in text and single.count('alt="prediction"') == 24
     assert len(single) < 10e6
     titles = re.findall(r'<h3>([^<]*)', single)
-    assert len(figures_of(single)) == 9 and {'Loss per stage', 'Learning rate'} <= set(titles)
+    assert len(figures_of(single)) == 8 and {'Loss per stage', 'Learning rate'} <= set(titles)
     for figure in list(figures_of(single).values())[:4]:
         marks = {trace['name']: trace['x'] for trace in figure['data'] if trace.get('yaxis') == 'y2'}
         assert marks == {'resumed': [2, 2, None], 'skipped steps': [0.75, 0.75, None]}
@@ -134,7 +134,7 @@ def test_a_real_training(run, tmp_path):
     """tools/train.py names the command, which draws heatmaps of the run's checkpoint."""
     pytest.importorskip('plotly')
     data, work_dir = tmp_path / 'data', tmp_path / 'run'
-    assert run('tools/make_synthetic.py', str(data), '--train', '16', '--val', '8')[0] == 0
+    assert run('-m', 'hg_plugin', 'make_synthetic', str(data), '--train', '16', '--val', '8')[0] == 0
     code, out = run(
         *('tools/train.py', 'configs/hg_2stack_synthetic.py', '--data-root', str(data)),
         *('--work-dir', str(work_dir), '--cfg-options', 'train_cfg.max_epochs=2'),

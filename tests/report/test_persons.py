@@ -3,7 +3,7 @@ import pytest
 from fake_run import FakeRun
 
 from hg_plugin.mpii_format import JOINTS, SCORED_JOINTS
-from hg_plugin.report.persons import Persons, by_size, confusion, joint_name, read_persons
+from hg_plugin.report.persons import Persons, confusion, joint_name, read_persons
 from hg_plugin.utils.errors import InputError
 
 WRISTS = JOINTS.index('rwri'), JOINTS.index('lwri')
@@ -53,13 +53,13 @@ def test_sides(persons):
     assert confusion(persons)['right wrist'].tolist() == [30, 0, 20, 50]
 
 
-def test_size(persons):
-    persons.keypoints[:5, 0, :, 1] = 40
-    assert by_size(persons) == ([125, 175], [0, 100])
-
-
 def test_names():
-    assert [joint_name(joint) for joint in (0, 8, 9, 15)] == ['right ankle', 'neck', 'head top', 'left wrist']
+    assert [joint_name(joint) for joint in (0, 8, 9, 15)] == [
+        'right ankle',
+        'upper neck',
+        'head top',
+        'left wrist',
+    ]
 
 
 def test_damaged_predictions(tmp_path):

@@ -118,24 +118,6 @@ def test_one_bad_batch_an_epoch_is_skipped_and_spoils_nothing(train, value):
     assert files['epoch_4.pth']['optimizer']['state'][0]['step'] == 44
 
 
-def test_it_goes_back_to_the_last_checkpoint_at_half_the_learning_rate(train):
-    options = ["default_hooks.divergence.action='go_back'", 'default_hooks.divergence.max_skipped=5']
-    rate = ['optim_wrapper.optimizer.lr=1e-3', 'param_scheduler=None']
-    code, out, files = train(*options, *rate, spoil='first=26, last=31')
-    assert code == 0, out[-3000:]
-    assert re.search('Went back to the weights of .*epoch_2.pth, at half the learning rate .0.0005 now', out)
-    assert files['epoch_4.pth']['optimizer']['param_groups'][0]['lr'] == pytest.approx(5e-4)
-    steps = files['epoch_4.pth']['optimizer']['state'][0]['step']
-    assert 24 + 48 - 31 - 5 <= steps <= 24 + 48 - 31
-
-
-def test_it_stops_where_going_back_does_not_help(train):
-    options = ["default_hooks.divergence.action='go_back'", 'default_hooks.divergence.max_skipped=2']
-    code, out, files = train(*options, 'default_hooks.divergence.max_go_back=1', spoil='first=26, last=99')
-    assert code == TrainingDiverged.EXIT_CODE and 'went back 1 times' in out
-    assert out.count('Went back to the weights') == 1 and 'epoch_2.pth' in files
-
-
 def test_two_processes_skip_alike_when_one_has_a_bad_batch(train):
     spoil = "first=3, last=1000, every=6, rank='1'"
     code, out, files = train(spoil=spoil, launcher='tools/dist_train.sh')

@@ -6,8 +6,6 @@ import pytest
 import torch
 from toy_training import build, train
 
-from hg_plugin.engine.resume.divergence import DivergenceHook, go_back
-from hg_plugin.engine.resume.guard import checkpoint_hook
 from hg_plugin.engine.resume.state import check_training
 from hg_plugin.utils.errors import InputError
 
@@ -173,23 +171,3 @@ def test_several_parameter_groups(tmp_path, capsys):
     assert [group['momentum'] for group in groups] == [0.8] * len(groups)
     assert sorted(group['initial_lr'] for group in groups) == pytest.approx([0.2, 0.2, 0.4])
     assert 'momentum: 0.9 to 0.8; lr: 0.' in ''.join(capsys.readouterr())
-
-
-@pytest.mark.parametrize('scheduled', [False, True])
-def test_a_rate_that_was_halved_stays_so(tmp_path, monkeypatch, scheduled):
-    options = dict(optim_wrapper=dict(optimizer=dict(lr=0.1)))
-    options |= {} if scheduled else dict(param_scheduler=None)
-    runner = train(tmp_path, train_cfg=dict(max_epochs=1), **options)
-    go_back(runner, str(tmp_path / 'epoch_1.pth'), torch.load(tmp_path / 'epoch_1.pth'))
-    halved = runner.optim_wrapper.get_lr()['lr'][0]
-    saver = checkpoint_hook(runner)
-    saver.save(runner, 'epoch_1.pth', meta=dict(epoch=1, iter=2))
-    first = []
-    monkeypatch.setattr(
-        DivergenceHook, 'before_train', lambda hook, runner: first.extend(runner.optim_wrapper.get_lr()['lr'])
-    )
-    options |= dict(custom_hooks=[dict(type='DivergenceHook')], train_cfg=dict(max_epochs=1))
-    train(tmp_path, resume=True, **options)
-    options['optim_wrapper']['optimizer']['lr'] = 0.2  # takes effect
-    train(tmp_path, resume=True, **options)
-    assert first[0] == halved < first[1]

@@ -27,8 +27,8 @@ def test_parameters_are_averaged_and_statistics_measured(run, checkpoints, synth
     paths, (first, second) = checkpoints
     settings = dict(shares=[3, 1], batches=2, data_root=str(persons), cfg_options=OPTIONS)
     average_checkpoints(CONFIG, paths, tmp_path / 'full.pth', **settings)
-    command = ['tools/average_checkpoints.py', CONFIG, *paths, '--out', tmp_path / 'half.pth', '--half']
-    command += ['--shares', 3, 1, '--batches', 2, '--data-root', persons, '--cfg-options']
+    command = ['-m', 'hg_plugin', 'average_checkpoints', CONFIG, *paths, '--out', tmp_path / 'half.pth']
+    command += ['--half', '--shares', 3, 1, '--batches', 2, '--data-root', persons, '--cfg-options']
     code, printed = run(*command, *(f'{name}={value}' for name, value in OPTIONS.items()))
     assert code == 0 and '2/2 batches' in printed, printed
     full, half = (torch.load(tmp_path / f'{name}.pth') for name in ('full', 'half'))

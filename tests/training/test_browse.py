@@ -58,7 +58,7 @@ def test_samples_are_those_of_the_training(config):
 def test_a_wrong_annotation_is_counted_and_named(config, persons, run, tmp_path, command):
     if command:
         options = '--data-root', persons, '--num', 6, '--out-dir', tmp_path
-        code, out = run('tools/browse.py', CONFIG, *options)
+        code, out = run('-m', 'hg_plugin', 'browse', CONFIG, *options)
         assert code == 0 and '1 of 96 annotated joints in 6 samples' in out and '(left wrist 1)' in out, out
     else:
         state = np.random.get_state()[1].tolist()
@@ -66,8 +66,8 @@ def test_a_wrong_annotation_is_counted_and_named(config, persons, run, tmp_path,
         assert num == 6 and np.random.get_state()[1].tolist() == state
         assert {name: count for name, count in joints.items() if count[1]} == {'left wrist': [6, 1, 1]}
     sheet = cv2.imread(str(tmp_path / 'train.png'))
-    assert sheet.shape[:2] == (56 + 2 * (224 + 20 + 6), 4 * (2 * 224 + 6))
-    assert (sheet == (50, 50, 230)).all(axis=2)[56:].sum() > 20  # the cross
+    assert sheet.shape[:2] == (20 + 2 * (224 + 20 + 6), 4 * (2 * 224 + 6))
+    assert (sheet == (50, 50, 230)).all(axis=2)[20:].sum() > 20  # the cross
 
 
 def test_stock_transforms_in_wrapped_datasets(config, persons):

@@ -9,7 +9,7 @@ import pytest
 from hg_plugin.training.data_check import _check_person
 
 CONFIG = 'configs/hg_2stack_synthetic.py'
-TOOL = Path(__file__).parents[2] / 'tools/check.py'
+COMMAND = Path(__file__).parents[2] / 'hg_plugin/__main__.py', 'check'
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def check(persons, tmp_path, mistake):
 
     def check(workers=1):
         out = tmp_path / 'found.json'
-        code = mistake(TOOL, CONFIG, '--data-root', persons, '--out', out, '--workers', workers)
+        code = mistake(*COMMAND, CONFIG, '--data-root', persons, '--out', out, '--workers', workers)
         findings = json.loads(out.read_text())['findings']
         return code, {(finding['kind'], finding['annotation']): finding for finding in findings}
 

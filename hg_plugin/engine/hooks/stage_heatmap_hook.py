@@ -4,7 +4,6 @@ import contextlib
 import os.path as osp
 from collections.abc import Iterator, Sequence
 
-import cv2
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
@@ -13,16 +12,11 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from mmpose.structures import PoseDataSample
 from torch import Tensor, nn
 
-from hg_plugin.utils.files import atomic_write
-from hg_plugin.utils.images import ImageError, as_bgr, read_image
+from hg_plugin.utils.images import ImageError, as_bgr
 from hg_plugin.utils.randomness import preserved
-from hg_plugin.visualization import crop_person, draw_skeleton, stage_sheet
-
-# persons in a row of the grid, and the side of a person in pixels
-COLUMNS, PERSON_SIZE = 4, 192
+from hg_plugin.visualization import draw_beside_truth, stage_sheet, write_grid
 
 
 @HOOKS.register_module()
@@ -79,20 +73,14 @@ class StageHeatmapHook(Hook):
     @master_only
     def after_test_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         for sample in outputs[: self.test_persons - len(self.cells)]:
-            self.cells.append(_compare(sample, runner.test_dataloader.dataset.metainfo))
+            self.cells.append(draw_beside_truth(sample, runner.test_dataloader.dataset.metainfo))
 
     @master_only
     def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         if not self.cells:
             return
-        cells = self.cells + [np.full_like(self.cells[0], 255)] * (-len(self.cells) % COLUMNS)
-        rows = [np.hstack(cells[i : i + COLUMNS]) for i in range(0, len(cells), COLUMNS)]
-        caption = np.full((28, rows[0].shape[1], 3), 255, np.uint8)
-        text = 'left of each pair: prediction, right: ground truth'
-        cv2.putText(caption, text, (8, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
         path = osp.join(runner.work_dir, 'predictions.png')
-        with atomic_write(path) as file:
-            file.write(cv2.imencode('.png', np.vstack([caption, *rows]))[1])
+        write_grid(path, self.cells, 'left of each pair: prediction, right: ground truth')
         runner.logger.info(f'Predictions beside the ground truth: {path}')
 
     def _draw(self, runner: Runner, step: int) -> None:
@@ -155,21 +143,6 @@ def _truth(sample) -> tuple[np.ndarray, np.ndarray]:
     points = np.asarray(sample.gt_instances.keypoints, np.float64)[0, :, :2]
     visible = np.asarray(sample.gt_instances.keypoints_visible).reshape(len(points), -1)[:, 0]
     return (points - center + 0.5 * scale) / scale * size, visible > 0
-
-
-def _compare(sample: PoseDataSample, dataset_meta: dict) -> np.ndarray:
-    """Prediction and ground truth of a person, (PERSON_SIZE, 2 * PERSON_SIZE, 3) in BGR."""
-    image = read_image(sample.img_path)
-    crop, matrix = crop_person(image, sample.input_center, sample.input_scale, PERSON_SIZE)
-    visible = np.asarray(sample.gt_instances.keypoints_visible)[0]
-    annotated = visible.reshape(len(visible), -1)[:, 0] > 0  # KeypointConverter appends weights
-    halves = []
-    for instances in (sample.pred_instances, sample.gt_instances):
-        keypoints = cv2.transform(np.asarray(instances.keypoints, dtype=np.float64)[:1, :, :2], matrix)[0]
-        halves.append(draw_skeleton(crop.copy(), keypoints, annotated, dataset_meta))
-    cell = np.hstack(halves)
-    cell[:, -2:] = 255
-    return cell
 
 
 @contextlib.contextmanager

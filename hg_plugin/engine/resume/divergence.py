@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import torch
 from mmengine import dist
-from mmengine.hooks import CheckpointHook, EMAHook, Hook, LoggerHook
+from mmengine.hooks import EMAHook, Hook, LoggerHook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import HOOKS
@@ -15,19 +15,17 @@ from hg_plugin.datasets.walk import walk
 from hg_plugin.utils.errors import InputError, TrainingDiverged
 
 from .collapse import CollapseWarning
-from .guard import hold
+from .guard import checkpoint_hook
 from .latest import latest_training
 from .running_statistics import RunningStatistics
-from .state import RATE_FACTOR, RATES
 
-ACTIONS = ('stop', 'go_back')
 # or running variance; the square of anything larger is infinite
 LARGEST_WEIGHT = 1e19
 
 
 @HOOKS.register_module()
 class DivergenceHook(Hook):
-    """Count steps with a loss or gradient that is not finite, and end a training that has too many in a row.
+    """Count steps with a loss or gradient that is not finite; many in a row end the run with exit code 86.
 
     Such steps are skipped: by :class:`AutocastOptimWrapper` and MMEngine's ``AmpOptimWrapper`` themselves,
     with another ``OptimWrapper`` by this hook, which then waits for the device in every step. Running
@@ -39,33 +37,18 @@ class DivergenceHook(Hook):
 
     Args:
         max_skipped: Steps in a row after which the training has diverged. Defaults to 20.
-        action: 'stop' ends the process with exit code 86. 'go_back' loads weights and optimizer of the last
-            checkpoint and goes on from the present iteration at half the learning rate. Defaults to 'stop'.
-        max_go_back: How often to go back before stopping. Defaults to 5.
         interval: Iterations between two readings. Defaults to None: that of ``LoggerHook``.
         collapse: Arguments of :class:`CollapseWarning`. Defaults to {}.
 
     Raises:
-        InputError: If there is no such action; from a dataset, in all processes, when too many of its images
-            are unreadable.
+        InputError: From a dataset, in all processes, when too many of its images are unreadable.
     """
 
     # before EMAHook, which averages the weights
     priority = 'ABOVE_NORMAL'
 
-    def __init__(
-        self,
-        max_skipped: int = 20,
-        action: str = 'stop',
-        max_go_back: int = 5,
-        interval: int | None = None,
-        collapse: dict = {},
-    ):
-        if action not in ACTIONS:
-            raise InputError(f'DivergenceHook: action is {action!r}; give one of {", ".join(ACTIONS)}.')
+    def __init__(self, max_skipped: int = 20, interval: int | None = None, collapse: dict = {}):
         self.max_skipped = max_skipped
-        self.action = action
-        self.max_go_back = max_go_back
         self.interval = interval
         self.collapse = CollapseWarning(**collapse)
         self.unread: list[torch.Tensor] = []
@@ -83,7 +66,7 @@ class DivergenceHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.statistics = RunningStatistics(runner.model)
-        self.unread, self.in_a_row, self.times_back = [], 0, 0
+        self.unread, self.in_a_row = [], 0
         self.every = self.interval or next(
             (hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), 1
         )
@@ -164,7 +147,7 @@ class DivergenceHook(Hook):
                 self.error = error
 
     def read(self, runner: Runner) -> None:
-        """Fetch the counts from the device, in all processes, and stop or go back where it is time to."""
+        """Fetch the counts from the device, in all processes, and stop where it is time to."""
         if not self.unread:
             return
         flags = torch.stack(self.unread)
@@ -186,56 +169,19 @@ class DivergenceHook(Hook):
             extra=dict(kind='skipped steps'),
         )
         if diverged:
-            self.in_a_row = 0
-            self._act(runner)
+            self._stop(runner)
 
-    def _act(self, runner: Runner) -> None:
-        what = f'Training has diverged: {self.max_skipped} steps in a row had a loss or gradient not finite'
-        advice = 'lower the learning rate, lengthen its warm-up, or check the images (hg_plugin check CONFIG)'
-        writer = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+    def _stop(self, runner: Runner) -> NoReturn:
+        writer = checkpoint_hook(runner)
         latest = latest_training(runner.work_dir, writer.out_dir if writer else None)
-        if self.action == 'stop':
-            stop(runner, f'{what}; {advice}, and resume from {latest[0] if latest else "the start"}.')
-        if not latest or self.times_back == self.max_go_back:
-            why = (
-                'there is no checkpoint to go back to' if not latest else f'went back {self.times_back} times'
-            )
-            stop(runner, f'{what}, and {why}; {advice}.')
-        self.times_back += 1
-        go_back(runner, *latest)
-        rates = ', '.join(f'{rate:g}' for rate in runner.optim_wrapper.get_lr()['lr'])
-        runner.logger.warning(
-            f'{what}. Went back to the weights of {latest[0]}, at half the learning rate ({rates} now).',
-            extra=dict(kind='divergence'),
+        message = (
+            f'Training has diverged: {self.max_skipped} steps in a row had a loss or gradient not finite; '
+            'lower the learning rate, lengthen its warm-up, or check the images (hg_plugin check CONFIG), '
+            f'and resume from {latest[0] if latest else "the start"}.'
         )
-
-
-def stop(runner: Runner, message: str) -> NoReturn:
-    """Log why a training ends, once, and end it with the exit code of divergence."""
-    if dist.is_main_process():
-        runner.logger.error(message, extra=dict(kind='divergence'))
-    raise TrainingDiverged(message)
-
-
-def go_back(runner: Runner, path: str, checkpoint: dict | None) -> None:
-    """Load weights, averaged weights and the optimizer's state, and halve the learning rate.
-
-    Epoch, iteration and the course of the learning rate go on.
-    """
-    groups = runner.optim_wrapper.state_dict()['param_groups']
-    resume, runner._resume = runner._resume, True  # or EMAHook would start new averages
-    hold(runner, path, checkpoint)
-    try:
-        checkpoint = runner.load_checkpoint(path, map_location='cpu')
-    finally:
-        runner._resume = resume
-    runner.optim_wrapper.load_state_dict({**checkpoint['optimizer'], 'param_groups': groups})
-    for group in runner.optim_wrapper.param_groups:
-        group.update({rate: group[rate] / 2 for rate in RATES if rate in group})
-    for scheduler in runner.param_schedulers or ():
-        if scheduler.param_name == 'lr':
-            scheduler.base_values = [value / 2 for value in scheduler.base_values]
-    runner.message_hub.update_info(RATE_FACTOR, runner.message_hub.get_info(RATE_FACTOR, 1) / 2)
+        if dist.is_main_process():
+            runner.logger.error(message, extra=dict(kind='divergence'))
+        raise TrainingDiverged(message)
 
 
 def why_not_to_save(runner: Runner) -> str | None:

@@ -45,15 +45,13 @@ class PreemptionHook(Hook):
     Args:
         interval: Steps of the optimizer after which several processes agree. On GPUs one more interval passes
             until all have read the result, so that none waits for its GPU. Defaults to 5.
-        exit_code: Of a run whose checkpoint was written. Defaults to 85.
     """
 
     # after all hooks that change what a checkpoint holds
     priority = 'LOWEST'
 
-    def __init__(self, interval: int = 5, exit_code: int = EXIT_CODE):
+    def __init__(self, interval: int = 5):
         self.interval = interval
-        self.exit_code = exit_code
         self.saver: SafeCheckpointHook | None = None
         self.loaders: list[GuardedLoader] = []
         self.iterating = False
@@ -140,7 +138,7 @@ class PreemptionHook(Hook):
                 action = 'finishing the iteration, and saving' if self.iterating else 'ending'
                 os.write(2, f'{signal.Signals(number).name}: {action}\n'.encode())
             if not self.iterating:
-                sys.exit(self.exit_code)
+                sys.exit(EXIT_CODE)
         # launchers pass on what the terminal has sent already
         elif number == signal.SIGINT and time.monotonic() - self.since > 1:
             signal.signal(number, signal.SIG_DFL)
@@ -193,7 +191,7 @@ class PreemptionHook(Hook):
         self._restore()
         if error:
             raise error
-        sys.exit(self.exit_code if saved[0] else 1)
+        sys.exit(EXIT_CODE if saved[0] else 1)
 
     def _save(self, runner: Runner, iterations: int, validates: bool) -> bool:
         if validates:  # the model has the averaged weights

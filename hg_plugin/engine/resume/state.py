@@ -36,8 +36,6 @@ COMMON = IMPLEMENTATION | {
     'maximize',
     'decoupled_weight_decay',
 }
-# of a parameter group or scheduler, and of the message hub: by how much a DivergenceHook has changed them
-RATES, RATE_FACTOR = ('lr', 'initial_lr', 'max_lr', 'min_lr'), 'rate_factor'
 # the position of a scheduler, beside which it holds its settings
 POSITION = {'last_step', '_global_step', '_last_value', 'base_values', 'verbose', 'optimizer'}
 
@@ -164,12 +162,6 @@ class ConfigChanges:
         # the wrapper's last group, if there are several, is not the optimizer's
         saved = state['optimizer']
         self.saved = [*saved['param_groups'], saved.get('base_param_settings') or {}]
-        # a training that went back after it had diverged has halved the config's
-        factor = state['message_hub']['runtime_info'].get(RATE_FACTOR, 1)
-        for own, group in zip(self.groups, self.saved):
-            own.update(
-                {rate: group[rate] for rate in RATES if rate in own and group.get(rate) == own[rate] * factor}
-            )
         self.schedulers = runner.param_schedulers or []
         self.scheduled = {scheduler.param_name for scheduler in self.schedulers}
         bases = {f'initial_{name}' for name in self.scheduled}

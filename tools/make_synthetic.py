@@ -1,7 +1,0 @@
-#!/usr/bin/env python
-"""hg_plugin make_synthetic."""
-
-from hg_plugin_cli import main
-
-if __name__ == '__main__':
-    main('make_synthetic')
