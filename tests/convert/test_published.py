@@ -1,7 +1,6 @@
 import argparse
 import json
 import re
-import runpy
 import zlib
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from hg_plugin.models import StackedHourglass
 from hg_plugin.utils.checkpoint import read_checkpoint
 from hg_plugin.utils.errors import InputError
 
-TOOL = Path(__file__).parents[2] / 'tools/convert_checkpoint.py'
+TOOL = 'tools/convert_checkpoint.py'
 PREFIX = dict(princeton='model.module.', bearpaw='module.')
 STEM = dict(princeton=(64, 128, 128, 256), bearpaw=(64, 128, 256, 256))
 SMALL = dict(
@@ -123,13 +122,20 @@ def test_golden_heatmaps_of_every_stack(tmp_path, golden, family):
     for ours, theirs in zip(heatmaps, expected):
         assert np.abs(ours[0].numpy() - theirs).max() / theirs.std() < 5e-6
 
+    convert_checkpoint(out, str(tmp_path / 'back.pt'), to=family)
+    back = torch.load(tmp_path / 'back.pt', weights_only=True)['state_dict']
+    assert back.keys() == tensors.keys()
+    different = [name for name in tensors if not torch.equal(back[name], tensors[name])]
+    # nothing but what Princeton's network keeps and never uses
+    assert all('.skip_layer.' in name and not back[name].any() for name in different)
+    assert len(different) == (58 if family == 'princeton' else 0)
+
 
 @pytest.mark.parametrize(
     'family, num_stacks, num_blocks, num_keypoints',
     [
         *((family, stacks, 1, 16) for family in FAMILIES for stacks in (1, 8)),
         ('princeton', 2, 1, 12),
-        ('bearpaw', 1, 8, 16),
         ('bearpaw', 4, 2, 14),
     ],
 )
@@ -145,17 +151,6 @@ def test_networks_that_are_recognised(tmp_path, golden, family, num_stacks, num_
         num_blocks=(num_blocks, num_blocks),
         stem_channels=STEM[family],
     )
-
-
-@families
-@pytest.mark.parametrize('prefix', ['module.', ''])
-def test_prefixes_and_wrappings(tmp_path, golden, family, prefix):
-    tensors = hollow(restack(golden(family)[0], 1))
-    first = read_network(save(tensors, tmp_path / 'a.pt'))
-    named = {prefix + name: tensor for name, tensor in tensors.items()}
-    for content in (named, dict(state_dict=named, epoch=3)):
-        network = read_network(save(content, tmp_path / 'b.pt'))
-        assert network.arguments == first.arguments and network.tensors.keys() == first.tensors.keys()
 
 
 @families
@@ -213,22 +208,6 @@ def test_config_of_other_keypoints_says_that_the_dataset_does_not_fit(tmp_path, 
     source = save(hollow(restack(golden('bearpaw')[0], 1, num_keypoints=17)), tmp_path / 'a.pt')
     assert '17 keypoints' in convert_checkpoint(source, str(tmp_path / 'out.pth'))
     assert 'has 17 keypoints' in (tmp_path / 'out.py').read_text()
-    model = MODELS.build(Config.fromfile(tmp_path / 'out.py').model)
-    assert model.head.out_channels == model.backbone.num_keypoints == 17
-
-
-@families
-def test_from_theirs_to_ours_and_back(tmp_path, golden, family):
-    theirs = {PREFIX[family] + name: tensor for name, tensor in fill(restack(golden(family)[0], 2)).items()}
-    convert_checkpoint(save(theirs, tmp_path / 'a.pt'), str(tmp_path / 'b.pth'))
-    convert_checkpoint(str(tmp_path / 'b.pth'), str(tmp_path / 'c.pt'), to=family)
-    back = torch.load(tmp_path / 'c.pt', weights_only=True)['state_dict']
-    assert back.keys() == theirs.keys()
-    assert all(back[name].shape == theirs[name].shape for name in theirs)
-    different = [name for name in theirs if not torch.equal(back[name], theirs[name])]
-    # nothing but what Princeton's network keeps and never uses
-    assert all('.skip_layer.' in name and not back[name].any() for name in different)
-    assert len(different) == (58 if family == 'princeton' else 0)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +248,6 @@ def test_exported_checkpoints_have_what_their_programs_read(tmp_path, family):
         (SMALL['princeton'], 'bearpaw', 'princeton can'),
         (dict(channels=16, stem_channels=(4, 8, 8, 8, 16)), 'princeton', 'no known code base'),
         (dict(SMALL['princeton'], num_blocks=2), 'princeton', 'num_blocks'),
-        (dict(SMALL['bearpaw'], num_blocks=(2, 1)), 'bearpaw', 'num_blocks'),
         (dict(SMALL['princeton'], residual='postact'), 'princeton', 'another shape'),
         (dict(SMALL['princeton'], join='concat', out_channels=32), 'princeton', 'missing'),
     ],
@@ -289,12 +267,10 @@ def without(name):
     'family, change, message',
     [
         ('princeton', without('hgs.1.0.low2.low1.bn2.running_var'), 'bn2.running_var is missing'),
-        ('princeton', without('outs.0.conv.weight'), 'outs.0.conv.weight is missing'),
         ('bearpaw', without('score_.0.bias'), 'score_.0.bias is missing'),
         ('bearpaw', lambda tensors: tensors | {'extra': torch.zeros(1)}, 'extra is left over'),
         ('bearpaw', lambda tensors: tensors | {'fc.1.0.weight': torch.zeros(2)}, 'fc.1.0.*another shape'),
         ('bearpaw', lambda tensors: tensors | {'score.0.weight': torch.zeros(())}, 'num_keypoints is 0'),
-        ('bearpaw', lambda tensors: {'fc.bias': torch.zeros(3)}, 'no known.*fc.bias'),
         ('bearpaw', lambda tensors: {k: t for k, t in tensors.items() if k[:3] != 'hg.'}, 'no hourglass'),
         ('princeton', lambda tensors: dict(model=tensors, epoch=3), 'no weights'),
         ('princeton', lambda tensors: our_state_dict(channels=16), 'of this package'),
@@ -329,8 +305,6 @@ def test_only_trusted_files_may_run_code(tmp_path, golden):
     [
         ('out.pth', 'out.txt', '.py'),
         ('same.py', 'same.py', 'different files'),
-        ('a.pt/out.pth', 'out.py', 'cannot be written'),
-        ('out.pth', 'a.pt/out.py', 'cannot be written'),
         ('folder', 'out.py', 'no folders'),
     ],
 )
@@ -343,25 +317,19 @@ def test_outputs_that_cannot_be_written(tmp_path, golden, out, config_out, messa
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_torch7_files(tmp_path):
-    pytest.importorskip('torchfile', reason='the package torchfile is not installed')
-    from torch7_files import Modules, first_version, postact_residual, save_torch7
-
-    network, _ = first_version(Modules(), torch.rand(1, 3, 64, 64), postact_residual, depth=2)
-    save_torch7(tmp_path / 'a.t7', network)
-    convert_checkpoint(str(tmp_path / 'a.t7'), str(tmp_path / 'b.pth'))
+def test_torch7_files(torch7, tmp_path):
+    convert_checkpoint(str(torch7 / '1st_postact.t7'), str(tmp_path / 'b.pth'))
     model = Config.fromfile(tmp_path / 'b.py').model
     assert model.data_preprocessor.mean == [0, 0, 0] and model.data_preprocessor.std == [255] * 3
     MODELS.build(model).load_state_dict(read_checkpoint(str(tmp_path / 'b.pth'))['state_dict'])
 
 
-def test_command_line(tmp_path, golden, mistake, monkeypatch, capsys):
+def test_command_line(tmp_path, golden, tool):
     source = save(fill(restack(golden('princeton')[0], 1)), tmp_path / 'a.pt')
     checkpoint, config = tmp_path / 'b.pth', tmp_path / 'c.py'
-    monkeypatch.setattr('sys.argv', ['', source, str(checkpoint), '--config-out', str(config)])
-    runpy.run_path(str(TOOL), run_name='__main__')
     line = "Princeton's PyTorch code: 1 stack, 16 keypoints, 3,426,448 parameters"
-    assert capsys.readouterr().out == f'{line} -> {checkpoint}, {config}\n'
-    assert mistake(TOOL, tmp_path / 'none.pt', tmp_path / 'f.pth').startswith('error: ')
-    assert mistake(TOOL, checkpoint, tmp_path / 'f.pt', '--to', 'princeton', '--config-out', config) == 2
+    printed = f'{line} -> {checkpoint}, {config}\n'
+    assert tool(TOOL, source, checkpoint, '--config-out', config) == (0, printed)
+    assert tool(TOOL, tmp_path / 'none.pt', tmp_path / 'f.pth')[0].startswith('error: ')
+    assert tool(TOOL, checkpoint, tmp_path / 'f.pt', '--to', 'princeton', '--config-out', config)[0] == 2
     assert sorted(tmp_path.iterdir()) == [Path(source), checkpoint, config]

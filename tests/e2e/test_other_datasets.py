@@ -1,10 +1,8 @@
-"""Wrapped datasets, other joints than MPII's and MMPose's browse_dataset.py, on five real persons."""
+"""Wrapped datasets and other joints than MPII's, on five real persons."""
 
 import json
-import os.path as osp
 import re
 
-import mmpose
 import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
@@ -128,18 +126,3 @@ def test_any_number_of_joints_from_annotations_to_drawings(real_data, config, ru
     assert (out_dir / f'visualizations/{image.stem}.jpg').exists()
     code, out = run('tools/check.py', path, '--out', tmp_path / 'check.json')
     assert not [f for f in json.loads((tmp_path / 'check.json').read_text())['findings'] if f['bad']], out
-
-
-@pytest.mark.parametrize('phase', ['train', 'val'])
-def test_mmposes_browse_dataset_shows_the_persons(config, run, tmp_path, phase):
-    tool = osp.join(osp.dirname(mmpose.__file__), '.mim/tools/misc/browse_dataset.py')
-    code = f"""
-import runpy, sys
-import hg_plugin
-sys.argv = ['browse', '{config('')}', '--output-dir', '{tmp_path}/seen', '--not-show', '--phase', '{phase}']
-runpy.run_path({tool!r}, run_name='__main__')
-"""
-    (tmp_path / 'browse.py').write_text(code)
-    code, out = run(tmp_path / 'browse.py')
-    assert code == 0, out
-    assert len(list((tmp_path / 'seen').iterdir())) == 5

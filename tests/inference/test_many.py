@@ -130,20 +130,6 @@ def test_killed_and_divided_it_gives_the_same_rows(infer, tmp_path, count):
     assert files[0] == files[1]
 
 
-def test_killed_while_a_part_is_written(infer, tmp_path, monkeypatch):
-    fork = multiprocessing.get_context('fork')
-    monkeypatch.setattr(
-        'hg_plugin.utils.files.replace_synced', lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-    )
-    run = fork.Process(target=infer)
-    run.start()
-    run.join()
-    monkeypatch.undo()
-    assert len([*tmp_path.glob('people.jsonl/part*.partial')]) == 1
-    assert infer() == infer(out='whole.jsonl')
-    assert not [*tmp_path.glob('people.jsonl/part*.partial')]
-
-
 def test_a_run_with_other_images_or_options_is_refused(infer, images):
     rows = infer()
     assert infer() == rows and infer.counts['before'] == 5 and infer.counts['images'] == 0
