@@ -126,6 +126,9 @@ def test_ground_truth_of_mpii(real_data):
     [
         ('jnt_missing', np.zeros((3, 16)), r'\(3, 16\)'),
         ('headboxes_src', np.zeros((2, 2, 3)), 'person 0 .*head box'),
+        ('headboxes_src', np.full((2, 2, 3), np.inf), 'gt.mat'),
+        ('pos_gt_src', np.full((16, 2, 3), np.nan), 'gt.mat'),
+        ('jnt_missing', np.full((16, 3), np.nan), 'gt.mat'),
         ('pos_gt_src', None, 'no array called pos_gt_src'),
     ],
 )

@@ -158,19 +158,6 @@ def test_files_that_are_missing_or_cut_off(sample_set):
         load(sample_set)
 
 
-@pytest.mark.parametrize(
-    'array, index', [('headboxes_src', (0, 0, 3)), ('pos_gt_src', (4, 1, 3)), ('jnt_missing', (4, 3))]
-)
-def test_head_box_file_with_a_value_that_is_not_finite(sample_set, array, index):
-    path = sample_set / 'annotations/mpii_gt_val.mat'
-    truth = {name: value for name, value in loadmat(path).items() if not name.startswith('__')}
-    truth[array] = truth[array].astype(float)
-    truth[array][index] = np.inf if array == 'headboxes_src' else np.nan
-    savemat(path, truth)
-    with pytest.raises(InputError, match='mpii_gt_val.mat'):
-        load(sample_set)
-
-
 @pytest.fixture
 def keep(sample_set, persons):
     """Leaves only these joints in the copy's files."""

@@ -4,10 +4,12 @@ import json
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -170,25 +172,16 @@ def test_what_ends_one_of_two_processes_is_one_sentence(tmp_path, launch, script
     assert result.stderr.splitlines()[-1].startswith(f'error: {sentence}')
 
 
-def write_coco(folder, split):
-    """Four persons with COCO's keypoints anywhere in images of noise."""
-    random = np.random.RandomState(0)
-    images, annotations = [], []
-    (folder / split).mkdir()
-    for i in range(1, 5):
-        cv2.imwrite(str(folder / split / f'{i}.jpg'), random.randint(0, 255, (120, 160, 3), np.uint8))
-        images.append(dict(id=i, file_name=f'{i}.jpg', width=160, height=120))
-        keypoints = np.column_stack([random.uniform(30, 120, (17, 2)), np.full(17, 2)]).ravel().tolist()
-        person = dict(id=i, image_id=i, category_id=1, iscrowd=0, area=6400.0, bbox=[20.0, 20.0, 110.0, 95.0])
-        annotations.append(dict(person, num_keypoints=17, keypoints=keypoints))
-    content = dict(images=images, annotations=annotations, categories=[dict(id=1, name='person')])
-    (folder / 'annotations').mkdir(exist_ok=True)
-    (folder / f'annotations/person_keypoints_{split}.json').write_text(json.dumps(content))
-
-
 def test_coco_with_mmposes_data_set_and_metric(run, tmp_path):
+    """On four persons with COCO's keypoints anywhere in images of noise."""
+    random = np.random.RandomState(0)
+    (tmp_path / 'annotations').mkdir()
     for split in ('train2017', 'val2017'):
-        write_coco(tmp_path, split)
+        (tmp_path / split).mkdir()
+        for i in range(1, 5):
+            cv2.imwrite(str(tmp_path / split / f'{i}.jpg'), random.randint(0, 255, (120, 160, 3), np.uint8))
+        annotations = Path(__file__).with_name('person_keypoints.json')
+        shutil.copy(annotations, tmp_path / f'annotations/person_keypoints_{split}.json')
     arguments = ['--data-root', tmp_path, '--work-dir', tmp_path / 'work', *SMALL]
     arguments += ['train_dataloader.batch_size=4', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
     code, out = run('tools/train.py', 'configs/hg_2stack_coco.py', *arguments)
