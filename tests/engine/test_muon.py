@@ -84,6 +84,24 @@ def test_groups_and_schedulers_change_both_learning_rates_alike():
     assert [group['lr'] for group in wrapper.param_groups] == pytest.approx(halves)
 
 
+@pytest.mark.parametrize('fused', [False, True])
+@pytest.mark.parametrize('weight_decay', [0, 0.1])
+def test_a_step_with_a_gradient_that_is_not_finite_changes_nothing(fused, weight_decay):
+    model = network()
+    optimizer = dict(type='MuonWithAuxAdam', fused=fused, weight_decay=weight_decay)
+    wrapper = build_optim_wrapper(model, dict(type='AutocastOptimWrapper', optimizer=optimizer))
+    train(model, wrapper, 2)
+    before = copy.deepcopy((model.state_dict(), wrapper.optimizer.state_dict()['state']))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    model[2].weight.grad[0, 0, 0, 0] = float('nan')
+    wrapper.step()
+    assert [flag.item() for flag in wrapper.skipped] == [0, 0, 1]
+    assert all(value.equal(before[0][name]) for name, value in model.state_dict().items())
+    for index, state in wrapper.optimizer.state_dict()['state'].items():
+        assert all(torch.equal(value, before[1][index][name]) for name, value in state.items())
+
+
 def test_gradients_of_a_scaled_loss_take_the_same_step():
     """As torch's ``GradScaler`` passes them to fused optimizers."""
     models = [network(), network()]

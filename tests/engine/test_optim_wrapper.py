@@ -94,15 +94,7 @@ def test_a_checkpoint_does_not_say_whether_the_optimiser_is_fused():
     other.update_params(model(torch.ones(1, 2)).square().sum())
 
 
-@pytest.mark.parametrize(
-    'optimizer',
-    [
-        dict(type='Adam', fused=True),
-        dict(type='Adam'),
-        dict(type='SGD'),
-        dict(type='MuonWithAuxAdam', min_channels=2, fused=True),
-    ],
-)
+@pytest.mark.parametrize('optimizer', [dict(type='Adam', fused=True), dict(type='Adam'), dict(type='SGD')])
 @pytest.mark.parametrize('accumulate', [1, 2])
 @pytest.mark.parametrize('bad', [float('nan'), float('inf'), 1e25])
 def test_a_step_with_a_gradient_that_is_not_finite_is_skipped(optimizer, accumulate, bad):
