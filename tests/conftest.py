@@ -16,6 +16,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from scipy.io import loadmat, savemat
 from toy_training import forget_runners
 
 from hg_plugin.compat.torch import torch_before
@@ -59,6 +60,22 @@ def real_data():
 def sample_set(real_data, tmp_path):
     """A copy of five real MPII persons, to change."""
     return shutil.copytree(real_data('mpii_sample'), tmp_path / 'mpii')
+
+
+@pytest.fixture
+def keep_joints(sample_set, edit):
+    """Leaves only these joints in the annotations of that copy."""
+
+    def keep_joints(joints):
+        keys = 'joints', 'joints_vis'
+        with edit(sample_set / 'annotations/mpii_val.json') as persons:
+            for person in persons:
+                person.update({key: [person[key][joint] for joint in joints] for key in keys})
+        path = sample_set / 'annotations/mpii_gt_val.mat'
+        truth = {key: value for key, value in loadmat(path).items() if not key.startswith('__')}
+        savemat(path, truth | {key: truth[key][joints] for key in ('pos_gt_src', 'jnt_missing')})
+
+    return keep_joints
 
 
 @pytest.fixture(scope='session')
@@ -129,7 +146,7 @@ def small_config(synthetic):
 
 @pytest.fixture(scope='session')
 def random_norms():
-    """Gives the batch norms of a network what a training would: or all channels were much the same."""
+    """Gives the batch norms of a network what a training would, or all channels were much the same."""
 
     @torch.no_grad()
     def random_norms(network):

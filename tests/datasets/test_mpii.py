@@ -3,9 +3,10 @@ import shutil
 
 import numpy as np
 import pytest
-from scipy.io import loadmat, savemat
+from scipy.io import loadmat
 
 from hg_plugin.datasets import MPIIPoseDataset
+from hg_plugin.prepare.metainfo import metainfo_of
 from hg_plugin.utils.errors import InputError
 
 PIPELINE = [
@@ -158,43 +159,12 @@ def test_files_that_are_missing_or_cut_off(sample_set):
         load(sample_set)
 
 
-@pytest.fixture
-def keep(sample_set, persons):
-    """Leaves only these joints in the copy's files."""
-
-    def keep(joints):
-        with persons() as entries:
-            for entry in entries:
-                entry.update({key: [entry[key][joint] for joint in joints] for key in JOINT_KEYS})
-        path = sample_set / 'annotations/mpii_gt_val.mat'
-        truth = loadmat(path)
-        truth.update(pos_gt_src=truth['pos_gt_src'][joints], jnt_missing=truth['jnt_missing'][joints])
-        savemat(path, {key: value for key, value in truth.items() if not key.startswith('__')})
-
-    return keep
-
-
-def metainfo(names, swaps=()):
-    """MMPose's metainfo of these keypoints."""
-    swaps = {**dict(swaps), **{b: a for a, b in swaps}}
-    points = {i: dict(name=name, id=i, swap=swaps.get(name, '')) for i, name in enumerate(names)}
-    return dict(
-        dataset_name='own',
-        keypoint_info=points,
-        skeleton_info={0: dict(link=(names[0], names[-1]), id=0)},
-        joint_weights=[1.0] * len(names),
-        sigmas=[],
-    )
-
-
-JOINT_KEYS = ('joints', 'joints_vis')
-
-
 @pytest.mark.parametrize('joints', [[9], [0, 5, 10, 15], [0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 8, 9]])
-def test_the_joints_are_those_of_the_metainfo(sample_set, keep, joints):
+def test_the_joints_are_those_of_the_metainfo(sample_set, keep_joints, joints):
     expected = [load(sample_set).get_data_info(index) for index in range(5)]
-    keep(joints)
-    meta = metainfo([f'joint_{j}' for j in joints], [('joint_0', 'joint_5')] if 0 in joints else ())
+    keep_joints(joints)
+    swaps = dict(joint_0='joint_5', joint_5='joint_0') if 0 in joints else {}
+    meta = metainfo_of('own', [f'joint_{j}' for j in joints], partners=swaps)
     data = load(sample_set, metainfo=meta)
     for a, b in zip(expected, [data.get_data_info(index) for index in range(5)]):
         assert np.array_equal(a['keypoints'][:, joints], b['keypoints'])
@@ -204,15 +174,15 @@ def test_the_joints_are_those_of_the_metainfo(sample_set, keep, joints):
     with pytest.raises(InputError, match=r'annotation 0: joints should have shape \(16, 2\), but is'):
         load(sample_set)
     with pytest.raises(InputError, match=r'joints should have shape'):
-        load(sample_set, metainfo=metainfo(['a', 'b']))
+        load(sample_set, metainfo=metainfo_of('own', ['a', 'b']))
 
 
 def test_head_boxes_of_other_joints_are_refused(sample_set, persons):
     with persons() as entries:
         for entry in entries:
-            entry.update({key: entry[key][:4] for key in JOINT_KEYS})
+            entry.update({key: entry[key][:4] for key in ('joints', 'joints_vis')})
     with pytest.raises(InputError, match='holds 16 joints, but .* has 4 joints; use two files'):
-        load(sample_set, metainfo=metainfo('abcd'))
+        load(sample_set, metainfo=metainfo_of('own', [*'abcd']))
 
 
 def test_a_detectors_boxes_take_the_place_of_the_annotated_ones(sample_set, tmp_path):

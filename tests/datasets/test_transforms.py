@@ -164,9 +164,7 @@ def test_random_numbers_have_mmposes_distribution():
     assert np.mean(flips) == pytest.approx(0.3, abs=0.03)
 
 
-@pytest.mark.parametrize(
-    'pack', [SAMPLE, dict(KEYPOINTS, pack_transformed=True)], ids=['stock', 'to look at']
-)
+@pytest.mark.parametrize('pack', [SAMPLE, dict(KEYPOINTS, pack_transformed=True)], ids=['stock', 'drawn'])
 def test_persons_are_packed_as_three_tensors(real_data, pack):
     root = real_data('mpii_sample')
     packed, expected = (samples(root, BOX, CROP, each) for each in (KEYPOINTS, pack))

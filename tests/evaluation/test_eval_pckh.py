@@ -7,6 +7,7 @@ from scipy.io import savemat
 
 from hg_plugin.evaluation import pckh_curves, pckh_metrics, pckh_table, save_predictions
 from hg_plugin.mpii_format import save_ground_truth
+from hg_plugin.prepare.metainfo import metainfo_of, metainfo_text
 
 
 @pytest.fixture
@@ -62,10 +63,7 @@ def test_tool_ends_with_one_sentence_and_no_table(evaluate, folder):
 def test_other_joints_are_named_by_a_metainfo(evaluate, folder, people):
     people = people(9)
     names = ['wrist', 'left_finger', 'right_finger']
-    info = {i: dict(name=name, id=i, swap='') for i, name in enumerate(names)}
-    info[1]['swap'], info[2]['swap'] = names[2], names[1]
-    meta = dict(dataset_name='hand', keypoint_info=info, skeleton_info={}, joint_weights=[1] * 3, sigmas=[])
-    (folder / 'hand.py').write_text(f'dataset_info = {meta}')
+    (folder / 'hand.py').write_text(metainfo_text(metainfo_of('hand', names)))
     boxes = np.zeros((9, 2, 2))
     boxes[:, 1, 0] = people['head_size'] / 0.6
     few = {key: people[key][:, :3] for key in ('gt', 'visible')}

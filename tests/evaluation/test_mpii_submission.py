@@ -122,6 +122,16 @@ def test_the_data_set_is_for_testing_only(data, test_set):
         MPIIPoseDataset('annotations/mpii_test.json', data_root=str(test_set))
 
 
+def test_a_set_with_joints_is_no_test_set(samples, data, test_set, tmp_path, edit):
+    with edit(test_set / 'annotations/mpii_test.json') as persons:
+        for person in persons:
+            person['joints_vis'] = [1] * 16
+    other = MPIIPoseDataset('annotations/mpii_test.json', data_root=str(test_set), test_mode=True)
+    assert 'ann_file' not in other.metainfo
+    with pytest.raises(InputError, match='not a test set'):
+        evaluate(samples, other, out_file=str(tmp_path / 'pred.mat'))
+
+
 def edited(change):
     """Changes the annotations."""
 
@@ -131,16 +141,6 @@ def edited(change):
         (folder / 'mpii_test.json').write_text(json.dumps(annotations))
 
     return edit
-
-
-def test_a_set_with_joints_is_no_test_set(samples, data, test_set, tmp_path):
-    edited(lambda persons: [person.update(joints_vis=[1] * 16) for person in persons])(
-        test_set / 'annotations'
-    )
-    other = MPIIPoseDataset('annotations/mpii_test.json', data_root=str(test_set), test_mode=True)
-    assert 'ann_file' not in other.metainfo
-    with pytest.raises(InputError, match='not a test set'):
-        evaluate(samples, other, out_file=str(tmp_path / 'pred.mat'))
 
 
 ANNOLIST = 'mpii_test_annolist.mat'

@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import os
 import signal
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -214,7 +215,7 @@ def while_drawing(tmp_path, monkeypatch):
 
 
 def test_interrupted_run_leaves_nothing(tmp_path, while_drawing):
-    while_drawing(lambda: signal.raise_signal(signal.SIGINT), 1)
+    while_drawing(Mock(side_effect=KeyboardInterrupt), 1)
     with pytest.raises(KeyboardInterrupt):
         make_synthetic(tmp_path / 'set', **SMALL)
     assert not list(tmp_path.iterdir())

@@ -13,20 +13,11 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-1000])
 
 
-def flip(path):
-    content = bytearray(path.read_bytes())
-    content[content.index(b'layer.weight')] ^= 1
-    path.write_bytes(content)
-
-
 # test_latest.py has more
 DAMAGES = dict(
     truncated=lambda run: cut(run / 'epoch_2.pth'),
-    deleted=lambda run: (run / 'epoch_2.pth').unlink(),
-    flipped=lambda run: flip(run / 'epoch_2.pth'),
     pointer_of_mmengine=lambda run: (run / 'last_checkpoint').write_text(f'/other{run}/epoch_2.pth'),
     best_deleted=lambda run: (run / 'best_Mean_epoch_2.pth').unlink(),
-    best_truncated=lambda run: cut(run / 'best_Mean_epoch_2.pth'),
     record_deleted=lambda run: (run / 'validation.json').unlink(),
     record_garbage=lambda run: (run / 'validation.json').write_text('{"step": 1, "run_id": []}'),
 )
@@ -38,7 +29,7 @@ def test_damage_of_a_file(stopped, capsys, damage):
     DAMAGES[damage](stopped)
     train(stopped, resume=True)
     printed = ''.join(capsys.readouterr())
-    resumed = 1 if damage in ('truncated', 'deleted', 'flipped') else 2
+    resumed = 1 if damage == 'truncated' else 2
     assert f'resumed epoch: {resumed}' in printed
     assert resumed == 2 or 'epoch_1.pth: ' in printed and 'epoch_2.pth' in printed
     files = {path.name for path in stopped.glob('*.pth*')}
