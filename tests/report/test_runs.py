@@ -113,9 +113,14 @@ def test_settings(killed):
     name, base = shipped_base(own, 'hg_2stack_synthetic.py')
     assert name == 'hg_2stack_synthetic.py'
     assert differences([own, base]) == {'train_cfg.max_epochs': ['4', str(shipped.train_cfg.max_epochs)]}
-    assert shipped_base(own, 'mine.py')[0] == 'hg_2stack_synthetic.py'  # the nearest
     settings = dict(a=dict(b=(1, (2,))), c=[dict(d=None)], e={})
     assert flatten(settings) == {'a.b': '[1, [2]]', 'c.0.d': 'None', 'e': '{}'}
+
+
+@pytest.mark.slow
+def test_nearest_shipped_config(killed):
+    """Of a run whose config has a name of its own."""
+    assert shipped_base(flatten(read_run(killed.folder).config), 'mine.py')[0] == 'hg_2stack_synthetic.py'
 
 
 @pytest.mark.parametrize('path', sorted((MIM / 'configs').glob('*.py')), ids=lambda path: path.stem)
