@@ -89,7 +89,7 @@ def test_any_number_of_joints_from_annotations_to_drawings(
     names = [f'point{index}' for index in range(count)]
     names[:2] = ['left_ankle', 'right_ankle']
     keep_joints([0, 5, 9, 8] if count == 4 else LSP[:count])
-    (sample_set / 'few.py').write_text(metainfo_text(metainfo_of('few', names, [names[:2]])))
+    (sample_set / 'few.py').write_text(metainfo_text(metainfo_of('few', names, [tuple(names[:2])])))
     path, work_dir = config(FEW.format(count=count), sample_set), tmp_path / 'work'
     code, out = run('tools/train.py', path, '--work-dir', work_dir)
     assert code == 0, out
