@@ -23,14 +23,13 @@ UDP = {
     'test_dataloader.dataset.pipeline.1.use_udp': True,
     'model.test_cfg.shift_heatmap': False,
 }
-OFFSETS = dict(UDP['model.codec'], heatmap_type='combined', radius_factor=0.0546875)
 NETWORKS = dict(
     mpii=SMALL,
     udp=UDP,
     coco=SMALL,
     offsets={
         **UDP,
-        'model.codec': {key: value for key, value in OFFSETS.items() if key != 'sigma'},
+        'model.codec': dict(UDP['model.codec'], heatmap_type='combined', radius_factor=0.0546875),
         'model.backbone.num_keypoints': 48,
         'model.data_preprocessor.encoder': None,
         'model.head.loss': dict(type='CombinedTargetMSELoss'),
