@@ -1,3 +1,4 @@
+import contextlib
 import functools
 import json
 import os
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODELS, init_default_scope
+from scipy.io import loadmat, savemat
 from toy_training import forget_runners
 
 from hg_plugin.compat.torch import torch_before
@@ -52,6 +54,41 @@ def real_data():
         return DATA / name
 
     return folder
+
+
+@pytest.fixture
+def sample_set(real_data, tmp_path):
+    """A copy of five real MPII persons, to change."""
+    return shutil.copytree(real_data('mpii_sample'), tmp_path / 'mpii')
+
+
+@pytest.fixture
+def keep_joints(sample_set, edit):
+    """Leaves only these joints in the annotations of that copy."""
+
+    def keep_joints(joints):
+        keys = 'joints', 'joints_vis'
+        with edit(sample_set / 'annotations/mpii_val.json') as persons:
+            for person in persons:
+                person.update({key: [person[key][joint] for joint in joints] for key in keys})
+        path = sample_set / 'annotations/mpii_gt_val.mat'
+        truth = {key: value for key, value in loadmat(path).items() if not key.startswith('__')}
+        savemat(path, truth | {key: truth[key][joints] for key in ('pos_gt_src', 'jnt_missing')})
+
+    return keep_joints
+
+
+@pytest.fixture(scope='session')
+def edit():
+    """``with edit(path) as content`` changes a JSON file."""
+
+    @contextlib.contextmanager
+    def edit(path):
+        content = json.loads(path.read_text())
+        yield content
+        path.write_text(json.dumps(content))
+
+    return edit
 
 
 @pytest.fixture(scope='session')
@@ -107,6 +144,42 @@ def small_config(synthetic):
     return small_config
 
 
+@pytest.fixture(scope='session')
+def random_norms():
+    """Gives the batch norms of a network what a training would, or all channels were much the same."""
+
+    @torch.no_grad()
+    def random_norms(network):
+        for module in network.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.running_mean.normal_(0, 0.5)
+                module.running_var.uniform_(0.5, 1.5)
+                if module.affine:
+                    module.weight.uniform_(0.5, 2)
+                    module.bias.normal_(0, 0.5)
+        return network
+
+    return random_norms
+
+
+@pytest.fixture(scope='session')
+def make_network(tmp_path_factory, random_norms):
+    """Writes a config with other settings, and a checkpoint of random weights. Returns their paths."""
+
+    def make_network(base, **options):
+        folder = tmp_path_factory.mktemp('network')
+        cfg = Config.fromfile(ROOT / 'configs' / base)
+        cfg.merge_from_dict(options)
+        cfg.dump(folder / 'small.py')
+        init_default_scope('mmpose')
+        torch.manual_seed(0)
+        state = random_norms(MODELS.build(cfg.model)).state_dict()
+        torch.save(dict(state_dict=state), folder / 'small.pth')
+        return str(folder / 'small.py'), str(folder / 'small.pth')
+
+    return make_network
+
+
 @pytest.fixture(scope='module')
 def browser(tmp_path_factory):
     """A headless Chromium that remembers what its console said and what it asked of a network."""
@@ -117,8 +190,7 @@ def browser(tmp_path_factory):
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     flags = 'headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking '
-    flags += 'disable-component-update disable-sync disable-dev-shm-usage use-fake-ui-for-media-stream '
-    flags += 'use-fake-device-for-media-stream '
+    flags += 'disable-component-update disable-sync disable-dev-shm-usage '
     for flag in (*flags.split(), f'user-data-dir={tmp_path_factory.mktemp("profile")}'):
         options.add_argument(f'--{flag}')
     options.set_capability('goog:loggingPrefs', dict(performance='ALL', browser='ALL'))
@@ -225,16 +297,21 @@ def launch(free_port):
 
 
 @pytest.fixture
-def mistake(monkeypatch, capsys):
-    """Runs a command line in this process, which is quick, and returns the sentence with which it ends."""
+def tool(monkeypatch, capfd):
+    """Runs a command line in this process, which is quick. Returns the exit code, or the sentence with which
+    it ends, and all that it printed."""
 
-    def mistake(tool, *arguments):
+    def tool(script, *arguments):
         forget_runners()
         monkeypatch.chdir(ROOT)
-        monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(tool), run_name='__main__')
-        assert 'Traceback' not in capsys.readouterr().err
-        return end.value.code  # a text is printed to stderr, and the exit code is 1
+        monkeypatch.setattr(sys, 'argv', [str(script), *map(str, arguments)])
+        code = 0
+        try:
+            runpy.run_path(script, run_name='__main__')
+        except SystemExit as end:
+            code = end.code
+        printed = ''.join(capfd.readouterr())
+        assert 'Traceback' not in printed
+        return code, printed
 
-    return mistake
+    return tool

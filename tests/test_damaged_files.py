@@ -24,21 +24,15 @@ NUM_PERSONS = 3
 
 def examples(quick, many):
     """Runs a test on so many examples, the same ones every time, and on many more with ``-m slow``."""
+    shared = dict(derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
     def decorate(test):
         @pytest.mark.parametrize('count', [quick, pytest.param(many, marks=pytest.mark.slow)])
+        @functools.wraps(test, assigned=['__name__'])
         def test_all(count, folder):
-            checks = list(HealthCheck)
-            run = settings(
-                max_examples=count,
-                derandomize=True,
-                deadline=None,
-                database=None,
-                suppress_health_check=checks,
-            )
-            run(test)(folder=folder)
+            settings(max_examples=count, **shared)(test)(folder=folder)
 
-        test_all.__name__ = test.__name__
+        del test_all.__wrapped__  # whose arguments pytest would look for
         return test_all
 
     return decorate

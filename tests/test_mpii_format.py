@@ -37,16 +37,11 @@ def test_files_count_from_one_and_come_back_exactly(tmp_path, suffix):
 
 
 @pytest.mark.parametrize('axes', [(0, 1, 2), (1, 2, 0), (2, 1, 0)])
-def test_transposed_files_are_put_right(tmp_path, axes):
-    savemat(tmp_path / 'pred.mat', dict(preds=PRED.transpose(axes) + 1))
-    np.testing.assert_array_equal(load_predictions(tmp_path / 'pred.mat', 7), FROM_ONE)
-
-
-def test_sixteen_persons_are_not_mistaken_for_joints(tmp_path):
-    pred = np.random.RandomState(1).rand(16, 16, 2)
-    for axes in ((0, 1, 2), (1, 2, 0), (2, 1, 0)):
-        np.savez(tmp_path / 'pred.npz', preds=pred.transpose(axes) + 1)
-        np.testing.assert_allclose(load_predictions(tmp_path / 'pred.npz', 16), pred)
+@pytest.mark.parametrize('persons', [7, 16])  # 16 persons are not mistaken for joints
+def test_transposed_files_are_put_right(tmp_path, axes, persons):
+    pred = np.random.RandomState(1).rand(persons, 16, 2)
+    savemat(tmp_path / 'pred.mat', dict(preds=pred.transpose(axes) + 1))
+    np.testing.assert_allclose(load_predictions(tmp_path / 'pred.mat', persons), pred)
 
 
 @pytest.mark.parametrize(
@@ -65,13 +60,12 @@ def test_h5_is_read(tmp_path):
     np.testing.assert_array_equal(load_predictions(tmp_path / 'pred.h5', 7), FROM_ONE)
 
 
-@pytest.mark.parametrize('axes', [(0, 1, 2), (1, 2, 0)])
-def test_mat_version_7_3_is_read(tmp_path, axes):
+def test_mat_version_7_3_is_read(tmp_path):
     """What MATLAB's ``save -v7.3`` leaves: HDF5 behind a header, with the axes reversed."""
     h5py = pytest.importorskip('h5py', reason='h5py is not installed')
     path = tmp_path / 'pred.mat'
     with h5py.File(path, 'w', userblock_size=512) as file:
-        file['preds'] = (PRED.transpose(axes) + 1).T
+        file['preds'] = (PRED + 1).T
     with open(path, 'r+b') as file:
         file.write(MAT_V73)
     with pytest.raises(NotImplementedError):  # or the file is none of version 7.3
@@ -132,6 +126,9 @@ def test_ground_truth_of_mpii(real_data):
     [
         ('jnt_missing', np.zeros((3, 16)), r'\(3, 16\)'),
         ('headboxes_src', np.zeros((2, 2, 3)), 'person 0 .*head box'),
+        ('headboxes_src', np.full((2, 2, 3), np.inf), 'gt.mat'),
+        ('pos_gt_src', np.full((16, 2, 3), np.nan), 'gt.mat'),
+        ('jnt_missing', np.full((16, 3), np.nan), 'gt.mat'),
         ('pos_gt_src', None, 'no array called pos_gt_src'),
     ],
 )
@@ -201,11 +198,9 @@ def test_annotations_of_mpii_come_back_as_they_were(real_data, tmp_path):
     'change, message',
     [
         (lambda entries: entries[2].pop('scale'), '2: lacks scale'),
-        (lambda entries: entries[1].update(joints=[[1, 2]] * 15), r'1: joints .* \(15, 2\)'),
         (lambda entries: entries[2].update(joints=[[1, 2]] * 15 + [[1]]), '2: joints .* ragged'),
         (lambda entries: entries[1].update(center=[float('nan'), 3]), '1: center holds NaN'),
         (lambda entries: entries[1].update(scale=10**400), '1: scale .* not numeric'),
-        (lambda entries: entries[2].update(image=7), '2: image'),
         (lambda entries: entries.insert(1, 'person'), '1: should be an object'),
         (lambda entries: entries.clear(), 'list of annotations'),
     ],

@@ -4,6 +4,7 @@ import re
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 from mmengine.config import Config
@@ -75,9 +76,7 @@ def test_a_first_node_that_ends_while_others_wait(port, monkeypatch):
 
 
 def test_an_unknown_host(port, monkeypatch):
-    def unknown(*args, **kwargs):
-        raise socket.gaierror(-2, 'Name or service not known')
-
+    unknown = Mock(side_effect=socket.gaierror(-2, 'Name or service not known'))
     monkeypatch.setattr(socket, 'create_connection', unknown)
     (sentence,) = meet_all(('no.such.host', port, 1, 2))
     assert f'no.such.host:{port}' in sentence and 'not known' in sentence
@@ -112,7 +111,6 @@ def test_the_timeout_is_a_number(monkeypatch, text):
 @pytest.mark.parametrize(
     'nodes, first',
     [
-        ('gpu1,gpu2', 'gpu1'),
         ('node[007-009,12],other', 'node007'),
         ('r[1-2]n[3,5].site', 'r1n3.site'),
         ('', ''),
@@ -142,17 +140,16 @@ MPI['OMPI_COMM_WORLD_SIZE'] = '4'
     'launcher, env, word',
     [
         ('pytorch', {}, 'torchrun'),
-        ('slurm', {}, 'srun'),
         ('mpi', {}, 'mpirun'),
         # several machines need an address
         ('mpi', dict(MPI, MASTER_PORT='29500'), 'MASTER_ADDR is None'),
         ('mpi', dict(MPI, MASTER_ADDR='10.0.0.1', MASTER_PORT='x'), "MASTER_PORT is 'x'"),
     ],
 )
-def test_a_launcher_that_did_not_start_this(environment, mistake, launcher, env, word):
+def test_a_launcher_that_did_not_start_this(environment, tool, launcher, env, word):
     for name, value in env.items():
         environment.setenv(name, value)
-    assert word in mistake('tools/train.py', 'configs/hg_2stack_synthetic.py', '--launcher', launcher)
+    assert word in tool('tools/train.py', 'configs/hg_2stack_synthetic.py', '--launcher', launcher)[0]
 
 
 def test_slurms_variables_are_torchs(environment):

@@ -15,9 +15,8 @@ from hg_plugin.convert.published import convert_checkpoint, read_network
 from hg_plugin.models import StackedHourglass
 from hg_plugin.utils.checkpoint import read_checkpoint
 from hg_plugin.utils.errors import InputError
-from hg_plugin_cli import main
 
-COMMAND = Path(__file__).parents[2] / 'hg_plugin/__main__.py', 'convert_checkpoint'
+TOOL = 'hg_plugin/__main__.py', 'convert_checkpoint'
 PREFIX = dict(princeton='model.module.', bearpaw='module.')
 STEM = dict(princeton=(64, 128, 128, 256), bearpaw=(64, 128, 256, 256))
 families = pytest.mark.parametrize('family', FAMILIES)
@@ -111,13 +110,20 @@ def test_golden_heatmaps_of_every_stack(tmp_path, golden, family):
     for ours, theirs in zip(heatmaps, expected):
         assert np.abs(ours[0].numpy() - theirs).max() / theirs.std() < 5e-6
 
+    convert_checkpoint(out, str(tmp_path / 'back.pt'), to=family)
+    back = torch.load(tmp_path / 'back.pt', weights_only=True)['state_dict']
+    assert back.keys() == tensors.keys()
+    different = [name for name in tensors if not torch.equal(back[name], tensors[name])]
+    # nothing but what Princeton's network keeps and never uses
+    assert all('.skip_layer.' in name and not back[name].any() for name in different)
+    assert len(different) == (58 if family == 'princeton' else 0)
+
 
 @pytest.mark.parametrize(
     'family, num_stacks, num_blocks, num_keypoints',
     [
         *((family, stacks, 1, 16) for family in FAMILIES for stacks in (1, 8)),
         ('princeton', 2, 1, 12),
-        ('bearpaw', 1, 8, 16),
         ('bearpaw', 4, 2, 14),
     ],
 )
@@ -133,17 +139,6 @@ def test_networks_that_are_recognised(tmp_path, golden, family, num_stacks, num_
         num_blocks=(num_blocks, num_blocks),
         stem_channels=STEM[family],
     )
-
-
-@families
-@pytest.mark.parametrize('prefix', ['module.', ''])
-def test_prefixes_and_wrappings(tmp_path, golden, family, prefix):
-    tensors = hollow(restack(golden(family)[0], 1))
-    first = read_network(save(tensors, tmp_path / 'a.pt'))
-    named = {prefix + name: tensor for name, tensor in tensors.items()}
-    for content in (named, dict(state_dict=named, epoch=3)):
-        network = read_network(save(content, tmp_path / 'b.pt'))
-        assert network.arguments == first.arguments and network.tensors.keys() == first.tensors.keys()
 
 
 @families
@@ -213,12 +208,10 @@ def without(name):
     'family, change, message',
     [
         ('princeton', without('hgs.1.0.low2.low1.bn2.running_var'), 'bn2.running_var is missing'),
-        ('princeton', without('outs.0.conv.weight'), 'outs.0.conv.weight is missing'),
         ('bearpaw', without('score_.0.bias'), 'score_.0.bias is missing'),
         ('bearpaw', lambda tensors: tensors | {'extra': torch.zeros(1)}, 'extra is left over'),
         ('bearpaw', lambda tensors: tensors | {'fc.1.0.weight': torch.zeros(2)}, 'fc.1.0.*another shape'),
         ('bearpaw', lambda tensors: tensors | {'score.0.weight': torch.zeros(())}, 'num_keypoints is 0'),
-        ('bearpaw', lambda tensors: {'fc.bias': torch.zeros(3)}, 'no known.*fc.bias'),
         ('bearpaw', lambda tensors: {k: t for k, t in tensors.items() if k[:3] != 'hg.'}, 'no hourglass'),
         ('princeton', lambda tensors: dict(model=tensors, epoch=3), 'no weights'),
         ('princeton', lambda tensors: StackedHourglass(channels=16).state_dict(), 'no known'),
@@ -244,8 +237,6 @@ def test_only_trusted_files_may_run_code(tmp_path, golden):
     [
         ('out.pth', 'out.txt', '.py'),
         ('same.py', 'same.py', 'different files'),
-        ('a.pt/out.pth', 'out.py', 'cannot be written'),
-        ('out.pth', 'a.pt/out.py', 'cannot be written'),
         ('folder', 'out.py', 'no folders'),
     ],
 )
@@ -258,25 +249,18 @@ def test_outputs_that_cannot_be_written(tmp_path, golden, out, config_out, messa
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_torch7_files(tmp_path):
-    pytest.importorskip('torchfile', reason='the package torchfile is not installed')
-    from torch7_files import Modules, first_version, postact_residual, save_torch7
-
-    network, _ = first_version(Modules(), torch.rand(1, 3, 64, 64), postact_residual, depth=2)
-    save_torch7(tmp_path / 'a.t7', network)
-    convert_checkpoint(str(tmp_path / 'a.t7'), str(tmp_path / 'b.pth'))
+def test_torch7_files(torch7, tmp_path):
+    convert_checkpoint(str(torch7 / '1st_postact.t7'), str(tmp_path / 'b.pth'))
     model = Config.fromfile(tmp_path / 'b.py').model
     assert model.data_preprocessor.mean == [0, 0, 0] and model.data_preprocessor.std == [255] * 3
     MODELS.build(model).load_state_dict(read_checkpoint(str(tmp_path / 'b.pth'))['state_dict'])
 
 
-def test_command_line(tmp_path, golden, mistake, monkeypatch, capsys):
+def test_command_line(tmp_path, golden, tool):
     source = save(fill(restack(golden('princeton')[0], 1)), tmp_path / 'a.pt')
     checkpoint, config = tmp_path / 'b.pth', tmp_path / 'c.py'
-    arguments = *COMMAND, source, checkpoint, '--config-out', config
-    monkeypatch.setattr('sys.argv', [*map(str, arguments)])
-    main()
     line = "Princeton's PyTorch code: 1 stack, 16 keypoints, 3,426,448 parameters"
-    assert capsys.readouterr().out == f'{line} -> {checkpoint}, {config}\n'
-    assert mistake(*COMMAND, tmp_path / 'none.pt', tmp_path / 'f.pth').startswith('error: ')
+    printed = f'{line} -> {checkpoint}, {config}\n'
+    assert tool(*TOOL, source, checkpoint, '--config-out', config) == (0, printed)
+    assert tool(*TOOL, tmp_path / 'none.pt', tmp_path / 'f.pth')[0].startswith('error: ')
     assert sorted(tmp_path.iterdir()) == [Path(source), checkpoint, config]

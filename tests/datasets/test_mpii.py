@@ -3,10 +3,10 @@ import shutil
 
 import numpy as np
 import pytest
-from mmengine.registry import VISUALIZERS
-from scipy.io import loadmat, savemat
+from scipy.io import loadmat
 
 from hg_plugin.datasets import MPIIPoseDataset
+from hg_plugin.prepare.metainfo import metainfo_of
 from hg_plugin.utils.errors import InputError
 
 PIPELINE = [
@@ -18,16 +18,9 @@ PIPELINE = [
 
 
 @pytest.fixture
-def sample_set(real_data, tmp_path):
-    """A copy of the five real MPII persons, to be damaged."""
-    return shutil.copytree(real_data('mpii_sample'), tmp_path / 'mpii')
-
-
-def edit(root, change):
-    path = root / 'annotations/mpii_val.json'
-    annotations = json.loads(path.read_text())
-    change(annotations)
-    path.write_text(json.dumps(annotations))
+def persons(sample_set, edit):
+    """``with persons() as entries`` changes its annotations."""
+    return lambda: edit(sample_set / 'annotations/mpii_val.json')
 
 
 def load(root, **kwargs):
@@ -101,14 +94,11 @@ def test_a_transform_that_writes_into_its_flip_indices_harms_no_other_person(sam
     assert sorted(dataset.metainfo['flip_indices']) == list(range(16))
 
 
-def test_keypoints_that_no_person_has_are_known(sample_set):
+def test_keypoints_that_no_person_has_are_known(sample_set, persons):
     assert load(sample_set).metainfo['unannotated_keypoints'] == []
-
-    def without_pelvis(annotations):
-        for annotation in annotations:
-            annotation['joints_vis'][6] = 0
-
-    edit(sample_set, without_pelvis)
+    with persons() as entries:
+        for entry in entries:
+            entry['joints_vis'][6] = 0
     assert load(sample_set).metainfo['unannotated_keypoints'] == ['pelvis']
 
 
@@ -119,17 +109,6 @@ def test_flipping_swaps_left_and_right(sample_set):
     assert np.allclose(
         b[0], (255 - a[5, 0], a[5, 1]), atol=1.01
     )  # the right ankle, from where the left one was
-
-
-def test_mmposes_visualizer_draws_it(sample_set, tmp_path):
-    dataset = load(sample_set, pipeline=[*PIPELINE[:3], dict(type='PackPoseInputs')])
-    visualizer = VISUALIZERS.build(dict(type='PoseLocalVisualizer', name='mpii', save_dir=str(tmp_path)))
-    visualizer.set_dataset_meta(dataset.metainfo)
-    blank = np.zeros((720, 1280, 3), np.uint8)
-    sample = dataset[0]['data_samples']
-    drawn = visualizer.add_datasample('a', blank, sample, draw_pred=False, draw_bbox=False)
-    x, y = dataset.get_data_info(0)['keypoints'][0, 9].astype(int)
-    assert drawn[y - 2 : y + 3, x - 2 : x + 3].any()
 
 
 def test_no_warning_that_a_user_can_do_nothing_about(sample_set, recwarn):
@@ -147,11 +126,16 @@ def set_value(index, key, value):
         (set_value(4, 'joints_vis', [1] * 17), r'annotation 4: joints_vis .*\(16,\).* \(17,\)'),
         (set_value(1, 'scale', 0), 'annotation 1: scale is not positive'),
         (set_value(3, 'joints_vis', [-1] * 16), 'annotation 3: has no annotated joint'),
-        (lambda a: a.pop(), 'mpii_gt_val.mat holds 5 persons, but .*mpii_val.json has 4'),
+        (lambda entries: entries.pop(), 'mpii_gt_val.mat holds 5 persons, but .*mpii_val.json has 4'),
+        (
+            lambda entries: entries.insert(1, entries.pop(3)),
+            'other joints for 3 of 5 .* annotation 1',
+        ),
     ],
 )
-def test_wrong_annotations_name_the_file_and_the_index(sample_set, change, message):
-    edit(sample_set, change)
+def test_wrong_annotations_name_the_file_and_the_index(sample_set, persons, change, message):
+    with persons() as entries:
+        change(entries)
     with pytest.raises(InputError, match=message) as error:
         load(sample_set)
     assert 'mpii_val.json' in str(error.value)
@@ -175,60 +159,12 @@ def test_files_that_are_missing_or_cut_off(sample_set):
         load(sample_set)
 
 
-def test_files_of_different_order_are_refused(sample_set):
-    path = sample_set / 'annotations/mpii_val.json'
-    annotations = json.loads(path.read_text())
-    annotations[1], annotations[3] = annotations[3], annotations[1]
-    path.write_text(json.dumps(annotations))
-    with pytest.raises(InputError, match='other joints for 2 of 5 persons, such as annotation 1'):
-        load(sample_set)
-
-
-@pytest.mark.parametrize(
-    'array, index', [('headboxes_src', (0, 0, 3)), ('pos_gt_src', (4, 1, 3)), ('jnt_missing', (4, 3))]
-)
-def test_head_box_file_with_a_value_that_is_not_finite(sample_set, array, index):
-    path = sample_set / 'annotations/mpii_gt_val.mat'
-    truth = {name: value for name, value in loadmat(path).items() if not name.startswith('__')}
-    truth[array] = truth[array].astype(float)
-    truth[array][index] = np.inf if array == 'headboxes_src' else np.nan
-    savemat(path, truth)
-    with pytest.raises(InputError, match='mpii_gt_val.mat'):
-        load(sample_set)
-
-
-def keep(root, joints):
-    """Leaves only these joints in the copy's files."""
-    edit(
-        root, lambda persons: [p.update({k: [p[k][j] for j in joints] for k in JOINT_KEYS}) for p in persons]
-    )
-    path = root / 'annotations/mpii_gt_val.mat'
-    truth = loadmat(path)
-    truth.update(pos_gt_src=truth['pos_gt_src'][joints], jnt_missing=truth['jnt_missing'][joints])
-    savemat(path, {key: value for key, value in truth.items() if not key.startswith('__')})
-
-
-def metainfo(names, swaps=()):
-    """MMPose's metainfo of these keypoints."""
-    swaps = {**dict(swaps), **{b: a for a, b in swaps}}
-    points = {i: dict(name=name, id=i, swap=swaps.get(name, '')) for i, name in enumerate(names)}
-    return dict(
-        dataset_name='own',
-        keypoint_info=points,
-        skeleton_info={0: dict(link=(names[0], names[-1]), id=0)},
-        joint_weights=[1.0] * len(names),
-        sigmas=[],
-    )
-
-
-JOINT_KEYS = ('joints', 'joints_vis')
-
-
 @pytest.mark.parametrize('joints', [[9], [0, 5, 10, 15], [0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 8, 9]])
-def test_the_joints_are_those_of_the_metainfo(sample_set, joints):
+def test_the_joints_are_those_of_the_metainfo(sample_set, keep_joints, joints):
     expected = [load(sample_set).get_data_info(index) for index in range(5)]
-    keep(sample_set, joints)
-    meta = metainfo([f'joint_{j}' for j in joints], [('joint_0', 'joint_5')] if 0 in joints else ())
+    keep_joints(joints)
+    swaps = dict(joint_0='joint_5', joint_5='joint_0') if 0 in joints else {}
+    meta = metainfo_of('own', [f'joint_{j}' for j in joints], partners=swaps)
     data = load(sample_set, metainfo=meta)
     for a, b in zip(expected, [data.get_data_info(index) for index in range(5)]):
         assert np.array_equal(a['keypoints'][:, joints], b['keypoints'])
@@ -238,13 +174,15 @@ def test_the_joints_are_those_of_the_metainfo(sample_set, joints):
     with pytest.raises(InputError, match=r'annotation 0: joints should have shape \(16, 2\), but is'):
         load(sample_set)
     with pytest.raises(InputError, match=r'joints should have shape'):
-        load(sample_set, metainfo=metainfo(['a', 'b']))
+        load(sample_set, metainfo=metainfo_of('own', ['a', 'b']))
 
 
-def test_head_boxes_of_other_joints_are_refused(sample_set):
-    edit(sample_set, lambda persons: [p.update({k: p[k][:4] for k in JOINT_KEYS}) for p in persons])
+def test_head_boxes_of_other_joints_are_refused(sample_set, persons):
+    with persons() as entries:
+        for entry in entries:
+            entry.update({key: entry[key][:4] for key in ('joints', 'joints_vis')})
     with pytest.raises(InputError, match='holds 16 joints, but .* has 4 joints; use two files'):
-        load(sample_set, metainfo=metainfo('abcd'))
+        load(sample_set, metainfo=metainfo_of('own', [*'abcd']))
 
 
 def test_a_detectors_boxes_take_the_place_of_the_annotated_ones(sample_set, tmp_path):

@@ -8,7 +8,6 @@ import torch
 from mmengine.registry import DATASETS
 from torch.utils.data import DataLoader
 
-from hg_plugin.datasets.walk import walk
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import ImageError, read_regular_file
 
@@ -92,29 +91,16 @@ def test_workers_count_together(load, persons, damages, persistent):
         assert dataset.unreadable.tolist() == [0, 1, 1, *[0] * 13]
 
 
-def test_wrapped_datasets_are_found(load):
-    wrapped = DATASETS.build(
-        dict(
-            type='ConcatDataset', datasets=[dict(type='RepeatDataset', dataset=load(), times=2), load('val')]
-        )
-    )
-    assert sum(hasattr(dataset, 'unreadable') for dataset in walk(wrapped)) == 2
-
-
-def test_a_scale_that_is_next_to_nothing_is_refused(load, persons):
-    path = persons / 'annotations/mpii_train.json'
-    annotations = json.loads(path.read_text())
-    annotations[3]['scale'] = 1e-9
-    path.write_text(json.dumps(annotations))
+def test_a_scale_that_is_next_to_nothing_is_refused(load, persons, edit):
+    with edit(persons / 'annotations/mpii_train.json') as annotations:
+        annotations[3]['scale'] = 1e-9
     with pytest.raises(InputError, match='annotation 3: scale makes the person smaller than a pixel'):
         load()
 
 
-def test_no_visibility_weighs_a_loss(load, persons):
-    path = persons / 'annotations/mpii_train.json'
-    annotations = json.loads(path.read_text())
-    annotations[3]['joints_vis'] = [-1, 2, 255, 1e6, *[1] * 12]
-    path.write_text(json.dumps(annotations))
+def test_no_visibility_weighs_a_loss(load, persons, edit):
+    with edit(persons / 'annotations/mpii_train.json') as annotations:
+        annotations[3]['joints_vis'] = [-1, 2, 255, 1e6, *[1] * 12]
     assert load()[3]['data_samples']['keypoints_visible'].tolist() == [0, *[1] * 15]
 
 

@@ -1,17 +1,12 @@
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-from torch import nn
 
 from hg_plugin.inference.pose_estimator import PoseEstimator
 
-CONFIG = Path(__file__).parents[2] / 'configs/hg_2stack_mpii.py'
 SIZE = 96, 64  # different width and height, so that neither is taken for the other
 
 
@@ -27,40 +22,23 @@ def codec():
 
 
 @pytest.fixture(scope='session')
-def write_config():
-    """Writes a small network's config."""
-
-    def write_config(path, codec, num_stacks=2, depth=1):
-        use_udp = codec['type'] == 'UDPHeatmap'
-        path.write_text(f"""
-_base_ = {str(CONFIG)!r}
-model = dict(
-    codec=dict(_delete_=True, **{codec}), backbone=dict(num_stacks={num_stacks}, channels=16, depth={depth}))
-affine = dict(type='TopdownAffine', input_size={codec['input_size']}, use_udp={use_udp})
-val_pipeline = [dict(type='LoadImage'), dict(type='GetBBoxCenterScale'), affine, dict(type='PackPoseInputs')]
-test_dataloader = dict(dataset=dict(pipeline=val_pipeline))
-""")
-        return str(path)
-
-    return write_config
+def trained(make_network, codec):
+    """Config and checkpoint of a small network, with MMPose's transforms."""
+    pipeline = [dict(type=t) for t in ('LoadImage', 'GetBBoxCenterScale', 'TopdownAffine', 'PackPoseInputs')]
+    pipeline[2]['input_size'] = SIZE
+    parts = {'model.codec': codec, 'model.backbone': dict(channels=16, depth=1)}
+    return make_network('hg_2stack_mpii.py', **parts, **{'test_dataloader.dataset.pipeline': pipeline})
 
 
 @pytest.fixture(scope='session')
-def trained(tmp_path_factory, write_config, codec):
-    """Config and checkpoint of a small network whose batch norms have something to fold."""
-    folder = tmp_path_factory.mktemp('trained')
-    config = write_config(folder / 'small.py', codec)
-    init_default_scope('mmpose')  # before the fixture of every single test
-    torch.manual_seed(0)
-    model = MODELS.build(Config.fromfile(config).model)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.5)
-            module.running_var.uniform_(0.5, 1.5)
-            module.weight.data.uniform_(0.5, 1.5)
-            module.bias.data.normal_(0, 0.5)
-    torch.save(dict(state_dict=model.state_dict()), folder / 'small.pth')
-    return config, str(folder / 'small.pth')
+def run_onnx():
+    """Runs an ONNX file on images, and returns its outputs."""
+
+    def run_onnx(path, images):
+        onnxruntime = pytest.importorskip('onnxruntime')
+        return onnxruntime.InferenceSession(str(path)).run(None, {'image': images})
+
+    return run_onnx
 
 
 @pytest.fixture(scope='session')

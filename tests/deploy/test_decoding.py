@@ -65,23 +65,25 @@ def test_images_are_normalized_as_by_the_configs_preprocessor(settings):
     assert torch.allclose(own.normalize(image[None].float()), expected.float(), atol=1e-5)
 
 
-# the network of the package, decoded as rtmlib does
-OF_RTMLIB = """
-_base_ = 'hg_plugin::hg_2stack_lspet_128.py'
-codec = dict(_delete_=True, type='MSRAHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=2)
-model = dict(codec=codec)
-affine = dict(type='TopdownAffine', input_size=(128, 128))
-val_pipeline = [dict(type='LoadImage'), dict(type='GetBBoxCenterScale'), affine, dict(type='PackPoseInputs')]
-test_dataloader = dict(dataset=dict(pipeline=val_pipeline))
-"""
+# the network of the package, decoded and cropped as rtmlib does
+OF_RTMLIB = {
+    'model.codec': dict(
+        _delete_=True, type='MSRAHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=2
+    ),
+    'test_dataloader.dataset.pipeline': [
+        dict(type='LoadImage'),
+        dict(type='GetBBoxCenterScale'),
+        dict(type='TopdownAffine', input_size=(128, 128)),
+        dict(type='PackPoseInputs'),
+    ],
+}
 
 
 def test_rtmlib_finds_the_keypoints_of_the_pose_estimator_on_photographs(real_data, onnx, rtmlib, tmp_path):
-    (tmp_path / 'config.py').write_text(OF_RTMLIB)
-    trained, out = (str(tmp_path / 'config.py'), config_and_checkpoint(None, None)[1]), tmp_path / 'pose.onnx'
-    export(*trained, str(out), rtmlib=True)
+    out = tmp_path / 'pose.onnx'
+    ours = PoseEstimator(device='cpu', cfg_options=OF_RTMLIB)
+    export(*map(str, config_and_checkpoint(None, None)), str(out), rtmlib=True, cfg_options=OF_RTMLIB)
     theirs = rtmlib.ViTPose(str(out), model_input_size=(128, 128), backend='onnxruntime')
-    ours = PoseEstimator(*trained, device='cpu')
     persons = MPIIPoseDataset('annotations/mpii_val.json', data_root=str(real_data('lspet_mpii')), indices=5)
     found = []
     for index in range(len(persons)):

@@ -1,13 +1,12 @@
-"""Wrapped datasets, other joints than MPII's and MMPose's browse_dataset.py, on five real persons."""
+"""Wrapped datasets and other joints than MPII's, on five real persons."""
 
 import json
-import os.path as osp
 import re
 
-import mmpose
 import numpy as np
 import pytest
-from scipy.io import loadmat, savemat
+
+from hg_plugin.prepare.metainfo import metainfo_of, metainfo_text
 
 pytestmark = pytest.mark.slow
 
@@ -68,24 +67,6 @@ def test_datasets_of_different_keypoints_train_and_are_tested_together(config, r
     assert (work_dir / 'predictions.png').exists()
 
 
-def write_few(source, folder, joints, names, swaps):
-    """The five persons with these joints alone, and their metainfo."""
-    (folder / 'annotations').mkdir(parents=True)
-    (folder / 'images').symlink_to(source / 'images')
-    persons = json.loads((source / 'annotations/mpii_val.json').read_text())
-    for person in persons:
-        person.update({key: [person[key][joint] for joint in joints] for key in ('joints', 'joints_vis')})
-    (folder / 'annotations/mpii_val.json').write_text(json.dumps(persons))
-    truth = loadmat(source / 'annotations/mpii_gt_val.mat')
-    arrays = {key: truth[key][joints] for key in ('pos_gt_src', 'jnt_missing')}
-    savemat(folder / 'annotations/mpii_gt_val.mat', dict(arrays, headboxes_src=truth['headboxes_src']))
-    info = {i: dict(name=name, id=i, swap=swaps.get(name, '')) for i, name in enumerate(names)}
-    links = {0: dict(link=(names[0], names[1]), id=0, color=[0, 255, 0])}
-    meta = dict(dataset_name='few', keypoint_info=info, skeleton_info=links)
-    meta.update(joint_weights=[1.0] * len(names), sigmas=[])
-    (folder / 'few.py').write_text(f'dataset_info = {meta!r}')
-
-
 FEW = """
 META = dict(from_file=DATA + '/few.py')
 model['backbone']['num_keypoints'] = {count}
@@ -102,13 +83,14 @@ LSP = [0, 1, 2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 8, 9, *range(7)]
 
 
 @pytest.mark.parametrize('count', [4, 14, 21])
-def test_any_number_of_joints_from_annotations_to_drawings(real_data, config, run, tmp_path, count):
-    source, data = real_data('mpii_sample'), tmp_path / 'few'
-    joints = [0, 5, 9, 8] if count == 4 else LSP[:count]
+def test_any_number_of_joints_from_annotations_to_drawings(
+    sample_set, keep_joints, config, run, tmp_path, count
+):
     names = [f'point{index}' for index in range(count)]
     names[:2] = ['left_ankle', 'right_ankle']
-    write_few(source, data, joints, names, dict(left_ankle='right_ankle', right_ankle='left_ankle'))
-    path, work_dir = config(FEW.format(count=count), data), tmp_path / 'work'
+    keep_joints([0, 5, 9, 8] if count == 4 else LSP[:count])
+    (sample_set / 'few.py').write_text(metainfo_text(metainfo_of('few', names, [tuple(names[:2])])))
+    path, work_dir = config(FEW.format(count=count), sample_set), tmp_path / 'work'
     code, out = run('tools/train.py', path, '--work-dir', work_dir)
     assert code == 0, out
     checkpoint = work_dir / 'epoch_1.pth'
@@ -116,12 +98,19 @@ def test_any_number_of_joints_from_annotations_to_drawings(real_data, config, ru
     assert code == 0 and all(name in out for name in ('Ankle', 'Point2', 'AUC: ', 'EPE: ', 'PCK: ')), out
     assert (work_dir / 'predictions.png').exists()
     row = re.findall(r'AUC\nfew +(.*)', out)[-1]
-    truth = data / 'annotations/mpii_gt_val.mat'
+    truth = sample_set / 'annotations/mpii_gt_val.mat'
     code, out = run(
-        '-m', 'hg_plugin', 'eval_pckh', data / 'pred.mat', '--gt', truth, '--metainfo', data / 'few.py'
+        '-m',
+        'hg_plugin',
+        'eval_pckh',
+        sample_set / 'pred.mat',
+        '--gt',
+        truth,
+        '--metainfo',
+        sample_set / 'few.py',
     )
     assert code == 0 and out.splitlines()[-1].split()[1:] == row.split(), out
-    image, out_dir = min((source / 'images').iterdir()), tmp_path / 'out'
+    image, out_dir = min((sample_set / 'images').iterdir()), tmp_path / 'out'
     options = '--whole-image', '--heatmaps', '--out-dir', out_dir
     code, out = run('tools/infer.py', path, checkpoint, image, *options)
     assert code == 0, out
@@ -130,18 +119,3 @@ def test_any_number_of_joints_from_annotations_to_drawings(real_data, config, ru
     assert (out_dir / f'visualizations/{image.stem}.jpg').exists()
     code, out = run('-m', 'hg_plugin', 'check', path, '--out', tmp_path / 'check.json')
     assert not [f for f in json.loads((tmp_path / 'check.json').read_text())['findings'] if f['bad']], out
-
-
-@pytest.mark.parametrize('phase', ['train', 'val'])
-def test_mmposes_browse_dataset_shows_the_persons(config, run, tmp_path, phase):
-    tool = osp.join(osp.dirname(mmpose.__file__), '.mim/tools/misc/browse_dataset.py')
-    code = f"""
-import runpy, sys
-import hg_plugin
-sys.argv = ['browse', '{config('')}', '--output-dir', '{tmp_path}/seen', '--not-show', '--phase', '{phase}']
-runpy.run_path({tool!r}, run_name='__main__')
-"""
-    (tmp_path / 'browse.py').write_text(code)
-    code, out = run(tmp_path / 'browse.py')
-    assert code == 0, out
-    assert len(list((tmp_path / 'seen').iterdir())) == 5

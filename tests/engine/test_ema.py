@@ -24,8 +24,6 @@ def step(model):
     [
         ('ExponentialMovingAverage', dict(momentum=0.3)),
         ('ExponentialMovingAverage', dict(momentum=0.3, update_buffers=True)),
-        ('ExponentialMovingAverage', dict(momentum=0.3, interval=3)),
-        ('ExpMomentumEMA', dict(momentum=0.1, gamma=4)),
         ('ExpMomentumEMA', dict(momentum=0.1, gamma=4, interval=2, update_buffers=True)),
     ],
 )

@@ -20,12 +20,10 @@ def build(model, optimizer=ADAM, **kwargs):
     'gpu, cpu, options, expected',
     [
         ((8, 0), False, {}, True),
-        ((8, 0), True, dict(dtype=None), False),
         ((7, 5), True, {}, False),
         (None, False, {}, False),
         (None, True, {}, True),
         (None, None, {}, False),  # torch cannot tell
-        (None, True, dict(dtype=None), False),
         (None, True, dict(on_cpu=False), False),
         (None, False, dict(on_cpu=True), True),
     ],

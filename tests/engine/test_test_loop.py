@@ -27,7 +27,7 @@ class KeepHeatmaps(BaseMetric):
 
 
 @pytest.fixture
-def runner(small_config, tmp_path):
+def runner(small_config, random_norms, tmp_path):
     """Makes a runner whose network has batch norms that are worth folding, and that counts its own
     predictions of the first stack's heatmaps in ``calls``."""
 
@@ -45,10 +45,7 @@ def runner(small_config, tmp_path):
         runner = Runner.from_cfg(cfg)
         runner.calls = []
         runner.model.backbone.scores[0].register_forward_hook(lambda *_: runner.calls.append(1))
-        for module in runner.model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.running_mean.normal_(0, 0.3)
-                module.running_var.uniform_(0.5, 1.5)
+        random_norms(runner.model)
         return runner
 
     return runner

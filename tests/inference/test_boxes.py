@@ -32,11 +32,6 @@ def corners(boxes):
             for frame, boxes in FRAMES.items()
             for box in boxes
         ],
-        [
-            dict(file_name='clip.mp4', frame_id=frame, bbox=[*box[:2], 30, 40], score=0.5)
-            for frame, boxes in FRAMES.items()
-            for box in boxes
-        ],
     ],
 )
 def test_boxes_of_frames(tmp_path, content):
@@ -90,12 +85,9 @@ def test_the_boxes_of_an_image():
         ([100, 0, 120, 10], 'outside'),
         ([-500, -400, -300, 0.5], 'outside'),  # and not in shares
         ([0.1, 0.1, 0.5, 1], 'shares'),
-        ([30, 0, 10, 10], 'inverted'),
         ([0, 0, 10, float('nan')], 'inverted'),
         ([0, 0, 10], 'numbers'),
-        ([0, 0, 10, 20, 0.5, 1], 'numbers'),
         ('abcd', 'numbers'),
-        (3, 'numbers'),
     ],
 )
 def test_boxes_that_are_none(box, problem):
@@ -133,9 +125,12 @@ def test_a_byte_order_mark_and_other_names_than_ascii(tmp_path):
 
 def test_results_of_infer_are_boxes(tmp_path):
     person = dict(box=[1, 2, 31, 42], box_score=0.5, keypoints=[], keypoint_scores=[])
-    (tmp_path / 'a.json').write_text(json.dumps(dict(image='/photos/a.jpg', persons=[person])))
-    inputs = [Path('a.jpg'), Path('b.jpg')]
-    assert read_boxes(tmp_path / 'a.json', inputs) == {inputs[0]: [[1, 2, 31, 42, 0.5]]}
-    frames = [dict(frame_id=3, persons=[person])]
-    (tmp_path / 'clip.json').write_text(json.dumps(dict(video='/videos/clip.mp4', frames=frames)))
-    assert read_boxes(tmp_path / 'clip.json', [CLIP]) == {CLIP: {3: [[1, 2, 31, 42, 0.5]]}}
+    for content, found in [
+        (dict(image='/photos/a.jpg', persons=[person]), {Path('a.jpg'): [[1, 2, 31, 42, 0.5]]}),
+        (
+            dict(video='/clip.mp4', frames=[dict(frame_id=3, persons=[person])]),
+            {CLIP: {3: [[1, 2, 31, 42, 0.5]]}},
+        ),
+    ]:
+        (tmp_path / 'a.json').write_text(json.dumps(content))
+        assert read_boxes(tmp_path / 'a.json', [Path('a.jpg'), Path('b.jpg'), CLIP]) == found

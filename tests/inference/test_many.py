@@ -1,7 +1,6 @@
 """Rows of very many images, with a stub in place of the network."""
 
 import gzip
-import io
 import json
 import multiprocessing
 import os
@@ -14,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
 
@@ -55,26 +53,10 @@ class Stub:
 
 
 @pytest.fixture(scope='module')
-def images(tmp_path_factory):
-    """A folder with eleven images, one of which is damaged, and two tars."""
-    folder = tmp_path_factory.mktemp('images')
-    files = {}
-    for number in range(18):
-        image = np.full((8, 10, 3), 10 * number, np.uint8)
-        image[0, 0] = number % 3
-        files[f'{number:02d}.png'] = cv2.imencode('.png', image)[1].tobytes()
-    files['04.png'] = files['04.png'][:40]
-    for name in [*files][:11]:
-        (folder / name).write_bytes(files[name])
-    (folder / 'notes.json').write_text('{}')
-    for tar, names in (('a.tar', [*files][11:16]), ('b.tar.gz', [*files][16:])):
-        with tarfile.open(folder / tar, 'w:gz' if tar.endswith('gz') else 'w') as file:
-            for name in names:
-                for member, data in ((name, files[name]), (name.replace('png', 'json'), b'{}')):
-                    info = tarfile.TarInfo(f'sample/{member}')
-                    info.size = len(data)
-                    file.addfile(info, io.BytesIO(data))
-    return folder
+def images():
+    """A folder with eleven images of one color, ten times their number, and a first pixel of that modulo
+    three; the fifth is damaged. Two tars have seven more, with JSON files beside them."""
+    return Path(__file__).with_name('many_images')
 
 
 @pytest.fixture
@@ -128,20 +110,6 @@ def test_killed_and_divided_it_gives_the_same_rows(infer, tmp_path, count):
         for name in ('killed', 'whole')
     ]
     assert files[0] == files[1]
-
-
-def test_killed_while_a_part_is_written(infer, tmp_path, monkeypatch):
-    fork = multiprocessing.get_context('fork')
-    monkeypatch.setattr(
-        'hg_plugin.utils.files.replace_synced', lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-    )
-    run = fork.Process(target=infer)
-    run.start()
-    run.join()
-    monkeypatch.undo()
-    assert len([*tmp_path.glob('people.jsonl/part*.partial')]) == 1
-    assert infer() == infer(out='whole.jsonl')
-    assert not [*tmp_path.glob('people.jsonl/part*.partial')]
 
 
 def test_a_run_with_other_images_or_options_is_refused(infer, images):

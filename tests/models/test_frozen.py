@@ -1,10 +1,9 @@
-"""Layers that stay as they are, and images of other than three channels."""
+"""Layers that stay as they are, and weights of keypoints."""
 
 import numpy as np
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS
 
 from hg_plugin.datasets import PackKeypoints
 from hg_plugin.models import StackedHourglass
@@ -47,23 +46,6 @@ def test_norm_eval_keeps_statistics_only():
 def test_more_frozen_stages_than_stacks_are_refused():
     with pytest.raises(InputError, match='frozen_stages'):
         StackedHourglass(**SMALL, frozen_stages=3)
-
-
-@pytest.mark.parametrize('channels', [1, 4])
-def test_images_of_other_channels(channels):
-    shape = (64, 64, channels) if channels > 1 else (64, 64)
-    image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
-    results = dict(
-        img=image, transformed_keypoints=np.ones((1, 3, 2)), keypoints_visible=np.ones((1, 3), np.float32)
-    )
-    packed = PackKeypoints()(results)
-    assert np.array_equal(packed['inputs'].permute(1, 2, 0).squeeze().numpy(), image)
-    preprocessor = dict(type='HeatmapDataPreprocessor', mean=[100.0] * channels, std=[50.0] * channels)
-    data = MODELS.build(preprocessor)(dict(inputs=[packed['inputs']], data_samples=None))
-    expected = (torch.from_numpy(np.atleast_3d(image)).permute(2, 0, 1).float() - 100) / 50
-    assert torch.allclose(data['inputs'][0], expected)
-    heatmaps = StackedHourglass(**SMALL, in_channels=channels)(data['inputs'])
-    assert heatmaps[-1].shape == (1, 3, 16, 16)
 
 
 @pytest.mark.parametrize('use', [False, True])

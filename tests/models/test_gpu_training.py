@@ -76,27 +76,26 @@ class ForbidWaiting(Hook):
 
 @pytest.mark.parametrize('cuda_graph', [False, True])
 def test_a_runner_with_all_its_hooks_never_waits_for_the_gpu_between_two_logs(
-    request, device, synthetic, tmp_path, cuda_graph
+    device, small_config, tmp_path, cuda_graph
 ):
     """Not in the steps before a CUDA graph is captured, and not in that one."""
     iterations = 16 if cuda_graph else 6
     if device == 'cpu' and torch.cuda.is_available():
         pytest.skip('the runner takes the GPU')
-    cfg = Config.fromfile(request.config.rootpath / CONFIG)
-    cfg.model.backbone.update(channels=16, depth=1)
-    cfg.work_dir = str(tmp_path)
-    cfg.train_dataloader.update(
-        batch_size=4, num_workers=0, persistent_workers=False, pin_memory=device == 'cuda'
+    cfg = small_config(
+        *(8, 2),
+        work_dir=str(tmp_path),
+        model=dict(backbone=dict(channels=16, depth=1)),
+        train_dataloader=dict(batch_size=4, pin_memory=device == 'cuda'),
+        train_cfg=dict(_delete_=True, by_epoch=False, max_iters=iterations),
+        default_hooks=dict(logger=dict(interval=iterations)),
+        log_processor=dict(by_epoch=False),
     )
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
-    cfg.train_dataloader.dataset.data_root = str(synthetic(8, 2))
-    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations)
     for phase in ('val', 'test'):
         cfg[f'{phase}_cfg'] = cfg[f'{phase}_dataloader'] = cfg[f'{phase}_evaluator'] = None
     cfg.param_scheduler = [dict(type='LinearLR', begin=0, end=iterations, start_factor=0.1, by_epoch=False)]
-    cfg.default_hooks.logger.interval = iterations
     cfg.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=iterations)
-    cfg.log_processor.by_epoch = False
     cfg.custom_hooks = [*cfg.custom_hooks, dict(type='EMAHook', ema_type='ForeachEMA')]
     cfg.cuda_graph = cuda_graph
     runner = QuietRunner.from_cfg(cfg)

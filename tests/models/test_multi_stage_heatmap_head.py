@@ -150,15 +150,6 @@ def test_any_heatmap_loss_by_config(type):
     assert all(losses[f'loss_stage{stage}'].isfinite() for stage in range(2))
 
 
-def test_flip_test_averages_both_views():
-    batch, (a, b) = samples(3), heatmaps()
-    flipped = b.flip(-1)[:, FLIP_INDICES]
-    both = head(decoder=CODECS['msra']).predict([(a, b), (a, flipped)], batch, dict(flip_test=True))
-    single = head(decoder=CODECS['msra']).predict((a, b), batch)
-    for x, y in zip(both, single):
-        assert np.allclose(x.keypoints, y.keypoints) and np.allclose(x.keypoint_scores, y.keypoint_scores)
-
-
 def test_heatmaps_of_the_last_or_of_every_stage():
     batch, (a, b) = samples(3), heatmaps()
     _, fields = head(decoder=CODECS['msra']).predict((a, b), batch, dict(output_heatmaps=True))

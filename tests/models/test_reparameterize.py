@@ -1,12 +1,7 @@
 import copy
 
-import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS
-from mmengine.structures import InstanceData
-from mmpose.structures import PoseDataSample
 from torch import nn
 
 from hg_plugin.models import StackedHourglass, reparameterize
@@ -29,28 +24,14 @@ NETWORKS = {
 }
 
 
-def trained(network, seed=0):
-    """The network in evaluation mode, with batch norms far from those of a fresh one."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            size = module.running_mean.shape
-            module.running_mean.copy_(torch.randn(size, generator=generator))
-            module.running_var.copy_(0.5 + torch.rand(size, generator=generator))
-            if module.affine:
-                module.weight.data.copy_(0.5 + torch.rand(size, generator=generator))
-                module.bias.data.copy_(torch.randn(size, generator=generator))
-    return network.eval()
-
-
 def relative_difference(a, b):
     return float((a - b).abs().max() / b.std())
 
 
 @pytest.fixture(params=NETWORKS, ids=str)
-def network(request):
+def network(request, random_norms):
     torch.manual_seed(0)
-    return trained(StackedHourglass(**SMALL, **NETWORKS[request.param]))
+    return random_norms(StackedHourglass(**SMALL, **NETWORKS[request.param])).eval()
 
 
 @torch.no_grad()
@@ -92,37 +73,16 @@ NORMS = [dict(type='SyncBN'), dict(type='BN', affine=False, eps=0.1), dict(type=
 
 @torch.no_grad()
 @pytest.mark.parametrize('norm_cfg', NORMS, ids=str)
-def test_other_norms(norm_cfg):
+def test_other_norms(norm_cfg, random_norms):
     small = dict(num_stacks=2, depth=2, channels=16, residual='postact')
-    network = trained(StackedHourglass(**small, norm_cfg=norm_cfg))
+    network = random_norms(StackedHourglass(**small, norm_cfg=norm_cfg)).eval()
     image = torch.randn(1, 3, 32, 32)
     assert relative_difference(reparameterize(network)(image)[0], network(image)[-1]) < 1e-4
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('all_stacks', [False, True])
-def test_estimator(request, all_stacks):
-    cfg = Config.fromfile(request.config.rootpath / 'configs/hg_2stack_synthetic.py')
-    cfg.model.backbone.update(channels=16)
-    model = trained(MODELS.build(cfg.model))
-    image = torch.randn(2, 3, 128, 128)
-    crop = dict(input_size=(128, 128), input_center=np.full(2, 64.0), input_scale=np.full(2, 128.0))
-    sample = PoseDataSample(metainfo=dict(flip_indices=list(range(16)), **crop))
-    sample.gt_instances = InstanceData(bboxes=np.zeros((1, 4)), bbox_scores=np.ones(1))
-    samples = [sample, sample.clone()]
-    fast = reparameterize(model, all_stacks=all_stacks)
-    assert len(fast.head.forward(fast.backbone(image))) == 1 + all_stacks
-    expected = model.predict(image, copy.deepcopy(samples))
-    for a, b in zip(fast.predict(image, copy.deepcopy(samples)), expected):
-        a, b = a.pred_instances, b.pred_instances
-        assert abs(a.keypoint_scores - b.keypoint_scores).max() < 1e-4 * abs(b.keypoint_scores).max()
-        assert abs(a.keypoints - b.keypoints).max() < 1e-3
-    assert model.head.num_stages == 2 and len(model.backbone(image)) == 2
-
-
-@torch.no_grad()
-def test_training_mode_stays():
-    network = trained(StackedHourglass(depth=1, channels=16)).train()
+def test_training_mode_stays(random_norms):
+    network = random_norms(StackedHourglass(depth=1, channels=16))
     image = torch.randn(2, 3, 32, 32)
     (last,) = reparameterize(network)(image)
     assert all(module.training for module in network.modules())
@@ -132,6 +92,6 @@ def test_training_mode_stays():
 def test_other_networks_are_refused():
     with pytest.raises(InputError, match='Conv2d'):
         reparameterize(nn.Conv2d(3, 3, 1).eval())
-    network = trained(StackedHourglass(depth=1, channels=16))
+    network = StackedHourglass(depth=1, channels=16).eval()
     with pytest.raises(InputError, match='LastStack'):
         reparameterize(reparameterize(network))

@@ -6,7 +6,6 @@ from mmengine.registry import MODELS
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from hg_plugin.compat.torch import torch_before
 from hg_plugin.models import StackedHourglass
@@ -20,28 +19,14 @@ PAPER_V1 = dict(V1, stem_channels=(64, 128, 128, 128, 256), out_channels=512)
 @pytest.mark.parametrize(
     'kwargs, parameters',
     [
-        (dict(num_stacks=1), 3_426_448),
         (dict(num_stacks=2), 6_570_400),
         (dict(num_stacks=8), 25_434_112),
-        (dict(num_stacks=1, **BEARPAW), 3_586_960),
-        (dict(num_stacks=2, **BEARPAW), 6_730_912),
         (dict(num_stacks=8, **BEARPAW), 25_594_624),
         (dict(num_stacks=2, **PAPER_V1), 26_370_848),
     ],
 )
 def test_parameters_of_the_published_networks(kwargs, parameters):
     assert sum(p.numel() for p in StackedHourglass(**kwargs).parameters()) == parameters
-
-
-@pytest.mark.parametrize(
-    'kwargs, gmacs', [(dict(num_stacks=2), 8.33), (dict(num_stacks=8), 27.44), (PAPER_V1, 26.20)]
-)
-def test_multiply_adds_of_the_published_networks(kwargs, gmacs):
-    with torch.device('meta'):
-        model = StackedHourglass(**kwargs).eval()
-        with FlopCounterMode(display=False) as counter:
-            model(torch.zeros(1, 3, 256, 256))
-    assert round(counter.get_total_flops() / 2e9, 2) == gmacs
 
 
 @pytest.mark.parametrize(
@@ -117,7 +102,6 @@ def test_other_sizes_name_those_that_would_work():
         (dict(stem_channels=(64, 128)), 'at least three'),
         (dict(stem_channels=(64, 128, 128)), 'channels'),
         (dict(residual='resnet'), 'preact, postact'),
-        (dict(join='cat'), "'add' or 'concat'"),
         (dict(out_channels=512), "join='add'"),
     ],
 )

@@ -1,5 +1,4 @@
 import copy
-import json
 import os
 import shutil
 
@@ -8,18 +7,12 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from hg_plugin.datasets import MPIIPoseDataset, TopdownCrop
-from hg_plugin.prepare.crops import make_crops, reach
+from hg_plugin.datasets import MPIIPoseDataset
+from hg_plugin.prepare.crops import make_crops
 from hg_plugin.utils.errors import InputError
-from hg_plugin_cli import main
 
 CONFIG = 'configs/hg_2stack_mpii.py'
 TRAIN, VAL = 'annotations/mpii_train.json', 'annotations/mpii_val.json'
-
-
-@pytest.fixture
-def sample_set(real_data, tmp_path):
-    return shutil.copytree(real_data('mpii_sample'), tmp_path / 'mpii')
 
 
 @pytest.fixture
@@ -60,13 +53,11 @@ def test_samples_from_crops_differ_by_jpeg_noise(cfg, sample_set, tmp_path):
     assert size < sum(path.stat().st_size for path in (sample_set / 'images').iterdir()) / 1.5
 
 
-def test_lossless_crops_give_the_same_samples(cfg, sample_set, tmp_path):
+def test_lossless_crops_give_the_same_samples(cfg, sample_set, tmp_path, edit):
     # a person so large that the image is decoded smaller
     cfg.train_dataloader.dataset.pipeline[1].update(shift_factor=0.16)
-    path = sample_set / TRAIN
-    annotations = json.loads(path.read_text())
-    annotations[0]['scale'] = 5.5
-    path.write_text(json.dumps(annotations))
+    with edit(sample_set / TRAIN) as annotations:
+        annotations[0]['scale'] = 5.5
     make_crops(cfg, str(tmp_path / 'crops'), lossless=True, num_workers=2)
     # PNGs decode slower than whole JPEGs
     assert {path.suffix for path in (tmp_path / 'crops/images').rglob('*.*')} == {'.bmp'}
@@ -139,12 +130,11 @@ def test_settings_and_folders_that_do_not_fit(cfg, sample_set, tmp_path):
 def test_images_that_are_cut_off_or_missing(cfg, sample_set, tmp_path, capsys):
     image = next((sample_set / 'images').iterdir())
     image.write_bytes(image.read_bytes()[:10_000])  # OpenCV would fill it up with gray
-    with pytest.raises(InputError, match='2 of .* crops could not'):
-        make_crops(cfg, str(tmp_path / 'crops'))
-    image.unlink()
-    with pytest.raises(InputError, match='2 of .* crops could not'):
-        make_crops(cfg, str(tmp_path / 'crops'))
-    assert f'{image} cannot be read: No such file' in capsys.readouterr().out
+    for reason in ('truncated', 'No such file'):
+        with pytest.raises(InputError, match='2 of .* crops could not'):
+            make_crops(cfg, str(tmp_path / 'crops'))
+        assert reason in capsys.readouterr().out
+        image.unlink(missing_ok=True)
     assert not (tmp_path / 'crops' / TRAIN).exists()
 
 
@@ -159,32 +149,16 @@ def test_annotations_outside_the_data_root_are_not_overwritten(cfg, sample_set, 
     assert contents(tmp_path) == before
 
 
-def test_a_person_outside_the_image_stops_nobody(cfg, sample_set, tmp_path):
-    path = sample_set / TRAIN
-    annotations = json.loads(path.read_text())
-    annotations[0]['center'], annotations[1]['center'] = [5000, 100], [-2000, -2000]
-    path.write_text(json.dumps(annotations))
+def test_a_person_outside_the_image_stops_nobody(cfg, sample_set, tmp_path, edit):
+    with edit(sample_set / TRAIN) as annotations:
+        annotations[0]['center'], annotations[1]['center'] = [5000, 100], [-2000, -2000]
     make_crops(cfg, str(tmp_path / 'crops'))
     images, keypoints = differences(cfg, tmp_path / 'crops', 2)
     assert images.max() < 5 and keypoints.max() < 0.01 and (images == 0).sum() >= 4
 
 
-def test_the_farthest_corner_is_within_reach():
-    topdown = TopdownCrop((192, 256), rotate_factor=30, scale_factor=(0.75, 1.25), shift_factor=0.16)
-    width, height = topdown.region(100, 100)[0]
-    assert (width, height) == pytest.approx((100, 100 / 0.75))
-    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [width / 2, height / 2] * 1.25
-    for angle in np.deg2rad(np.linspace(-30, 30, 61)):
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        farthest = np.abs(corners @ turn.T).max(axis=0) + 0.16 * 100
-        assert (farthest <= reach(topdown, 100) + 1e-6).all()
-
-
-def test_the_command_makes_what_a_config_trains_on(request, sample_set, tmp_path, monkeypatch, capfd):
-    arguments = CONFIG, tmp_path / 'crops', '--data-root', sample_set, '--workers', 2
-    monkeypatch.chdir(request.config.rootpath)
-    monkeypatch.setattr('sys.argv', ['hg_plugin', 'make_crops', *map(str, arguments)])
-    main()
-    out, errors = capfd.readouterr()
-    assert 'the new data_root' in out and 'WARN' not in out + errors
+def test_the_command_makes_what_a_config_trains_on(sample_set, tmp_path, tool):
+    options = '--data-root', sample_set, '--workers', 2
+    code, printed = tool('hg_plugin/__main__.py', 'make_crops', CONFIG, tmp_path / 'crops', *options)
+    assert code == 0 and 'the new data_root' in printed and 'WARN' not in printed
     assert all(max(cv2.imread(str(path)).shape) <= 600 for path in (tmp_path / 'crops/images').rglob('*.jpg'))

@@ -1,5 +1,3 @@
-import json
-
 import cv2
 import numpy as np
 import pytest
@@ -66,7 +64,7 @@ def test_lsp_folders_that_are_not_whole(tmp_path):
         prepare_lsp(tmp_path)
 
 
-def test_the_ground_truth_of_ones_own_dataset(tmp_path):
+def test_the_ground_truth_of_ones_own_dataset(tmp_path, edit):
     names = ['chin', 'top', 'tail']
     joints = np.array([[[10, 50], [10, 20], [90, 90]], [[30, 30], [70, 60], [1, 2]]], float)
     columns = dict(image=['a.jpg', 'b.jpg'], center=joints[:, 0], scale=np.ones(2), joints=joints)
@@ -83,8 +81,7 @@ def test_the_ground_truth_of_ones_own_dataset(tmp_path):
     write_ground_truth(tmp_path / 'own.json', path, names=names, head_boxes=boxes)
     assert np.allclose(load_ground_truth(path)['head_size'], [30, 3])
 
-    entries = json.loads((tmp_path / 'own.json').read_text())
-    entries[1]['joints_vis'][1] = 0
-    (tmp_path / 'own.json').write_text(json.dumps(entries))
+    with edit(tmp_path / 'own.json') as entries:
+        entries[1]['joints_vis'][1] = 0
     with pytest.raises(InputError, match='annotation 1: chin and top are not both annotated'):
         write_ground_truth(tmp_path / 'own.json', path, names=names, head=('chin', 'top'))

@@ -1,6 +1,5 @@
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +14,8 @@ from hg_plugin.prepare.mpii_release import (
     read_val_split,
 )
 from hg_plugin.utils.errors import InputError
-from hg_plugin_cli import main
 
-COMMAND = Path(__file__).parents[2] / 'hg_plugin/__main__.py', 'prepare', 'mpii'
+TOOL = 'hg_plugin/__main__.py', 'prepare', 'mpii'
 EMPTY = np.empty((0, 0))
 
 
@@ -48,19 +46,15 @@ def rectangle(center, scale, joints=None, visible=(1,) * 16, box=None):
 
 def save_release(path, images, **changes):
     """Writes images, dict(image, train, rects, single), as MPII's release; changes replaces its fields."""
-    annolist = structs(
-        [
-            dict(
-                image=dict(name=image['image']), annorect=structs(image['rects']) if image['rects'] else EMPTY
-            )
-            for image in images
-        ]
-    )
-    single = np.empty((len(images), 1), object)
+    records, single = [], np.empty((len(images), 1), object)
     for index, image in enumerate(images):
+        rects = structs(image['rects']) if image['rects'] else EMPTY
+        records.append(dict(image=dict(name=image['image']), annorect=rects))
         single[index, 0] = np.array(image['single'], np.uint8)[:, None] + 1 if image.get('single') else EMPTY
     img_train = np.array([[image['train'] for image in images]], np.uint8)
-    release = dict(annolist=annolist, img_train=img_train, version='12', single_person=single, act=EMPTY)
+    release = dict(
+        annolist=structs(records), img_train=img_train, version='12', single_person=single, act=EMPTY
+    )
     with pytest.MonkeyPatch.context() as patch:
         # MATLAB keeps small whole doubles in bytes
         patch.setitem(_mio5.NP_TO_MXTYPES, 'u1', _mio5.mxDOUBLE_CLASS)
@@ -229,13 +223,8 @@ def test_a_person_is_told_from_another_at_the_same_place_by_the_scale(few, tmp_p
     assert [person['person_index'] for person in persons['left_out']] == [0]
     boxes = loadmat(tmp_path / 'annotations/mpii_gt_val.mat')['headboxes_src']
     assert boxes[..., 1].tolist() == [[10, 20], [40, 60]]
-
-
-def test_a_point_alone_is_a_person(few, tmp_path):
-    read = read_release(save_release(tmp_path / 'few.mat', few))['images'][0]
-    assert read['image'] == '000000001.jpg' and read['train'] and read['single'] == []
-    (person,) = read['persons']
-    assert np.isfinite(person['joints'][0]).all() and np.isnan(person['joints'][1:]).all()
+    (alone,) = read_release(tmp_path / 'few.mat')['images'][0]['persons']  # with a single point
+    assert np.isfinite(alone['joints'][0]).all() and np.isnan(alone['joints'][1:]).all()
 
 
 def test_a_part_of_the_release_is_refused_unless_allowed(few, tmp_path):
@@ -253,14 +242,12 @@ def test_a_part_of_the_release_is_refused_unless_allowed(few, tmp_path):
 def test_files_that_are_no_release(few, tmp_path):
     path = tmp_path / 'release.mat'
     content = save_release(path, few).read_bytes()
-    rows = len(few)
     for make, message in (
         (path.unlink, 'does not exist'),
         (lambda: path.write_bytes(content[:-1]), 'cannot be read'),
-        (lambda: path.write_text('<html>404 not found</html>' * 100), 'cannot be read'),
         (lambda: path.write_bytes(b'MATLAB 7.3 MAT-file'.ljust(124) + b'\x00\x02IM'.ljust(2000)), 'v7.3'),
         (lambda: savemat(path, dict(preds=np.zeros(3))), 'get mpii_human_pose_v1_u12_1.mat'),
-        (lambda: save_release(path, few, annolist=np.ones((1, rows))), 'cannot be read'),
+        (lambda: save_release(path, few, annolist=np.ones((1, len(few)))), 'cannot be read'),
         (lambda: save_release(path, few, img_train=np.ones((1, 3), np.uint8)), 'different lengths'),
     ):
         make()
@@ -269,10 +256,9 @@ def test_files_that_are_no_release(few, tmp_path):
         assert str(path) in str(error.value) and not (tmp_path / 'out').exists()
 
 
-def test_the_command_writes_annotations(few, mistake, monkeypatch, capsys, tmp_path):
+def test_the_command_writes_annotations(few, tool, tmp_path):
     arguments = '--mat', save_release(tmp_path / 'few.mat', few[:3]), '--out', tmp_path / 'mpii'
-    assert 'partial' in mistake(*COMMAND, *arguments) and not (tmp_path / 'mpii').exists()
-    monkeypatch.setattr('sys.argv', [*map(str, COMMAND), *map(str, arguments), '--allow-partial'])
-    main()
-    assert 'val:      2 persons in      2 images' in capsys.readouterr().out
+    assert 'partial' in tool(*TOOL, *arguments)[0] and not (tmp_path / 'mpii').exists()
+    code, printed = tool(*TOOL, *arguments, '--allow-partial')
+    assert code == 0 and 'val:      2 persons in      2 images' in printed
     assert len(os.listdir(tmp_path / 'mpii/annotations')) == 3

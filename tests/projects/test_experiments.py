@@ -1,11 +1,14 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 import race
 import recipes
+from card import persons_of
 
 from hg_plugin.prepare.synthetic import make_synthetic
+from hg_plugin.report.persons import confusion
 
 
 @pytest.fixture
@@ -58,3 +61,22 @@ def test_an_experiment_leaves_a_table_and_repeats_nothing(run, tmp_path, script,
     rows = [json.loads(line) for line in (tmp_path / 'out/results.jsonl').read_text().splitlines()]
     assert [row['name'] for row in rows] == options[3:] and all(row['steps'] > 0 for row in rows)
     assert all(f'| {name} |' in (tmp_path / 'out/results.md').read_text() for name in options[3:])
+
+
+def test_left_and_right_changed(random=np.random.default_rng(0)):
+    truth = random.permutation(16).reshape(1, 16, 1).repeat(2, 2).astype(float) * 10
+    found = truth.copy()
+    found[:, [0, 5]] = found[:, [5, 0]]  # the ankles
+    boxes = dict(head_size=np.array([10.0]), bboxes=np.zeros((1, 4)))
+    sample = dict(
+        id=3,
+        img_path='a.jpg',
+        input_center=np.zeros(2),
+        input_scale=np.ones(2),
+        gt_instances=dict(keypoints=truth, keypoints_visible=np.ones((1, 16)), **boxes),
+        pred_instances=dict(keypoints=found),
+    )
+    persons = persons_of([sample, sample])
+    assert persons.ids.tolist() == [3, 3]
+    shares = confusion(persons)
+    assert shares['left ankle'].tolist() == [0, 100, 0, 0] and shares['left knee'].tolist() == [100, 0, 0, 0]

@@ -1,7 +1,6 @@
 """Checkpoints: which are there, and when, and what happens if they cannot be written."""
 
 import errno
-import json
 import os
 
 import pytest
@@ -71,15 +70,14 @@ def test_the_best_of_several_metrics_by_iteration_in_another_folder(tmp_path):
     assert names(out) == ['best_Mean_iter_5.pth', 'best_loss_iter_4.pth', 'iter_4.pth', 'iter_5.pth']
 
 
-def test_a_resumed_run_knows_the_best_and_makes_up_for_the_validation(tmp_path):
+def test_a_resumed_run_knows_the_best_and_makes_up_for_the_validation(tmp_path, edit):
     options = dict(val_evaluator=dict(scores=[0, 5, 7, 6, 8]))
     train(tmp_path, train_cfg=dict(max_epochs=2), **options)
-    record = json.loads((tmp_path / 'validation.json').read_text())
-    assert record['step'] == 2 and record['best'] == dict(Mean=[7.0, 'best_Mean_epoch_2.pth'])
     # as if the run had been killed in its second validation
+    with edit(tmp_path / 'validation.json') as record:
+        assert record['step'] == 2 and record['best'] == dict(Mean=[7.0, 'best_Mean_epoch_2.pth'])
+        record.update(step=1, best=dict(Mean=[5.0, 'best_Mean_epoch_1.pth']))
     (tmp_path / 'best_Mean_epoch_2.pth').rename(tmp_path / 'best_Mean_epoch_1.pth')
-    record.update(step=1, best=dict(Mean=[5.0, 'best_Mean_epoch_1.pth']))
-    (tmp_path / 'validation.json').write_text(json.dumps(record))
     (tmp_path / 'epoch_3.pth.partial').write_text('cut off')
     (tmp_path / 'notes.partial').write_text("the user's")
     train(tmp_path, resume=True, **options)
@@ -106,14 +104,11 @@ def test_a_run_that_does_not_resume_moves_an_earlier_ones_checkpoints(tmp_path, 
 
 
 @pytest.mark.slow
-def test_a_record_cannot_name_files_elsewhere(tmp_path):
+def test_a_record_cannot_name_files_elsewhere(stopped, tmp_path, edit):
     (tmp_path / 'best_Mean_epoch_1.pth').write_text('of another run')
-    run = tmp_path / 'run'
-    train(run, train_cfg=dict(max_epochs=2))
-    record = json.loads((run / 'validation.json').read_text())
-    record['best']['Mean'][1] = '../best_Mean_epoch_1.pth'
-    (run / 'validation.json').write_text(json.dumps(record))
-    train(run, resume=True)
+    with edit(stopped / 'validation.json') as record:
+        record['best']['Mean'][1] = '../best_Mean_epoch_1.pth'
+    train(stopped, resume=True)
     assert (tmp_path / 'best_Mean_epoch_1.pth').exists()
 
 
@@ -139,22 +134,15 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_the_training_goes_on(tm
     assert names(tmp_path) == ['best_Mean_epoch_3.pth', 'epoch_1.pth', 'epoch_3.pth']
 
 
-def test_a_training_whose_last_checkpoint_is_not_written_fails(tmp_path, monkeypatch):
-    fail(monkeypatch, 4)
-    with pytest.raises(InputError, match='The training is complete, but .*epoch_3.pth was not written: No '):
+@pytest.mark.parametrize('write, missing', [(4, 'epoch_3.pth'), (5, 'best_Mean_epoch_3.pth')])
+def test_a_training_whose_last_checkpoint_is_not_written_fails(tmp_path, monkeypatch, write, missing):
+    fail(monkeypatch, write)
+    with pytest.raises(InputError, match=f'The training is complete, but .*/{missing} was not written: No '):
         train(tmp_path)
-    assert names(tmp_path) == ['best_Mean_epoch_3.pth', 'epoch_1.pth', 'epoch_2.pth']
-    assert (tmp_path / 'last_checkpoint').read_text() == 'epoch_2.pth'
-
-
-def test_a_resumed_run_writes_a_best_checkpoint_that_was_not_written(tmp_path, monkeypatch):
-    fail(monkeypatch, 5)
-    with pytest.raises(
-        InputError, match='The training is complete, but .*best_Mean_epoch_3.pth was not written'
-    ):
-        train(tmp_path)
+    assert missing not in names(tmp_path)
+    assert (tmp_path / 'last_checkpoint').read_text() == f'epoch_{write - 2}.pth'
     monkeypatch.undo()
-    train(tmp_path, resume=True)
+    train(tmp_path, resume=True)  # which writes it
     assert names(tmp_path) == ['best_Mean_epoch_3.pth', 'epoch_2.pth', 'epoch_3.pth']
 
 

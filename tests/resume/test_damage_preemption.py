@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,46 +27,30 @@ custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', ema_type='ForeachEMA'
 default_hooks = dict(logger=dict(interval=1), preemption=dict(interval=2))
 """
 WORKERS = [(2, True), (0, False), (1, False), (2, False), (1, True)]
-ITERATIONS = """
-train_cfg = dict(_delete_=True, by_epoch=False, max_iters=60, val_interval=25)
-train_dataloader['sampler'] = dict(type='SeededInfiniteSampler', shuffle=True)
-default_hooks['checkpoint'] = dict(by_epoch=False, interval=7)
-log_processor = dict(by_epoch=False)
-"""
+ITERATION = r'Epoch\(train\)'
 
 
 class Training:
-    def __init__(self, folder, request, port=None):
-        self.folder, self.port = folder, port
-        self.root = request.config.rootpath
+    def __init__(self, folder, root):
+        self.folder, self.root, self.port = folder, root, None
         self.workers = itertools.cycle(WORKERS)
-        (folder / 'config.py').write_text(CONFIG.format(root=self.root))
+        (folder / 'config.py').write_text(CONFIG.format(root=root))
 
     def start(self, name, *options):
+        """In one process, or with a port in two of torchrun."""
         workers, persistent = next(self.workers)
-        arguments = [str(self.folder / 'config.py'), *(['2'] if self.port else [])]
-        arguments += [
-            '--data-root',
-            str(self.folder / 'data'),
-            '--work-dir',
-            str(self.folder / name),
-            '--resume',
-        ]
-        arguments += ['--cfg-options', f'train_dataloader.num_workers={workers}']
-        arguments += [f'train_dataloader.persistent_workers={persistent}', *options]
         command = ['bash', 'tools/dist_train.sh'] if self.port else [sys.executable, 'tools/train.py']
+        command += [self.folder / 'config.py', *(['2'] if self.port else [])]
+        command += ['--data-root', self.folder / 'data', '--work-dir', self.folder / name, '--resume']
+        command += ['--cfg-options', *options]
+        command += [f'train_dataloader.num_workers={workers}']
+        command += [f'train_dataloader.persistent_workers={persistent}']
         self.log = self.folder / f'{name}.txt'
+        own = dict(PYTHON=sys.executable, PORT=self.port() if self.port else '', FOLDER=str(self.folder))
+        settings = dict(cwd=self.root, start_new_session=True, preexec_fn=heed_signals)
+        settings.update(env={**os.environ, **own}, stderr=subprocess.STDOUT)
         with open(self.log, 'w') as log:
-            env = {**os.environ, 'PYTHON': sys.executable, 'PORT': self.port() if self.port else ''}
-            self.process = subprocess.Popen(
-                [*command, *arguments],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.root,
-                env=env,
-                start_new_session=True,
-                preexec_fn=heed_signals,
-            )
+            self.process = subprocess.Popen(command, stdout=log, **settings)
 
     def wait_for(self, pattern, times=1):
         deadline = time.monotonic() + 600
@@ -73,17 +58,39 @@ class Training:
             assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()[-3000:]
             time.sleep(0.05)
 
+    def family(self, *settings):
+        """All its processes that live and have these settings in their environment."""
+        found = []
+        for file in Path('/proc').glob('[0-9]*/environ'):
+            try:
+                environment = file.read_text().split('\0')
+            except (OSError, UnicodeDecodeError):
+                continue
+            if {f'FOLDER={self.folder}', *settings} <= {*environment}:
+                found.append(int(file.parent.name))
+        return sorted(found)
+
+    def left(self, seconds):
+        """The processes that are left after so many seconds at the latest."""
+        deadline = time.monotonic() + seconds
+        while self.family() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return self.family()
+
     def wait(self):
-        """The exit code, and the processes that are left 10 seconds later at the latest."""
-        family = descendants(self.process.pid)
-        code = self.process.wait(timeout=900)
-        return code, gone(family, 10)
+        return self.process.wait(timeout=900), self.left(10)
+
+    def kill(self, seconds):
+        """Kill the first process alone: the others end by themselves."""
+        assert len(self.family()) > 1
+        self.process.kill()
+        self.process.wait()
+        assert not self.left(seconds)
 
     def end(self, name, *options):
         """Train to the end, and return the last checkpoint."""
         self.start(name, *options)
-        code, left = self.wait()
-        assert (code, left) == (0, []), self.log.read_text()[-3000:]
+        assert self.wait() == (0, []), self.log.read_text()[-3000:]
         return self.latest(name)
 
     def latest(self, name):
@@ -97,51 +104,13 @@ def heed_signals():
         signal.signal(number, signal.SIG_DFL)
 
 
-def descendants(pid):
-    """All living processes below a process, from /proc."""
-    below, new = [], [pid]
-    while new:
-        below += new
-        new = [int(p) for p in os.listdir('/proc') if p.isdigit() and parent(p) in new]
-    return below
-
-
-def parent(pid):
-    try:
-        with open(f'/proc/{pid}/stat') as file:
-            state, ppid = file.read().rpartition(')')[2].split()[:2]
-    except OSError:
-        return None
-    return None if state == 'Z' else int(ppid)
-
-
-def gone(pids, seconds):
-    deadline = time.monotonic() + seconds
-    while left := [pid for pid in pids if parent(pid) is not None]:
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.1)
-    return left
-
-
 @pytest.fixture
 def training(tmp_path, request):
     make_synthetic(tmp_path / 'data', num_train=7, num_val=2, seed=0, num_workers=1)
-    training = Training(tmp_path, request)
+    training = Training(tmp_path, request.config.rootpath)
     yield training
-    for pid in descendants(training.process.pid):
-        if gone([pid], 0):
-            os.kill(pid, signal.SIGKILL)
-
-
-@pytest.fixture
-def two(training, free_port):
-    """The same in two processes of torchrun."""
-    training.port = free_port
-    return training
-
-
-ITERATION = r'Epoch\(train\)'
+    for pid in training.family():
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_signals_and_a_kill_in_one_process(training):
@@ -156,11 +125,7 @@ def test_signals_and_a_kill_in_one_process(training):
         assert f'after {state["meta"]["iter"]} iterations' in training.log.read_text()
     training.start('work')
     training.wait_for(ITERATION, times=6)
-    family = descendants(training.process.pid)
-    assert len(family) > 1  # there are workers
-    training.process.kill()
-    training.process.wait()
-    assert gone(family, 3) == []
+    training.kill(3)
     assert_same(training.end('work'), training.end('whole'))
     assert not (training.folder / 'work/preempted.pth').exists()
 
@@ -184,40 +149,17 @@ def test_a_signal_while_starting_ends_at_once(training):
     assert 'Traceback' not in training.log.read_text()
 
 
-def test_signals_and_kills_of_two_processes(two):
+def test_signals_and_kills_of_two_processes(training, free_port):
     """To the launcher, to one process only, and a kill of the launcher."""
-
-    def rank(number):
-        return sorted(pid for pid in descendants(two.process.pid) if parent(pid) == two.process.pid)[number]
-
-    for receiver, number in (
-        (None, signal.SIGTERM),
-        (None, signal.SIGUSR1),
-        (1, signal.SIGINT),
-    ):
-        two.start('work')
-        two.wait_for(ITERATION, times=5)
-        os.kill(two.process.pid if receiver is None else rank(receiver), number)
-        assert two.wait() == (85, []), two.log.read_text()[-3000:]
-        assert 'Traceback' not in two.log.read_text()
-    two.start('work')
-    two.wait_for(ITERATION, times=5)
-    family = descendants(two.process.pid)
-    two.process.kill()
-    two.process.wait()
-    assert gone(family, 15) == []
-    assert (two.folder / 'work/preempted.pth').exists()
-    assert_same(two.end('work'), two.end('whole'))
-
-
-def test_iterations_of_two_processes(two):
-    with open(two.folder / 'config.py', 'a') as config:
-        config.write(ITERATIONS)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        two.start('work')
-        two.wait_for(r'Iter\(train\)', times=10)
-        family = descendants(two.process.pid)
-        for pid in family if number == signal.SIGKILL else [two.process.pid]:
-            os.kill(pid, number)
-        assert two.wait()[1] == []
-    assert_same(two.end('work'), two.end('whole'))
+    training.port = free_port
+    for settings, number in (([], signal.SIGTERM), ([], signal.SIGUSR1), (['RANK=1'], signal.SIGINT)):
+        training.start('work')
+        training.wait_for(ITERATION, times=5)
+        os.kill(training.family(*settings)[0] if settings else training.process.pid, number)
+        assert training.wait() == (85, []), training.log.read_text()[-3000:]
+        assert 'Traceback' not in training.log.read_text()
+    training.start('work')
+    training.wait_for(ITERATION, times=5)
+    training.kill(15)
+    assert (training.folder / 'work/preempted.pth').exists()
+    assert_same(training.end('work'), training.end('whole'))

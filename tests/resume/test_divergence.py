@@ -1,4 +1,4 @@
-"""The hook by itself; tests/resume/test_damage_divergence.py has whole trainings."""
+"""The hook by itself; tests/resume/test_damage_data.py has whole trainings."""
 
 import logging
 from collections import deque
@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapper
 
 from hg_plugin.engine.resume import DivergenceHook
 from hg_plugin.engine.resume.divergence import why_not_to_save
+from hg_plugin.engine.resume.running_statistics import RunningStatistics
 from hg_plugin.utils.errors import TrainingDiverged
 
 
@@ -98,3 +99,25 @@ def test_the_stock_wrapper_skips_a_step_whose_gradient_is_not_finite(runner, kin
     assert torch.stack(hook.unread).tolist() == [0, 1, 0]
     assert [bool((a != b).all()) for a, b in zip(weights, weights[1:])] == [True, False, True]
     assert all(value.isfinite().all() for state in optimizer.state.values() for value in state.values())
+
+
+def test_a_bad_batch_leaves_no_trace_in_running_statistics_and_a_good_one_is_as_without():
+    torch.manual_seed(0)
+    good, bad = torch.randn(4, 3, 5, 5), torch.full((4, 3, 5, 5), float('inf'))
+    untracked = torch.nn.BatchNorm2d(3, track_running_stats=False)
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(3), untracked)
+    reference = torch.nn.BatchNorm2d(3)
+    statistics = RunningStatistics(model)
+    for batch in (good, bad, good * 2):
+        statistics.remember()
+        model(batch)
+        statistics.restore()
+        if batch is not bad:
+            reference(batch)
+    for batch in (good, good):  # of a step that is skipped
+        statistics.remember()
+        model(batch)
+        statistics.restore(torch.ones(()))
+    for name in ('running_mean', 'running_var'):
+        assert torch.equal(getattr(model[0], name), getattr(reference, name))
+    assert not RunningStatistics(untracked).restore(torch.ones(()))

@@ -1,7 +1,6 @@
 """Resuming from checkpoints that attack, and in work directories that were copied or moved."""
 
 import collections
-import json
 import shutil
 
 import pytest
@@ -60,6 +59,9 @@ def resume_with_tool(config, work_dir):
     return train(config, work_dir, resume=True)
 
 
+BOTH_WAYS = pytest.mark.parametrize('resume', [resume_with_mmengine, resume_with_tool])
+
+
 def edit(path, change):
     checkpoint = torch.load(path)
     change(checkpoint['meta'], checkpoint['message_hub']['runtime_info'])
@@ -67,13 +69,12 @@ def edit(path, change):
 
 
 @pytest.fixture(scope='module')
-def one_epoch(config):
+def one_epoch(config, edit):
     """The work directory of a training of one epoch, whose best checkpoint any other one replaces."""
     work_dir = config.parent / 'one_epoch'
     train(config, work_dir, epochs=1)
-    record = json.loads((work_dir / 'validation.json').read_text())
-    record['best']['Mean'][0] = -1.0
-    (work_dir / 'validation.json').write_text(json.dumps(record))
+    with edit(work_dir / 'validation.json') as record:
+        record['best']['Mean'][0] = -1.0
     return work_dir
 
 
@@ -98,7 +99,7 @@ def content(folder):
 RESUMED = ['best_Mean_epoch_2.pth', 'epoch_2.pth']
 
 
-@pytest.mark.parametrize('resume', [resume_with_mmengine, resume_with_tool])
+@BOTH_WAYS
 def test_nothing_in_a_checkpoint_is_run_or_followed(config, run, tmp_path, resume):
     others = tmp_path / 'others'
     (others / 'folder.pth').mkdir(parents=True)
@@ -123,19 +124,13 @@ def test_nothing_in_a_checkpoint_is_run_or_followed(config, run, tmp_path, resum
     assert info['best_ckpt'] == str(run / 'best_Mean_epoch_2.pth') and 'others' not in info['cfg']
 
 
-@pytest.mark.parametrize('resume', [resume_with_mmengine, resume_with_tool])
+@BOTH_WAYS
 def test_a_copied_work_directory_leaves_the_original_untouched(config, run, tmp_path, resume):
     copy = shutil.copytree(run, tmp_path / 'copy')
     before = content(run)
     assert resume(config, copy) == 2
     assert content(run) == before and checkpoints(copy) == RESUMED
     assert (copy / 'last_checkpoint').read_text() == 'epoch_2.pth'
-
-
-def test_a_moved_work_directory_resumes(config, run, tmp_path):
-    moved = run.rename(tmp_path / 'moved')
-    assert resume_with_tool(config, moved) == 2
-    assert checkpoints(moved) == RESUMED and not run.exists()
 
 
 def test_a_run_that_goes_on_from_anothers_checkpoint_takes_nothing_from_either(config, run, tmp_path):
@@ -158,34 +153,16 @@ def info(folder='/run', hook=CheckpointHook(filename_tmpl='epoch_{:03d}.pth'), *
     return hub['runtime_info']
 
 
-PATHS = ['/b/best_a_epoch_007.pth', 'best_a_epoch_007.pth', r'D:\best_a_epoch_007.pth']
-
-
-@pytest.mark.parametrize('path', PATHS)
+@pytest.mark.parametrize('path', ['/b/best_a_epoch_007.pth', r'D:\best_a_epoch_007.pth'])
 def test_best_checkpoints_are_found_in_the_folder(path):
-    assert info(best_ckpt=path, best_ckpt_a=path, own=1) == dict(
-        best_ckpt='/run/best_a_epoch_007.pth', best_ckpt_a='/run/best_a_epoch_007.pth', own=1
-    )
+    own = '/run/best_a_epoch_007.pth'
+    assert info(best_ckpt=path, best_ckpt_a=path, own=1) == dict(best_ckpt=own, best_ckpt_a=own, own=1)
     assert info(best_ckpt=path, keep_ckpt_ids=[1], hook=None) == {}
 
 
-@pytest.mark.parametrize(
-    'path',
-    [
-        '/run/epoch_007.pth',
-        '/run/best_a.pth',
-        '/run/best_a_epoch_7.pth',
-        'best_epoch_007.pth.txt',
-        '/run/best_' + '9' * 5000,
-        ['best_a_epoch_007.pth'],
-        None,
-    ],
-)
+@pytest.mark.parametrize('path', ['/run/epoch_007.pth', '/run/best_' + '9' * 5000, ['best_a_epoch_007.pth']])
 def test_what_is_no_best_checkpoint_is_dropped(path):
     assert info(best_ckpt=path, best_ckpt_a=path, best_score=1.0) == dict(best_score=1.0)
-
-
-def test_only_numbers_of_epochs_are_kept():
     assert info(keep_ckpt_ids=[1, '2', '/../x', 3.0, True, -1, [4], 5]) == dict(keep_ckpt_ids=[1, 5])
     assert info(keep_ckpt_ids='/../x') == {}
 

@@ -1,8 +1,7 @@
 """One training at a time in a work directory."""
 
 import os
-import signal
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from mmengine.config import Config
@@ -12,28 +11,15 @@ from hg_plugin.engine.resume.lock import is_locked, lock_folder, locked
 from hg_plugin.utils.errors import InputError
 
 
-@pytest.fixture
-def holder(tmp_path):
-    """The number of another process, which has locked the folder."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if not pid:
-        lock = lock_folder(str(tmp_path))
-        os.write(write, b'.')
-        signal.pause()
-        lock.release()
-    os.read(read, 1)
-    yield pid
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    with locked(str(tmp_path)):  # no lock is left
-        pass
-
-
 def test_another_process_is_refused_and_named_until_it_ends(holder, tmp_path):
     assert is_locked(tmp_path)
     with pytest.raises(InputError, match=f'process {holder} on'):
         lock_folder(str(tmp_path))
+
+
+def test_another_thread_is_refused(tmp_path):
+    with locked(str(tmp_path)), ThreadPoolExecutor() as pool:
+        assert isinstance(pool.submit(lock_folder, str(tmp_path)).exception(), InputError)
 
 
 def test_a_lock_counts_and_ends_with_the_block_and_with_an_error(tmp_path):
@@ -55,22 +41,6 @@ def test_a_child_does_not_inherit_it(tmp_path):
     assert not is_locked(tmp_path)
     os.write(write, b'.')
     os.waitpid(child, 0)
-
-
-def test_another_thread_is_refused(tmp_path):
-    refused = []
-
-    def run():
-        try:
-            lock_folder(str(tmp_path))
-        except InputError as error:
-            refused.append(error)
-
-    with locked(str(tmp_path)):
-        thread = threading.Thread(target=run)
-        thread.start()
-        thread.join()
-    assert refused
 
 
 def test_a_run_releases_it_also_when_it_fails(tmp_path):

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import signal
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -153,20 +153,20 @@ def test_images_that_vanish_end_the_run_with_a_checkpoint(train, config, tmp_pat
     assert_same(train(resume=True, options=options)[2], whole)
 
 
-def test_outside_of_the_main_thread_it_trains(train, tmp_path):
-    codes = []
-    short = {'train_cfg.max_epochs': 1, 'train_cfg.val_begin': 9}
-    thread = threading.Thread(target=lambda: codes.append(train(options=short)[0]))
-    thread.start()
-    thread.join()
-    assert codes == [0]
+def test_outside_of_the_main_thread_it_trains(train):
+    with ThreadPoolExecutor() as pool:
+        short = {'train_cfg.max_epochs': 1, 'train_cfg.val_begin': 9}
+        assert pool.submit(train, options=short).result()[0] == 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('iterations', [False, True])
-def test_interrupted_at_any_iteration(train, iterations, tmp_path):
+@pytest.mark.parametrize(
+    'iterations, sampler',
+    [(False, 'SeededSampler'), (True, 'SeededInfiniteSampler'), (True, 'SeededSampler')],
+)
+def test_interrupted_at_any_iteration(train, iterations, sampler):
     """Every iteration of one run, one after the other: each resumed run is interrupted in its next."""
-    sampler = {'train_dataloader.sampler.type': 'SeededInfiniteSampler'} if iterations else {}
+    sampler = {'train_dataloader.sampler.type': sampler}
     _, _, whole = train('whole', options=sampler, iterations=iterations)
     workers = [*WORKERS.values(), {'train_dataloader.num_workers': 2}]
     for at in range(1, EPOCHS * LENGTH + 1):
@@ -177,18 +177,8 @@ def test_interrupted_at_any_iteration(train, iterations, tmp_path):
         )
         assert (code, name, state['meta']['iter']) == (85, 'preempted.pth', at)
     code, _, resumed = train(resume=True, options=sampler, iterations=iterations)
-    assert code == 0
-    if iterations:
-        assert resumed['meta']['iter'] == EPOCHS * LENGTH
+    assert code == 0 and resumed['meta']['iter'] == EPOCHS * LENGTH
     assert_same(resumed, whole)
-
-
-@pytest.mark.slow
-def test_iterations_over_epochs_that_end(train):
-    _, _, whole = train('whole', iterations=True)
-    for at in (LENGTH - 1, 2 * LENGTH, 2 * LENGTH + 1):
-        assert train(resume=at > 3, interrupt=dict(at=at), options=WORKERS[2], iterations=True)[0] == 85
-    assert_same(train(resume=True, iterations=True)[2], whole)
 
 
 @pytest.mark.slow
@@ -223,15 +213,14 @@ def test_checkpoints_by_iteration_in_epochs(train):
 
 
 @pytest.mark.slow
-def test_another_sampler_starts_the_epoch_again(train):
-    options = {'train_dataloader.sampler.type': 'DefaultSampler'}
+@pytest.mark.parametrize(
+    'sampler, batch_size, length',
+    [('DefaultSampler', BATCH, EPOCHS * LENGTH), ('SeededSampler', 1, LENGTH + 2 + (7 - 4) + 7)],
+)
+def test_another_sampler_starts_the_epoch_again_and_another_batch_size_does_not(
+    train, sampler, batch_size, length
+):
+    options = {'train_dataloader.sampler.type': sampler}
     train(interrupt=dict(at=LENGTH + 2), options=options)
-    _, name, state = train(resume=True, options=options)
-    assert name == 'epoch_3.pth' and state['meta']['iter'] == EPOCHS * LENGTH
-
-
-@pytest.mark.slow
-def test_another_batch_size_goes_on_with_the_next_sample(train):
-    train(interrupt=dict(at=LENGTH + 2))
-    _, name, state = train(resume=True, options={'train_dataloader.batch_size': 1})
-    assert name == 'epoch_3.pth' and state['meta']['iter'] == LENGTH + 2 + (7 - 4) + 7
+    _, name, state = train(resume=True, options={**options, 'train_dataloader.batch_size': batch_size})
+    assert name == 'epoch_3.pth' and state['meta']['iter'] == length

@@ -1,11 +1,6 @@
-"""A training that takes a second, with the plugin's hooks, for tests of checkpoints.
-
-``python tests/e2e/toy_training.py '{"work_dir": "/tmp/run", "resume": true}'`` runs :func:`train`.
-"""
+"""A training that takes a second, with the plugin's hooks, for tests of checkpoints."""
 
 import copy
-import json
-import sys
 
 import torch
 from mmengine.config import Config
@@ -18,7 +13,6 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 
 import hg_plugin  # noqa: F401
-from hg_plugin.utils.errors import command
 
 
 @MODELS.register_module()
@@ -137,7 +131,3 @@ def train(work_dir, **options) -> Runner:
     runner = build(work_dir, **options)
     runner.train()
     return runner
-
-
-if __name__ == '__main__':
-    command(train)(**json.loads(sys.argv[1]))

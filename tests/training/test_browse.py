@@ -1,4 +1,4 @@
-import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -7,7 +7,6 @@ import pytest
 import torch
 from mmengine.runner import Runner
 
-from hg_plugin.prepare.synthetic import make_synthetic
 from hg_plugin.training.browse import Samples, browse
 from hg_plugin.utils.config import read_config
 
@@ -24,16 +23,13 @@ STOCK = [
 LEFT_WRIST = 15
 
 
-@pytest.fixture(scope='module')
-def persons(tmp_path_factory):
+@pytest.fixture
+def persons(synthetic, tmp_path, edit):
     """Six training persons; the left wrist of the third is annotated far away."""
-    folder = tmp_path_factory.mktemp('synthetic')
-    make_synthetic(folder, num_train=6, num_val=3, seed=0, num_workers=1)
-    file = folder / 'annotations/mpii_train.json'
-    people = json.loads(file.read_text())
-    people[2]['joints'][LEFT_WRIST] = [5000, 5000]
-    people[2]['joints_vis'][LEFT_WRIST] = 1
-    file.write_text(json.dumps(people))
+    folder = shutil.copytree(synthetic(6, 3), tmp_path / 'persons')
+    with edit(folder / 'annotations/mpii_train.json') as people:
+        people[2]['joints'][LEFT_WRIST] = [5000, 5000]
+        people[2]['joints_vis'][LEFT_WRIST] = 1
     return folder
 
 

@@ -47,7 +47,6 @@ STOCK = [
     'options',
     [
         {f'{TRAIN}.pipeline': STOCK, 'model.data_preprocessor.encoder': None},
-        {'val_evaluator.type': 'PCKAccuracy', 'default_hooks.checkpoint.save_best': 'PCK'},
         {'val_evaluator.prefix': 'mpii', 'default_hooks.checkpoint.save_best': ['mpii/Mean', 'auto']},
         {'model.backbone.type': 'mmdet.ResNet', 'custom_hooks': [dict(type='my.module.Hook')]},
         {'val_dataloader': None, 'val_evaluator': None, 'train_cfg.val_interval': 0},
@@ -68,13 +67,11 @@ STOPPING = dict(type='EarlyStoppingHook', monitor='loss', rule='less')
     'place, value, word',
     [
         ('model.backbone.type', 'StackedHourglas', "'StackedHourglass'"),
-        ('model.codec.type', 'MSRAHeatmaps', "'MSRAHeatmap'"),
         (f'{VAL}.pipeline.0.type', 'GetBBoxCenterScal', "'GetBBoxCenterScale'"),
         ('custom_hooks.0.type', 'SyncBufferHook', "'SyncBuffersHook'"),
         ('val_evaluator.type', 'MPIIPCK', "'MPIIPCKh'"),
         ('optim_wrapper.optimizer.type', 'Adamm', "'Adam'"),
         ('optim_wrapper.type', 'Mixed', 'custom_imports'),
-        ('param_scheduler.0.type', 'LinearsLR', "'LinearLR'"),
         # a metric that is waited for and never computed
         (BEST, ['Mean', 'PCK'], "'PCK', but val_evaluator computes AUC, .* Mean"),
         ('param_scheduler', [PLATEAU], "param_scheduler.0.monitor is 'PCKh'"),

@@ -55,12 +55,10 @@ def test_a_training_ends_with_drawn_validation_photographs_and_keeps_the_config(
 
 
 @pytest.mark.parametrize('persons, batch, epochs', [(6, 5, 100), (48, 16, 34), (2000, 16, 10)])
-def test_the_schedule_fits_the_number_of_persons(data, persons, batch, epochs):
-    file = data / 'annotations/train.json'
-    content = json.loads(file.read_text())
+def test_the_schedule_fits_the_number_of_persons(data, edit, persons, batch, epochs):
     if persons > 6:
-        content['annotations'] = content['annotations'][:1] * persons
-        file.write_text(json.dumps(content))
+        with edit(data / 'annotations/train.json') as content:
+            content['annotations'] = content['annotations'][:1] * persons
     write_config(data)
     cfg = read_config(data / 'finetune.py')
     check_config(cfg)
@@ -90,13 +88,11 @@ def test_names_of_one_keypoint_are_the_same():
     assert words_of('head') == words_of('head_top') != words_of('nose')
 
 
-def test_a_folder_without_a_dataset_is_refused(data, tmp_path):
+def test_a_folder_without_a_dataset_is_refused(data, edit, tmp_path):
     with pytest.raises(InputError, match='hg_plugin prepare'):
         finetune(tmp_path)
-    content = json.loads((data / 'annotations/train.json').read_text())
-    (data / 'annotations/train.json').write_text(
-        json.dumps({**content, 'annotations': content['annotations'][:1]})
-    )
+    with edit(data / 'annotations/train.json') as content:
+        del content['annotations'][1:]
     with pytest.raises(InputError, match='1 persons'):
         finetune(data)
     assert not (data / 'finetune.py').exists()
@@ -122,7 +118,10 @@ def test_images_of_one_and_four_channels_train(data, channels, color_type):
         }
     )
     cfg.custom_hooks = [dict(type='StageHeatmapHook', interval=1)]
-    train(cfg, work_dir=str(data / 'run'))
+    inputs = train(cfg, work_dir=str(data / 'run')).data_preprocessor(
+        dict(inputs=[torch.full((channels, 4, 4), 27)])
+    )
+    assert inputs['inputs'].shape == (1, channels, 4, 4) and (inputs['inputs'] == 2).all()
     assert [*data.glob('run/best_PCK*.pth')]
     _, num = browse(cfg, data / 'browse.png', num=2)
     assert num == 2

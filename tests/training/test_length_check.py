@@ -72,7 +72,6 @@ WARM_UP = dict(type='LinearLR', start_factor=0.001, begin=0, end=500, by_epoch=F
         ([dict(type='MultiStepLR', milestones=[10, 20, 170], end=210)], ['171 epochs', 'has 20']),
         ([dict(type='MultiStepLR', milestones=[10, 19], end=210)], []),
         ([dict(type='CosineAnnealingLR', begin=0, end=30, T_max=30)], ['takes 30 epochs', '20']),
-        ([dict(type='CosineAnnealingLR', begin=20, end=30)], ['30 epochs']),
         ([dict(type='ReduceOnPlateauLR', monitor='Mean', rule='greater')], []),
         (dict(optimizer=[WARM_UP]), ['500 iterations']),
     ],

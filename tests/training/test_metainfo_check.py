@@ -49,7 +49,6 @@ def problems(metainfo):
         (renumbered(str), "'0', '1'.*0 to 4"),
         (edited(skeleton_info={0: dict(link=('nose', 'lefteye'))}), "link 0 .*'lefteye'.* 'left_eye'"),
         (edited(joint_weights=[1.0] * 4), 'joint_weights has 4 values for 5'),
-        (edited(sigmas=[0.05] * 17), 'sigmas has 17 values for 5'),
     ],
 )
 def test_a_slip_is_one_sentence_that_names_the_entry(metainfo, words):

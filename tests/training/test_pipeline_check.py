@@ -77,7 +77,6 @@ WRONG = [
     ([IMAGE, BOX, AFFINE, FLIP, TARGET, SAMPLE], 'RandomFlip comes after TopdownAffine'),
     ([IMAGE, BOX, FLIP, TARGET, AFFINE, SAMPLE], 'GenerateTarget comes before TopdownAffine'),
     ([BOX, CROP, dict(type='RandomHalfBody'), KEYPOINTS], 'RandomHalfBody comes after TopdownCrop'),
-    ([BOX, CROP, BOX, AFFINE, KEYPOINTS], 'GetBBoxCenterScale comes after TopdownCrop'),
     ([BOX, CROP, CROP, KEYPOINTS], 'TopdownCrop comes after TopdownCrop'),
     ([BOX, CROP, converter(), KEYPOINTS], 'KeypointConverter comes after TopdownCrop'),
     ([BOX, KEYPOINTS, CROP], 'TopdownCrop comes after PackKeypoints'),

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from hg_plugin.utils.errors import InputError
-from hg_plugin.utils.images import ImageError, as_bgr, decode, read_image, reduce_image
+from hg_plugin.utils.images import ImageError, as_bgr, decode, read_image
 
 
 @pytest.mark.parametrize('reduction', [2, 4, 8])
@@ -32,15 +32,6 @@ def test_truncated_data_is_refused(real_data, tmp_path):
             read_image(tmp_path / 'a.jpg')
     with pytest.raises(InputError, match='No such file'):
         read_image(tmp_path / 'b.jpg')
-
-
-@pytest.mark.parametrize('width, height', [(1, 1), (13, 22), (32, 40)])
-def test_any_size_shrinks_to_a_jpegs(width, height):
-    image = np.full((height, width, 3), 90, np.uint8)
-    data = cv2.imencode('.jpg', image)[1].tobytes()
-    for reduction in (2, 4, 8):
-        reduced = reduce_image(image, reduction)
-        assert reduced.shape == decode(data, 'a.jpg', reduction).shape and (reduced == 90).all()
 
 
 # the stored image, which the orientations 2 to 8 of EXIF data turn upright
@@ -86,7 +77,6 @@ def test_16_bits_become_8(suffix):
     [
         (encoded(RAMP.astype(np.float32), '.tiff'), 'float32'),
         (encoded(np.dstack([RAMP] * 3).astype(np.float32), '.hdr'), 'float32'),
-        (encoded((RAMP * 32767).astype(np.int16), '.tiff'), 'int16'),
         (b'P5\n# 10 bits\n256 64\n1023\n' + (RAMP * 1023).astype('>u2').tobytes(), '0 to 1023'),
         (b'\xff\xd8\xff\xc1\x00\x0b\x0c\x00\x08\x01\x00\x01\x01\x11\x00\xff\xd9', '12 bits'),
         (b'\0\0\0\x18ftypheic\0\0\0\0mif1heic' + bytes(500), 'HEIC'),
@@ -104,10 +94,7 @@ def test_other_depths_and_formats_are_refused_with_their_name(data, name):
     [
         (None, 'a NoneType'),
         (np.zeros((4, 4, 3)), r'float64 and shape \(4, 4, 3\)'),
-        (np.zeros((4, 4, 2), np.uint8), r'uint8 and shape \(4, 4, 2\)'),
         (np.zeros((0, 4, 3), np.uint8), r'uint8 and shape \(0, 4, 3\)'),
-        (np.zeros(4, np.uint8), r'uint8 and shape \(4,\)'),
-        (Image.new('I', (9, 9)), 'int32'),
         (Image.new('F', (9, 9)), 'float32'),
     ],
 )

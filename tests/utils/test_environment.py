@@ -14,18 +14,11 @@ def test_the_report_for_a_bug(run):
 
 def test_git_state(tmp_path):
     """Commit and change of a repository; and where there is none."""
-
-    def git(*arguments):
-        name = ['-c', 'user.name=a', '-c', 'user.email=a@example.org']
-        return subprocess.run(
-            ['git', *name, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    git('init', '-q', '-b', 'topic')
+    git = ['git', '-C', tmp_path, '-c', 'user.name=a', '-c', 'user.email=a@example.org']
     (tmp_path / 'tracked.py').write_text('a = 1\n')
-    git('add', '.')
-    git('commit', '-q', '-m', 'first')
-    commit = git('rev-parse', 'HEAD')[:12]
+    for words in (['init', '-q', '-b', 'topic'], ['add', '.'], ['commit', '-q', '-m', 'first']):
+        subprocess.run([*git, *words], check=True)
+    commit = subprocess.check_output([*git, 'rev-parse', 'HEAD'], text=True)[:12]
     assert git_state(tmp_path) == commit
     (tmp_path / 'tracked.py').write_text('a = 2\n')
     assert git_state(tmp_path) == f'{commit}-dirty'

@@ -72,16 +72,8 @@ class Reads(TorchDispatchMode):
 
 
 @pytest.mark.skipif(torch_before('2.4'), reason="on CPUs, torch 2.1's optimisers read their counters")
-@pytest.mark.parametrize(
-    'hook, ema_type, expected',
-    [
-        ('LazyRuntimeInfoHook', 'ForeachEMA', 0),
-        pytest.param('LazyRuntimeInfoHook', 'ExponentialMovingAverage', 2, marks=pytest.mark.slow),
-        pytest.param('RuntimeInfoHook', None, 5, marks=pytest.mark.slow),
-    ],
-)
-def test_no_value_is_read_from_the_device_between_two_logs(runner, hook, ema_type, expected):
-    run = runner('reads', hook, ema_type)
+def test_no_value_is_read_from_the_device_between_two_logs(runner):
+    run = runner('reads', ema_type='ForeachEMA')
     reads, counts = Reads(), []
     train_step, call_hook = run.model.train_step, run.call_hook
 
@@ -97,4 +89,4 @@ def test_no_value_is_read_from_the_device_between_two_logs(runner, hook, ema_typ
     run.train()
     # in every fifth, a checkpoint is written
     quiet = [index for index in range(1, 14) if index % 7 not in (2, 5, 6) and (index + 1) % 5]
-    assert len(counts) == 14 and {counts[index] for index in quiet} == {expected}
+    assert len(counts) == 14 and {counts[index] for index in quiet} == {0} and max(counts) > 0

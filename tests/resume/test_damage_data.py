@@ -1,7 +1,10 @@
-"""Trainings that diverge, through the command line: none ends with exit code 0 and spoiled checkpoints."""
+"""Trainings on bad images and bad numbers, through the command line: none ends with exit code 0 and spoiled
+checkpoints."""
 
+import json
 import os
 import re
+import shutil
 
 import pytest
 import torch
@@ -10,7 +13,6 @@ from hg_plugin.utils.errors import TrainingDiverged
 
 pytestmark = pytest.mark.slow
 
-CONFIG = 'configs/hg_2stack_synthetic.py'
 SMALL = [
     'model.backbone.channels=8',
     'train_dataloader.batch_size=2',
@@ -48,31 +50,33 @@ default_hooks = dict(divergence=dict(collapse=dict(interval=10)))
 
 
 @pytest.fixture
-def train(synthetic, tmp_path, run, launch, request):
-    """Trains, with bad images if told so, and returns the exit code, the output and all checkpoints."""
+def persons(synthetic, tmp_path):
+    return shutil.copytree(synthetic(24, 4), tmp_path / 'persons')
+
+
+@pytest.fixture
+def train(persons, tmp_path, run, launch, request):
+    """Trains, with bad batches if told so, and returns the exit code, the output and all checkpoints."""
+    base, config = request.config.rootpath / 'configs/hg_2stack_synthetic.py', tmp_path / 'child.py'
     (tmp_path / 'spoil.py').write_text(SPOIL)
 
-    def train(*options, spoil='', more='', launcher=None, resume=()):
-        config = CONFIG
-        if spoil:
-            config = tmp_path / 'child.py'
-            config.write_text(CHILD.format(base=request.config.rootpath / CONFIG, spoil=spoil, more=more))
-        arguments = ['--data-root', synthetic(24, 4), '--work-dir', tmp_path / 'work', *resume]
-        arguments += ['--cfg-options', *SMALL, 'train_cfg.max_epochs=4', *options]
+    def train(*options, spoil='first=0, last=0', more='', processes=1, resume=(), epochs=4):
+        config.write_text(CHILD.format(base=base, spoil=spoil, more=more))
+        arguments = ['--data-root', persons, '--work-dir', tmp_path / 'work', *resume]
+        arguments += ['--cfg-options', *SMALL, f'train_cfg.max_epochs={epochs}', *options]
         path = os.pathsep.join([str(tmp_path), str(request.config.rootpath)])
-        if launcher:
-            result = launch('bash', launcher, config, 2, *arguments, PYTHONPATH=path)
+        if processes > 1:
+            result = launch('bash', 'tools/dist_train.sh', config, processes, *arguments, PYTHONPATH=path)
             code, out = result.returncode, result.stdout
         else:
             code, out = run('tools/train.py', config, *arguments, PYTHONPATH=path)
         assert 'Traceback' not in out, out[-3000:]
         files = {file.name: torch.load(file) for file in (tmp_path / 'work').glob('*.pth')}
         for name, content in files.items():
-            for key in ('state_dict', 'ema_state_dict'):
-                for weight, value in content.get(key, {}).items():
-                    assert value.isfinite().all(), (name, weight)
-            for state in content.get('optimizer', {}).get('state', {}).values():
-                assert all(value.isfinite().all() for value in state.values()), name
+            weights = {**content['state_dict'], **content.get('ema_state_dict', {})}
+            states = content.get('optimizer', {}).get('state', {}).values()
+            for value in (*weights.values(), *(value for state in states for value in state.values())):
+                assert value.isfinite().all(), name
         return code, out, files
 
     return train
@@ -82,7 +86,6 @@ def train(synthetic, tmp_path, run, launch, request):
     'options, code, message',
     [
         (['optim_wrapper.optimizer.lr=1e30'], 86, 'Training has diverged: 20 steps in a row'),
-        (['optim_wrapper.optimizer.lr=1e39'], 86, 'Training has diverged: 20 steps in a row'),
         # finite, but so large that nothing is worth keeping
         (['optim_wrapper.optimizer.lr=1e6'], 1, 'epoch_4.pth was not written, because its weights are'),
         (['model.data_preprocessor.std=[0,0,0]'], 86, 'Training has diverged: 20 steps in a row'),
@@ -105,10 +108,9 @@ def test_nan_from_the_third_epoch_on_keeps_the_checkpoints_before(train):
     assert code == 0 and 'resumed epoch: 2' in out and 'epoch_4.pth' in files
 
 
-@pytest.mark.parametrize('value', ['nan', 'inf'])
-def test_one_bad_batch_an_epoch_is_skipped_and_spoils_nothing(train, value):
+def test_one_bad_batch_an_epoch_is_skipped_and_spoils_nothing(train):
     ema = "dict(type='EMAHook', ema_type='ForeachEMA')"
-    code, out, files = train(spoil=f"first=6, last=1000, every=12, value=float('{value}')", more=ema)
+    code, out, files = train(spoil="first=6, last=1000, every=12, value=float('inf')", more=ema)
     assert code == 0, out[-3000:]
     assert '(4 since the start, 0 in a row); they were skipped.' in out
     assert 'ema_state_dict' in files['epoch_4.pth']
@@ -120,13 +122,51 @@ def test_one_bad_batch_an_epoch_is_skipped_and_spoils_nothing(train, value):
 
 def test_two_processes_skip_alike_when_one_has_a_bad_batch(train):
     spoil = "first=3, last=1000, every=6, rank='1'"
-    code, out, files = train(spoil=spoil, launcher='tools/dist_train.sh')
+    code, out, files = train(spoil=spoil, processes=2)
     assert code == 0, out[-3000:]
     assert '(4 since the start, 0 in a row)' in out and 'epoch_4.pth' in files
 
 
 def test_two_processes_end_with_the_exit_code_of_divergence(train):
     spoil = "first=8, last=1000, rank='1'"
-    code, out, files = train('train_cfg.max_epochs=8', spoil=spoil, launcher='tools/dist_train.sh')
+    code, out, files = train(spoil=spoil, processes=2, epochs=8)
     assert code == TrainingDiverged.EXIT_CODE, out[-3000:]
     assert out.count('ERROR') >= 1 and list(files) and 'epoch_8.pth' not in files
+
+
+@pytest.fixture
+def damage(persons, damages):
+    """Damages images of training persons in one way each."""
+    entries = json.loads((persons / 'annotations/mpii_train.json').read_text())
+    images = [persons / 'images' / entry['image'] for entry in entries]
+
+    def damage(*indices):
+        for index, change in zip(indices, damages.values()):
+            change(images[index])
+        return [images[index].name for index in indices]
+
+    return damage
+
+
+def test_bad_images_are_replaced_told_once_and_counted(train, damage):
+    names = damage(3, 11, 17)
+    options = 'train_dataloader.dataset.max_unreadable=0.2', 'train_dataloader.num_workers=2'
+    code, out, _ = train(*options, epochs=3)
+    assert code == 0, out[-3000:]
+    for index, name in zip((3, 11, 17), names):
+        assert len(re.findall(f'annotation {index}: .*{name}', out)) == 1
+    assert '3 of the 24 persons of' in out and '(12.50%) and were replaced by the next' in out
+
+
+def test_more_bad_images_than_a_share_end_the_training(train, damage):
+    damage(3, 8, 11, 17)
+    code, out, files = train(epochs=3)
+    assert code == 1 and '\nerror: 4 of the 24 persons of' in out and 'hg_plugin check CONFIG' in out
+    assert 'preempted.pth' in files
+
+
+def test_two_processes_count_bad_images_together(train, damage):
+    """One for each in an epoch, or both for one: less than the share for a process alone in most cases."""
+    damage(3, 11, 12, 17)
+    code, out, _ = train('train_dataloader.dataset.max_unreadable=0.15', processes=2, epochs=9)
+    assert code == 1 and 'error: 4 of the 24 persons of' in out
