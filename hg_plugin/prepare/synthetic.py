@@ -227,7 +227,9 @@ def make_synthetic(
     proof, proof_text = out_dir / 'annotations/synthetic.json', json.dumps(settings, indent=2) + '\n'
     try:
         former = [*images.glob('?????????.jpg')]
-        complete = proof.is_file() and proof.read_text() == proof_text and len(former) == num_train + num_val
+        complete = (
+            proof.is_file() and proof.read_text('utf-8') == proof_text and len(former) == num_train + num_val
+        )
         if complete and not force:
             return False
         new = not out_dir.exists()

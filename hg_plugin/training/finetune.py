@@ -16,11 +16,13 @@ from mmengine.registry import DATASETS
 from mmengine.runner import load_checkpoint
 from torch import Tensor
 
-from hg_plugin.utils.checkpoint import dataset_meta_of, read_checkpoint, weights_of
+from hg_plugin.engine.hooks import ProgressHook
+from hg_plugin.utils.checkpoint import KPT_THR, dataset_meta_of, read_checkpoint, weights_of, write_kpt_thr
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.images import read_image
 from hg_plugin.utils.json_files import read_json
+from hg_plugin.utils.progress import Progress
 from hg_plugin.utils.weights import DEFAULT, shipped_networks
 from hg_plugin.visualization import crop_person, draw_skeleton, label
 
@@ -50,7 +52,10 @@ param_scheduler = [
 
 
 def finetune(
-    data: str | PathLike, work_dir: str | None = None, cfg_options: dict | None = None
+    data: str | PathLike,
+    work_dir: str | None = None,
+    cfg_options: dict | None = None,
+    resume: bool = False,
 ) -> tuple[Path, Path]:
     """Train from the weights of the package, and draw what comes of it.
 
@@ -59,6 +64,7 @@ def finetune(
             not there.
         work_dir: Folder of logs and checkpoints. Defaults to ``work_dirs/finetune`` in ``data``.
         cfg_options: Settings to override. Defaults to None.
+        resume: Continue an interrupted training. Defaults to False.
 
     Returns:
         The config, and the checkpoint with the best PCK.
@@ -70,10 +76,12 @@ def finetune(
     if not config.exists():
         write_config(Path(data))
     cfg = load_config(config, work_dir or str(Path(data, 'work_dirs/finetune')), cfg_options=cfg_options)
-    model = train(cfg)
+    with Progress(0, 'steps') as progress:
+        model = train(cfg, resume=resume, hooks=[ProgressHook(progress)])
     checkpoint = MessageHub.get_current_instance().get_info('best_ckpt')
     load_checkpoint(model, checkpoint, map_location='cpu')
-    draw_sheet(model, cfg, Path(cfg.work_dir, 'val.png'))
+    kpt_thr = draw_sheet(model, cfg, Path(cfg.work_dir, 'val.png'))
+    write_kpt_thr(checkpoint, kpt_thr)
     return config, Path(checkpoint)
 
 
@@ -130,28 +138,38 @@ def words_of(name: str) -> frozenset[str]:
     return frozenset(dict(l='left', r='right').get(word, word) for word in words) - {'upper', 'top'}
 
 
-def draw_sheet(model: torch.nn.Module, cfg: Config, path: Path, most: int = 24) -> None:
-    """Draw validation persons: the annotation, and the prediction with the number of right keypoints."""
+def draw_sheet(model: torch.nn.Module, cfg: Config, path: Path, most: int = 24) -> float:
+    """Draw validation persons: the annotation, and the prediction with the number of right keypoints.
+
+    Returns:
+        The score that nine of ten right keypoints reach, from which on keypoints are drawn.
+    """
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
     meta = dataset.metainfo
-    cells = []
+    persons = []
     for index in np.linspace(0, len(dataset) - 1, min(most, len(dataset))).astype(int).tolist():
         with torch.no_grad():
             (sample,) = model.eval().test_step(pseudo_collate([dataset[index]]))
         truth, found = sample.gt_instances, sample.pred_instances
+        size = (truth.bboxes[0, 2:] - truth.bboxes[0, :2]).max()
         annotated = truth.keypoints_visible[0].reshape(-1) > 0
-        left, top, right, bottom = truth.bboxes[0]
-        size = max(right - left, bottom - top)
-        crop, matrix = crop_person(
-            read_image(sample.img_path), [(left + right) / 2, (top + bottom) / 2], [1.2 * size], CELL
-        )
+        errors = np.linalg.norm(truth.keypoints[0] - found.keypoints[0], axis=1)
+        persons.append((sample, size, annotated, annotated & (errors <= THRESHOLD * size)))
+    scores = [sample.pred_instances.keypoint_scores[0][right] for sample, _, _, right in persons]
+    kpt_thr = float(np.quantile(np.concatenate(scores), 0.1)) if any(map(len, scores)) else KPT_THR
+    cells = []
+    for sample, size, annotated, right in persons:
+        truth, found = sample.gt_instances, sample.pred_instances
+        center = truth.bboxes[0].reshape(2, 2).mean(axis=0)
+        crop, matrix = crop_person(read_image(sample.img_path), center, [1.2 * size], CELL)
         points = [cv2.transform(each.keypoints[:, :, :2].astype(float), matrix)[0] for each in (truth, found)]
-        right_ones = np.linalg.norm(truth.keypoints[0] - found.keypoints[0], axis=1) <= THRESHOLD * size
-        drawn = [draw_skeleton(crop.copy(), each, annotated, meta) for each in points]
-        text = f'{Path(sample.img_path).name}: {(right_ones & annotated).sum()} of {annotated.sum()}'
+        shown = annotated, found.keypoint_scores[0] >= kpt_thr
+        drawn = [draw_skeleton(crop.copy(), *each, meta) for each in zip(points, shown)]
+        text = f'{Path(sample.img_path).name}: {right.sum()} of {annotated.sum()}'
         cells.append(np.vstack([np.hstack(drawn), label(text, (2 * CELL, 20))]))
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % COLUMNS)
     rows = [np.hstack(cells[first : first + COLUMNS]) for first in range(0, len(cells), COLUMNS)]
     title = f'annotation, and prediction; keypoints within {THRESHOLD} of the longer side of the box'
     with atomic_write(path) as file:
         file.write(cv2.imencode('.png', np.vstack([label(title, (rows[0].shape[1], 20)), *rows]))[1])
+    return kpt_thr
