@@ -169,7 +169,10 @@ def draw_sheet(model: torch.nn.Module, cfg: Config, path: Path, most: int = 24) 
         cells.append(np.vstack([np.hstack(drawn), label(text, (2 * CELL, 20))]))
     cells += [np.full_like(cells[0], 255)] * (-len(cells) % COLUMNS)
     rows = [np.hstack(cells[first : first + COLUMNS]) for first in range(0, len(cells), COLUMNS)]
-    title = f'annotation, and prediction; keypoints within {THRESHOLD} of the longer side of the box'
+    title = (
+        f'annotation, and prediction (scores of {kpt_thr:.2f} or more); below each, the keypoints within '
+        f'{THRESHOLD} of the longer side of the box'
+    )
     with atomic_write(path) as file:
         file.write(cv2.imencode('.png', np.vstack([label(title, (rows[0].shape[1], 20)), *rows]))[1])
     return kpt_thr
