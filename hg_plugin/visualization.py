@@ -98,16 +98,22 @@ def draw_skeleton(
     return image
 
 
-def draw_beside_truth(sample: PoseDataSample, dataset_meta: dict, size: int = 192) -> np.ndarray:
-    """Draw prediction and ground truth of a tested person, (size, 2 * size, 3) BGR; ``size`` is in pixels."""
+def draw_beside_truth(
+    sample: PoseDataSample, dataset_meta: dict, size: int = 192, kpt_thr: float = 0
+) -> np.ndarray:
+    """Draw prediction and ground truth of a tested person, (size, 2 * size, 3) BGR; ``size`` is in pixels.
+
+    Of the annotated keypoints, those are drawn whose score is at least ``kpt_thr``.
+    """
     image = read_image(sample.img_path)
     crop, matrix = crop_person(image, sample.input_center, sample.input_scale, size)
     visible = np.asarray(sample.gt_instances.keypoints_visible)[0]
     annotated = visible.reshape(len(visible), -1)[:, 0] > 0  # KeypointConverter appends weights
+    sure = sample.pred_instances.keypoint_scores[0] >= kpt_thr
     halves = []
-    for instances in (sample.pred_instances, sample.gt_instances):
+    for instances, shown in ((sample.pred_instances, annotated & sure), (sample.gt_instances, annotated)):
         keypoints = cv2.transform(np.asarray(instances.keypoints, dtype=np.float64)[:1, :, :2], matrix)[0]
-        halves.append(draw_skeleton(crop.copy(), keypoints, annotated, dataset_meta))
+        halves.append(draw_skeleton(crop.copy(), keypoints, shown, dataset_meta))
     cell = np.hstack(halves)
     cell[:, -2:] = 255
     return cell

@@ -39,6 +39,8 @@ def main(*command: str) -> None:
     name, run = vars(args).pop('command'), vars(args).pop('run')
     if name in LIGHT or name not in COMMANDS:
         return run(args)
+    if sys.stderr.isatty():
+        print('hg_plugin: importing MMPose ...', file=sys.stderr)
     try:
         from hg_plugin.utils.errors import command as told
     except ImportError as error:  # which names the broken package
@@ -50,7 +52,7 @@ def main(*command: str) -> None:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    version = re.search(r"^__version__ = '(.+)'$", (PACKAGE / '__init__.py').read_text(), re.MULTILINE)
+    version = re.search(r"^__version__ = '(.+)'$", (PACKAGE / '__init__.py').read_text('utf-8'), re.MULTILINE)
     parser = argparse.ArgumentParser('hg_plugin', description='Stacked hourglass networks for MMPose.')
     parser.add_argument('--version', action='version', version=f'hg_plugin {version[1]}')
     parsers = {'': _make_group(parser)}

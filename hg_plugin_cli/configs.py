@@ -7,4 +7,4 @@ from . import PACKAGE
 
 def run(args):
     for path in sorted((PACKAGE / '.mim/configs').glob('*.py')):
-        print(f'hg_plugin::{path.name:32} {ast.get_docstring(ast.parse(path.read_text()))}')
+        print(f'hg_plugin::{path.name:32} {ast.get_docstring(ast.parse(path.read_bytes()))}')

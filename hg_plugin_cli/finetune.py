@@ -12,6 +12,7 @@ from .arguments import add_cfg_options
 def add_arguments(parser):
     parser.add_argument('data', help='folder of hg_plugin prepare')
     parser.add_argument('--work-dir', metavar='DIR', help='default: DATA/work_dirs/finetune')
+    parser.add_argument('--resume', action='store_true', help='continue an interrupted training')
     add_cfg_options(parser)
 
 

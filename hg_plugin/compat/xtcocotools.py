@@ -24,10 +24,11 @@ PARTS = {
 
 
 class COCO(coco.COCO):
-    """Annotations of a COCO file; ``iscrowd`` and predictions may be missing."""
+    """Annotations of a COCO file, read without a word; ``iscrowd`` and predictions may be missing."""
 
     def __init__(self, annotation_file: str | None = None):
-        super().__init__(annotation_file)
+        with contextlib.redirect_stdout(io.StringIO()):
+            super().__init__(annotation_file)
         for annotation in self.dataset.get('annotations', ()):
             annotation.setdefault('iscrowd', False)
 

@@ -78,7 +78,7 @@ def to_ncnn(network: nn.Module, image: Tensor, outputs: Sequence[str], metadata:
             command = [pnnx.EXEC_PATH, 'model.onnx', f'inputshape=[1,3,{height},{width}]', 'fp16=0']
             subprocess.run(command, cwd=folder, capture_output=True, check=True)
             param, weights = Path(folder, 'model.ncnn.param'), Path(folder, 'model.ncnn.bin')
-            graph = re.sub(r'\bin0\b', 'image', param.read_text())
+            graph = re.sub(r'\bin0\b', 'image', param.read_text('utf-8'))
             param.write_text(re.sub(r'\bout0\b', 'heatmaps', graph))
             run = ncnn_runner(f'{folder}/model.ncnn')
             files = {'.param': param.read_bytes(), '.bin': weights.read_bytes()}

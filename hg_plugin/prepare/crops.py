@@ -190,7 +190,7 @@ def _check_folder(out: str, settings: dict) -> None:
         return
     path, problem = Path(out, SETTINGS_FILE), f'no {SETTINGS_FILE}'
     if path.is_file():
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text('utf-8'))
         settings = json.loads(json.dumps(settings))  # tuples become lists
         other = [key for key, value in settings.items() if found.get(key) != value]
         if not other:

@@ -130,7 +130,7 @@ def read_release(path) -> dict:
 
 def read_val_split() -> list[dict]:
     """Read the 2,958 persons of the standard validation set: image, center and scale as in mpii_val.json."""
-    rows = [line.split() for line in VAL_SPLIT.read_text().splitlines() if not line.startswith('#')]
+    rows = [line.split() for line in VAL_SPLIT.read_text('utf-8').splitlines() if not line.startswith('#')]
     return [
         dict(image=f'{image}.jpg', center=[float(x), float(y)], scale=float(scale))
         for image, x, y, scale in rows

@@ -209,7 +209,7 @@ def make_synthetic(
     try:
         if out_dir.exists() and any(out_dir.iterdir()):
             proof = out_dir / 'annotations/synthetic.json'
-            if proof.is_file() and proof.read_text() == text:
+            if proof.is_file() and proof.read_text('utf-8') == text:
                 return False
             raise InputError(
                 f'{out_dir} holds files, but no synthetic dataset of these settings; choose another folder, '

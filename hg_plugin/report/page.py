@@ -64,7 +64,7 @@ def write_report(work_dirs: Sequence[str | PathLike], out: str | PathLike | None
     for number, own in enumerate(charts):
         own['id'] = f'figure{number}'
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(TEMPLATE.read_text()).render(
+    page = environment.from_string(TEMPLATE.read_text('utf-8')).render(
         **content,
         title=runs[0].name if len(runs) == 1 else f'{len(runs)} runs compared',
         version=__version__,

@@ -15,10 +15,12 @@ from mmengine.registry import DATASETS
 from mmengine.runner import load_checkpoint
 from torch import Tensor
 
-from hg_plugin.utils.checkpoint import dataset_meta_of, read_checkpoint, weights_of
+from hg_plugin.engine.hooks import ProgressHook
+from hg_plugin.utils.checkpoint import KPT_THR, dataset_meta_of, read_checkpoint, weights_of, write_kpt_thr
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.json_files import read_json
+from hg_plugin.utils.progress import Progress
 from hg_plugin.utils.weights import DEFAULT, shipped_networks
 from hg_plugin.visualization import draw_beside_truth, label, write_grid
 
@@ -48,7 +50,10 @@ param_scheduler = [
 
 
 def finetune(
-    data: str | PathLike, work_dir: str | None = None, cfg_options: dict | None = None
+    data: str | PathLike,
+    work_dir: str | None = None,
+    cfg_options: dict | None = None,
+    resume: bool = False,
 ) -> tuple[Path, Path]:
     """Train from the weights of the package, and draw what comes of it.
 
@@ -57,6 +62,7 @@ def finetune(
             not there.
         work_dir: Folder of logs and checkpoints. Defaults to ``work_dirs/finetune`` in ``data``.
         cfg_options: Settings to override. Defaults to None.
+        resume: Continue an interrupted training. Defaults to False.
 
     Returns:
         The config, and the checkpoint with the best PCK.
@@ -68,10 +74,12 @@ def finetune(
     if not config.exists():
         write_config(Path(data))
     cfg = load_config(config, work_dir or str(Path(data, 'work_dirs/finetune')), cfg_options=cfg_options)
-    model = train(cfg)
+    with Progress(0, 'steps') as progress:
+        model = train(cfg, resume=resume, hooks=[ProgressHook(progress)])
     checkpoint = MessageHub.get_current_instance().get_info('best_ckpt')
     load_checkpoint(model, checkpoint, map_location='cpu')
-    draw_sheet(model, cfg, Path(cfg.work_dir, 'val.png'))
+    kpt_thr = draw_sheet(model, cfg, Path(cfg.work_dir, 'val.png'))
+    write_kpt_thr(checkpoint, kpt_thr)
     return config, Path(checkpoint)
 
 
@@ -128,10 +136,14 @@ def words_of(name: str) -> frozenset[str]:
     return frozenset(dict(l='left', r='right').get(word, word) for word in words) - {'upper', 'top'}
 
 
-def draw_sheet(model: torch.nn.Module, cfg: Config, path: Path, most: int = 24) -> None:
-    """Draw validation persons: prediction, annotation, and the number of keypoints that are right."""
+def draw_sheet(model: torch.nn.Module, cfg: Config, path: Path, most: int = 24) -> float:
+    """Draw validation persons: prediction, annotation, and the number of keypoints that are right.
+
+    Returns:
+        The score that nine of ten right keypoints reach, from which on predictions are drawn.
+    """
     dataset = DATASETS.build(cfg.val_dataloader.dataset)
-    cells = []
+    persons = []
     for index in np.linspace(0, len(dataset) - 1, min(most, len(dataset))).astype(int).tolist():
         with torch.no_grad():
             (sample,) = model.eval().test_step(pseudo_collate([dataset[index]]))
@@ -139,9 +151,18 @@ def draw_sheet(model: torch.nn.Module, cfg: Config, path: Path, most: int = 24) 
         annotated = truth.keypoints_visible[0].reshape(-1) > 0
         left, top, right, bottom = truth.bboxes[0]
         distance = np.linalg.norm(truth.keypoints[0] - found.keypoints[0], axis=1)
-        right_ones = annotated & (distance <= THRESHOLD * max(right - left, bottom - top))
-        drawn = draw_beside_truth(sample, dataset.metainfo)
-        text = f'{Path(sample.img_path).name}: {right_ones.sum()} of {annotated.sum()}'
+        within = distance <= THRESHOLD * max(right - left, bottom - top)
+        persons.append((sample, annotated, annotated & within))
+    scores = [sample.pred_instances.keypoint_scores[0][right] for sample, _, right in persons]
+    kpt_thr = float(np.quantile(np.concatenate(scores), 0.1)) if any(map(len, scores)) else KPT_THR
+    cells = []
+    for sample, annotated, right in persons:
+        drawn = draw_beside_truth(sample, dataset.metainfo, kpt_thr=kpt_thr)
+        text = f'{Path(sample.img_path).name}: {right.sum()} of {annotated.sum()}'
         cells.append(np.vstack([drawn, label(text, (drawn.shape[1], 20))]))
-    title = f'prediction, annotation; keypoints within {THRESHOLD} of the longer side of the box'
+    title = (
+        f'prediction (scores of {kpt_thr:.2f} or more), annotation; keypoints within {THRESHOLD} of the '
+        'longer side of the box'
+    )
     write_grid(path, cells, title)
+    return kpt_thr

@@ -5,13 +5,15 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.visualization import LocalVisBackend
 
@@ -34,6 +36,10 @@ from .length_check import check_length
 from .optimizer_check import check_custom_keys
 from .pipeline_check import check_pipelines
 
+# what MMEngine and torch say of themselves, or of a small machine, which no user has to act on
+NOISE = ('"FileClient"', '"HardDiskBackend"', 'The prefix is not set')
+WARNINGS = 'This DataLoader will create|Detected call of `scheduler.step'
+
 
 class QuietRunner(Runner):
     """MMEngine's runner, whose environment, config and hooks go to the log file and not to the screen.
@@ -44,9 +50,11 @@ class QuietRunner(Runner):
     def setup_env(self, env_cfg: dict) -> None:
         super().setup_env(env_cfg)
         set_backends(env_cfg)
+        warnings.filterwarnings('ignore', WARNINGS)
 
     def build_logger(self, *args, **kwargs):
         logger = super().build_logger(*args, **kwargs)
+        logger.addFilter(lambda record: not record.getMessage().startswith(NOISE))
         for handler in logger.handlers:
             # no method of the runner, which holds a process group: loggers live as long as Python
             if isinstance(handler, logging.FileHandler):
@@ -112,6 +120,7 @@ def train(
     amp: bool = False,
     validate: bool = True,
     auto_scale_lr: bool = False,
+    hooks: Sequence[Hook] = (),
 ) -> torch.nn.Module:
     """Train a model.
 
@@ -127,6 +136,7 @@ def train(
         validate: Validate during the training. Defaults to True.
         auto_scale_lr: Scale the learning rate by the batch size over the config's
             ``auto_scale_lr.base_batch_size``. Defaults to False.
+        hooks: Hooks beside those of the config. Defaults to none.
 
     Returns:
         The trained model.
@@ -155,6 +165,8 @@ def train(
     first = launcher == 'none' or os.environ['RANK'] == '0'
     with _work_dir(cfg, lock=first), building(cfg, 'training', late=True):
         runner = _build_runner(cfg, checkpoint, partly=True)
+        for hook in hooks:
+            runner.register_hook(hook)
         check_pipelines(runner, 'train', 'val')
         check_length(runner)
         check_custom_keys(runner)

@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -24,8 +25,12 @@ class Progress:
     def __init__(self, total: int, what: str):
         text = TextColumn('{task.description}', markup=False)
         columns = MofNCompleteColumn(), text, TimeElapsedColumn(), TimeRemainingColumn(), BarColumn()
-        # no thread that refreshes: data loaders fork meanwhile
-        self.bar = Bar(*columns, console=Console(stderr=True), auto_refresh=False)
+        self.bar = Bar(
+            *columns,
+            console=Console(stderr=True),
+            auto_refresh=False,  # no thread: data loaders fork meanwhile
+            redirect_stdout=sys.stdout.isatty(),  # to above the bar, but not what goes to a file
+        )
         self.what, self.task = what, self.bar.add_task(what, total=total or None)
         self.interval = 0.1 if self.bar.console.is_terminal else 10.0  # seconds
         self.shown = time.monotonic()

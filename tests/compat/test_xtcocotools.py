@@ -87,6 +87,11 @@ def test_precision_is_that_of_xtcocotools(folder, case, expected):
     np.testing.assert_allclose(evaluate(folder, *case), [*map(float, expected.split())], rtol=0, atol=1e-6)
 
 
+def test_annotations_are_read_without_a_word(folder, capsys):
+    assert len(COCO(str(folder / 'annotations.json')).imgs) == 40
+    assert not capsys.readouterr().out
+
+
 @pytest.mark.parametrize('kind, number', [('keypoints', 10), ('keypoints_crowd', 9)])
 def test_nothing_found_has_precision_0(folder, kind, number):
     np.testing.assert_array_equal(evaluate(folder, kind, predictions='none.json'), np.zeros(number))

@@ -53,6 +53,12 @@ def test_a_keypoint_that_is_nan_does_not_count(codec, visible):
     assert weights.tolist() == [[0, 0, 1]]
 
 
+def test_a_visibility_below_a_half_is_a_weight_too():
+    codec = KEYPOINT_CODECS.build(CODECS[0])
+    heatmaps, weights = draw_heatmaps(torch.tensor([[[40.0, 50.0]]]), torch.tensor([[0.3]]), codec)
+    assert heatmaps.max() > 0.9 and weights.item() == pytest.approx(0.3)
+
+
 def test_images_of_different_sizes_are_refused():
     preprocessor = MODELS.build(dict(type='HeatmapDataPreprocessor'))
     with pytest.raises(InputError, match='shapes'):

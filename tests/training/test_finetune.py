@@ -41,8 +41,10 @@ def data(tmp_path):
     return tmp_path / 'data'
 
 
-def test_a_training_ends_with_drawn_validation_photographs_and_keeps_the_config(data):
-    config, checkpoint = finetune(data, cfg_options=SMALL)
+def test_a_training_ends_with_drawn_validation_photographs_and_keeps_the_config(data, capsys):
+    config, checkpoint = finetune(data, cfg_options=SMALL | {'train_cfg.max_epochs': 2})
+    assert '2/2 steps, PCK 0.' in capsys.readouterr().err
+    assert checkpoint.with_suffix('.scores.json').is_file()
     assert checkpoint.is_file() and checkpoint.parent == data / 'work_dirs/finetune'
     sheet = cv2.imread(str(checkpoint.parent / 'val.png'))
     assert sheet.shape[:2] == (20 + 192 + 20, 4 * 2 * 192)  # a title, and one person of a row of four
@@ -50,8 +52,9 @@ def test_a_training_ends_with_drawn_validation_photographs_and_keeps_the_config(
     assert 'PCK:' in log.read_text()
     own = config.read_text().replace('num_keypoints=3', 'num_keypoints=3, norm_eval=True')
     config.write_text(own)
-    finetune(data, cfg_options=SMALL)
+    finetune(data, cfg_options=SMALL | {'train_cfg.max_epochs': 3}, resume=True)
     assert config.read_text() == own
+    assert '3/3 steps' in capsys.readouterr().err and not [*checkpoint.parent.glob('earlier*')]
 
 
 @pytest.mark.parametrize('persons, batch, epochs', [(6, 5, 100), (48, 16, 34), (2000, 16, 10)])

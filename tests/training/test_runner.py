@@ -4,12 +4,14 @@ import errno
 import logging
 import os
 import platform
+import warnings
 from unittest.mock import Mock
 
 import pytest
 import torch
 from toy_training import toy_config
 
+from hg_plugin.engine.resume.guard import hold
 from hg_plugin.training.runner import QuietRunner, set_backends
 
 
@@ -27,6 +29,21 @@ def test_a_full_disk_costs_lines_of_logs_and_not_the_training(tmp_path, capsys):
     backend._dump(dict(loss=1.0), '/dev/full', 'json')
     out = ''.join(capsys.readouterr())
     assert 'Traceback' not in out and '/dev/full is not complete' in out
+
+
+def test_weights_that_do_not_match_are_in_the_log_and_noise_of_other_packages_is_not(tmp_path, capsys):
+    workers = dict(num_workers=os.cpu_count() + 1)  # torch finds that too many
+    options = dict(optim_wrapper=dict(accumulative_counts=2), train_dataloader=workers)
+    runner = QuietRunner.from_cfg(toy_config(tmp_path, experiment_name='noise', **options))
+    hold(runner, 'a.pth', dict(state_dict={'layer.bias': torch.zeros(3), 'other': torch.zeros(1)}))
+    runner.load_checkpoint('a.pth')
+    with warnings.catch_warnings(record=True) as caught:
+        runner.train()
+    assert not [str(each.message) for each in caught if each.category is UserWarning]
+    (log,) = (path.read_text() for path in tmp_path.glob('*/*.log'))
+    for text in (''.join(capsys.readouterr()), log):
+        assert 'missing keys' in text and 'layer.weight' in text
+        assert 'FileClient' not in text and 'HardDiskBackend' not in text
 
 
 def test_backends_are_set_by_the_config():

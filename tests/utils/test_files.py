@@ -68,3 +68,8 @@ def test_a_full_disk(old, tmp_path, size):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert old.read_bytes() == b'old' and list(tmp_path.iterdir()) == [old]
+
+
+def test_no_text_is_read_in_the_encoding_of_the_locale(request):
+    for path in request.config.rootpath.glob('hg_plugin*/**/*.py'):
+        assert 'read_text()' not in path.read_text('utf-8'), path

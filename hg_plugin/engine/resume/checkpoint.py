@@ -299,7 +299,7 @@ def _validation_is_due(runner: Runner, validated: int) -> bool:
 
 def _read_record(path: str) -> dict:
     try:
-        with open(path) as file:
+        with open(path, encoding='utf-8') as file:
             content = json.load(file)
         if isinstance(content['step'], int) and isinstance(content['best'], dict):
             return content

@@ -46,7 +46,7 @@ def load_checkpoint(stock: Callable, self: Runner, filename: str, *args, **kwarg
     else:
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        _load_checkpoint_to_model(model, checkpoint, revise_keys=[(r'^module.', '')])
+        _load_checkpoint_to_model(model, checkpoint, logger=self.logger, revise_keys=[(r'^module.', '')])
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
     return sanitize(checkpoint, hook if own else None, folder)

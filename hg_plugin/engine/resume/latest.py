@@ -40,7 +40,7 @@ def latest_training(work_dir: str, out_dir: str | None = None) -> tuple[str, dic
     """
     folder, pointer = checkpoint_folder(work_dir, out_dir), osp.join(work_dir, 'last_checkpoint')
     try:
-        with open(pointer, errors='replace') as content:
+        with open(pointer, encoding='utf-8', errors='replace') as content:
             named = basename(content.read(4096).strip())
     except FileNotFoundError:
         named = None

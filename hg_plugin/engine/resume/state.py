@@ -22,9 +22,10 @@ MOMENTS = dict(
     Adadelta={'square_avg', 'acc_delta'},
     RMSprop={'square_avg'},
     Adagrad={'sum'},
+    MuonWithAuxAdam=set(),  # AdamW's, or a momentum alone
 )
 # and some of them, or optimizers of others
-SHAPED = set.union(*MOMENTS.values(), {'max_exp_avg_sq', 'momentum_buffer', 'grad_avg'})
+SHAPED = set.union(*MOMENTS.values(), {'max_exp_avg_sq', 'momentum_buffer', 'momentum', 'grad_avg'})
 # how an optimizer computes, and not what
 IMPLEMENTATION = {'foreach', 'fused', 'capturable', 'differentiable'}
 # settings that all optimizers have, or that a version of torch has added
