@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 class Stub:
     """Finds as many persons as the image's first pixel says, at its brightness; ends Python at an image."""
 
-    cfg = SimpleNamespace(pretty_text='')
+    cfg, backend, bfloat16 = SimpleNamespace(pretty_text=''), 'torch', False
 
     def __init__(self, checkpoint, killed_at=None):
         self.checkpoint, self.killed_at, self.count = checkpoint, killed_at, 0
@@ -144,12 +144,17 @@ def test_killed_while_a_part_is_written(infer, tmp_path, monkeypatch):
     assert not [*tmp_path.glob('people.jsonl/part*.partial')]
 
 
-def test_a_run_with_other_images_or_options_is_refused(infer, images):
+def test_a_run_with_other_images_or_options_is_refused(infer, images, monkeypatch):
     rows = infer()
     assert infer() == rows and infer.counts['before'] == 5 and infer.counts['images'] == 0
-    for changed in (dict(flip_test=True), dict(inputs=images / 'a.tar'), dict(images_per_part=5)):
+    found = dict(detector=lambda image: np.zeros((0, 5)))
+    for changed in (dict(flip_test=True), dict(inputs=images / 'a.tar'), dict(images_per_part=5), found):
         with pytest.raises(InputError, match='another --out'):
             infer(**changed)
+    monkeypatch.setattr(Stub, 'bfloat16', True)
+    with pytest.raises(InputError, match='other bfloat16'):
+        infer()
+    monkeypatch.undo()
     assert infer() == rows
 
 
