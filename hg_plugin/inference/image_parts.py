@@ -163,21 +163,17 @@ def _is_tar(source: str) -> bool:
 def _members(path: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """The names of the images in a tar, and functions that read them; the tar itself where it is damaged."""
     problem = 'it has no images'
+
+    def fail() -> bytes:
+        raise ImageError(problem)
+
     try:
         with tarfile.open(path) as tar:
             for member in tar:
                 if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES):
                     problem = ''
-                    yield f'{path}/{member.name}', partial(_extract, tar, member)
+                    yield f'{path}/{member.name}', lambda member=member: tar.extractfile(member).read()
     except TAR_ERRORS as error:
         problem = str(error)
     if problem:
-        yield path, partial(_fail, problem)
-
-
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    return tar.extractfile(member).read()
-
-
-def _fail(problem: str) -> bytes:
-    raise ImageError(problem)
+        yield path, fail
