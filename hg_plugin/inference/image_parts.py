@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from hg_plugin.engine.resume.processes import serve_parent
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import ImageError, decode, read_regular_file
 from hg_plugin.utils.progress import init_worker
@@ -121,8 +122,13 @@ def load_images(parts: Sequence[Part], workers: int) -> DataLoader:
         batch_size=None,
         collate_fn=tuple,  # not into tensors, which take shared memory, of which containers have little
         num_workers=workers,
-        worker_init_fn=init_worker,
+        worker_init_fn=_start_worker,
     )
+
+
+def _start_worker(*_) -> None:
+    init_worker()
+    serve_parent()  # images that nobody fetches would keep it after a kill
 
 
 def decode_or_reason(name: str, read: Callable[[], bytes]) -> np.ndarray | str:

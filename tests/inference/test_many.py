@@ -5,6 +5,7 @@ import io
 import json
 import multiprocessing
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -142,6 +143,21 @@ def test_killed_while_a_part_is_written(infer, tmp_path, monkeypatch):
     assert len([*tmp_path.glob('people.jsonl/part*.partial')]) == 1
     assert infer() == infer(out='whole.jsonl')
     assert not [*tmp_path.glob('people.jsonl/part*.partial')]
+
+
+def test_workers_end_with_a_run_that_is_killed(infer, tmp_path):
+    (tmp_path / 'large').mkdir()
+    for number in range(12):
+        cv2.imwrite(str(tmp_path / f'large/{number}.png'), np.ones((300, 300, 3), np.uint8))
+    end, own = os.pipe()
+    options = dict(inputs=tmp_path / 'large', workers=2)
+    run = multiprocessing.get_context('fork').Process(target=infer, args=(2,), kwargs=options)
+    run.start()
+    os.close(own)
+    run.join()
+    assert run.exitcode == -signal.SIGKILL
+    assert select.select([end], [], [], 30)[0]  # the last process with the other end of the pipe is gone
+    os.close(end)
 
 
 def test_a_run_with_other_images_or_options_is_refused(infer, images, monkeypatch):
