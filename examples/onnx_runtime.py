@@ -1,6 +1,6 @@
 """Find a person's keypoints with ONNX Runtime, OpenCV and NumPy alone.
 
-hg_plugin export CONFIG CHECKPOINT pose.onnx --decode
+hg_plugin export CONFIG CHECKPOINT pose.onnx --decode [--int8 IMAGES...]
 python examples/onnx_runtime.py pose.onnx image.jpg [LEFT TOP RIGHT BOTTOM]
 """
 
@@ -25,5 +25,6 @@ person = person[..., ::-1] if meta['color'] == 'RGB' else person
 inputs = ((person - meta['mean']) / meta['std']).transpose(2, 0, 1)[None].astype(np.float32)
 keypoints, scores = session.run(None, {'image': inputs})
 keypoints = (keypoints[0] / size - 0.5) * zoom * size + center
-for name, (x, y), score in zip(meta['keypoint_names'], keypoints, scores[0]):
-    print(f'{name:16} {x:7.1f} {y:7.1f} {score:5.2f}')
+for index, name in enumerate(meta['keypoint_names']):
+    if index not in meta['unannotated_keypoints']:  # which the network has not learned
+        print(f'{name:16} {keypoints[index, 0]:7.1f} {keypoints[index, 1]:7.1f} {scores[0, index]:5.2f}')

@@ -58,7 +58,7 @@ def run(args):
     options = {key: value for key, value in vars(args).items() if key not in ('int8', 'format', 'network')}
     result = export(**options, format=kind, calibration_images=args.int8)
     if args.int8:
-        text = f"on these images {result['peaks']:.1%} of its peaks lie within a pixel of float32's"
+        text = f"on these images {result['peaks']:.1%} of its peaks lie within a pixel of float32's heatmaps"
     else:
         largest = ', '.join(f'{value:.2g} in {name}' for name, value in result.items())
         text = f'it differs from torch by at most {largest}'

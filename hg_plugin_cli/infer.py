@@ -59,9 +59,11 @@ def add_arguments(parser):
     add('--shard', metavar='I/N', help=text)
     add('--images-per-part', type=int, default=1000, metavar='N', help='images per file of --out')
     add('--workers', type=int, default=2, metavar='W', help='processes that decode images for --out')
-    backends = ['torch', 'onnxruntime', 'openvino']
-    text = 'what runs the network; the others export it first, to a file beside the checkpoint'
-    add('--backend', default='torch', choices=backends, help=text)
+    text = (
+        'what runs the network; onnxruntime and openvino export it first, to a file beside the checkpoint. A '
+        'file that hg_plugin export wrote, such as one in 8 bits, is run by OpenVINO, or else ONNX Runtime'
+    )
+    add('--backend', default='torch', metavar='torch|onnxruntime|openvino|FILE.onnx', help=text)
     add('--float32', action='store_true', help='not in bfloat16 where the CPU has instructions for it')
     add('--device', help='cpu, cuda, cuda:1, ...; default: a GPU if torch can use one')
     add_cfg_options(parser)

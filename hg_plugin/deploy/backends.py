@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -33,24 +34,49 @@ class PoseEstimator(pose_estimator.PoseEstimator):
 
     Args:
         *args: ``config``, ``checkpoint`` and more of the base class.
-        backend: 'torch', 'onnxruntime' or 'openvino', on the CPU. Defaults to 'torch'.
+        backend: 'torch', 'onnxruntime' or 'openvino', on the CPU; or an ONNX file that :func:`export` wrote,
+            such as one in 8 bits, which OpenVINO runs if it is installed. Defaults to 'torch'.
         **kwargs: More of the base class. With ``bfloat16``, OpenVINO chooses the precision, which is less on
             newer CPUs; ONNX Runtime computes in float32.
 
     Raises:
-        InputError: As the base class; for another backend, or one whose packages are missing; and when the
-            network is exported, if the file cannot be written.
+        InputError: As the base class; for another backend, one whose packages are missing, or a file of
+            another network; and when the network is exported, if the file cannot be written.
     """
 
-    def __init__(self, *args, backend: str = 'torch', **kwargs):
-        if backend not in ('torch', *RUNNERS):
-            raise InputError(f"backend is '{backend}'; choose one of torch, {', '.join(RUNNERS)}.")
+    def __init__(self, *args, backend: str | os.PathLike = 'torch', **kwargs):
+        is_file = str(backend).endswith('.onnx')
+        if backend not in ('torch', *RUNNERS) and not is_file:
+            known = ', '.join(('torch', *RUNNERS))
+            raise InputError(f"backend is '{backend}'; choose one of {known}, or a file that ends in .onnx.")
         super().__init__(*args, **kwargs)
         self.backend = backend
-        if backend != 'torch':
+        if backend == 'torch':
+            return
+        if self.device.type != 'cpu' or not (is_file or self.cfg.filename):
+            raise InputError(f'The backend {backend} needs a config file, and the device cpu.')
+        if is_file:
+            self._run = self._runner_of(Path(backend))
+        else:
             need_packages(f'The backend {backend}', *EXPORTERS[RUNNERS[backend][0]][2])
-            if self.device.type != 'cpu' or not self.cfg.filename:
-                raise InputError(f'The backend {backend} needs a config file, and the device cpu.')
+
+    def _runner_of(self, file: Path) -> Callable[[Tensor], list[Tensor]]:
+        """What runs a file with this network, which it first does once."""
+        runner = 'openvino' if find_spec('openvino') else 'onnxruntime'
+        need_packages(f'{file}', runner)
+        decoder = self.model.head.decoder
+        expected = 1, self.num_keypoints * self._channels, *decoder.heatmap_size[::-1]
+        try:
+            run = RUNNERS[runner][1](file, self.bfloat16)
+            shape = tuple(run(torch.zeros(1, 3, *decoder.input_size[::-1]))[0].shape)
+        except Exception as error:  # both raise anything for a file of another kind
+            raise InputError(f'{file} cannot be run ({error}); give what hg_plugin export wrote.') from error
+        if shape != expected:
+            raise InputError(
+                f'{file} has outputs of {shape}, and the heatmaps of {self.config} have {expected}; export '
+                'that network, without --decode.'
+            )
+        return run
 
     @cached_property
     def _run(self) -> Callable[[Tensor], list[Tensor]]:

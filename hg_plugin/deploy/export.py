@@ -73,8 +73,8 @@ def export(
             ncnn, which adds a .bin and a .json with the metadata.
         format: 'onnx', 'torchscript', 'openvino', 'ncnn', or 'int8' for ONNX in 8 bits. Defaults to 'onnx'.
         decode: Append the decoding: the outputs are ``keypoints`` (N, K, 2) in input pixels and ``scores``
-            (N, K). Not for ncnn and int8, and only for MSRAHeatmap without ``unbiased`` and UDPHeatmap
-            without offsets. Defaults to False.
+            (N, K). Not for ncnn, and only for MSRAHeatmap without ``unbiased`` and UDPHeatmap without
+            offsets. Defaults to False.
         rtmlib: Fit rtmlib's ViTPose with its default arguments, which passes BGR images normalized as if they
             were RGB and decodes as for UDPHeatmap: the file swaps the channels and redraws its heatmaps, see
             :class:`Redraw`. Not for ncnn and int8, and only for MSRAHeatmap without ``unbiased``. Defaults to
@@ -87,8 +87,8 @@ def export(
         cfg_options: Settings to override in the config. Defaults to None.
 
     Returns:
-        Largest difference between file and torch by output. For int8, ``peaks``: share of the heatmaps of the
-        calibration images that peak within a pixel of float32's.
+        Largest difference between file and torch by output. For int8, ``peaks``: share of the keypoints of
+        the calibration images within a pixel of float32's heatmaps.
 
     Raises:
         InputError: If an argument, file or package is wrong or missing, or the outputs differ from torch's.
@@ -108,8 +108,8 @@ def export(
                 f'{path} cannot be written, because it is a folder, the config, the checkpoint or a file '
                 f'that does not belong to {out}; choose another name.'
             )
-    if decode + rtmlib + (format in ('ncnn', 'int8')) > 1:
-        raise InputError(f'{out}: give only one of decode, rtmlib and the formats ncnn and int8.')
+    if decode + rtmlib + (format == 'ncnn') > 1 or (rtmlib and format == 'int8'):
+        raise InputError(f'{out}: give only one of decode, rtmlib and ncnn, and rtmlib without int8.')
     if (format == 'int8') != bool(calibration_images):
         raise InputError(f'{out}: int8, and no other format, needs calibration images; give some dozens.')
     if dynamic and (format != 'onnx' or decode or rtmlib):

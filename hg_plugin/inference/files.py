@@ -214,7 +214,7 @@ class _Results:
         with contextlib.ExitStack() as files:
             file = files.enter_context(atomic_write(self.out_dir / 'predictions' / f'{name}.json'))
             if self.draw:
-                writer = files.enter_context(open_video(self.out_dir / 'visualizations' / name, video))
+                write = files.enter_context(open_video(self.out_dir / 'visualizations' / name, video))
             if self.options['heatmaps']:
                 sheets = files.enter_context(replacing(self.out_dir / 'heatmaps' / name, is_folder=True))
             progress = files.enter_context(
@@ -230,7 +230,7 @@ class _Results:
                     self._write_sheets(sheets, f'frame{index:06d}', poses)
                 drawn = self._draw(poses) if self.draw or self.window else None
                 if self.draw:
-                    writer.write(drawn)
+                    write(drawn)
                 # frame by frame, in the layout of the whole
                 if self.mmpose_json:
                     start, item = '[', dict(frame_id=index, instances=poses.to_mmpose())

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from hg_plugin.engine.resume.processes import serve_parent
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import ImageError, decode, read_regular_file
 from hg_plugin.utils.progress import init_worker
@@ -121,8 +122,13 @@ def load_images(parts: Sequence[Part], workers: int) -> DataLoader:
         batch_size=None,
         collate_fn=tuple,  # not into tensors, which take shared memory, of which containers have little
         num_workers=workers,
-        worker_init_fn=init_worker,
+        worker_init_fn=_start_worker,
     )
+
+
+def _start_worker(*_) -> None:
+    init_worker()
+    serve_parent()  # images that nobody fetches would keep it after a kill
 
 
 def decode_or_reason(name: str, read: Callable[[], bytes]) -> np.ndarray | str:
@@ -163,21 +169,17 @@ def _is_tar(source: str) -> bool:
 def _members(path: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """The names of the images in a tar, and functions that read them; the tar itself where it is damaged."""
     problem = 'it has no images'
+
+    def fail() -> bytes:
+        raise ImageError(problem)
+
     try:
         with tarfile.open(path) as tar:
             for member in tar:
                 if member.isfile() and member.name.lower().endswith(IMAGE_SUFFIXES):
                     problem = ''
-                    yield f'{path}/{member.name}', partial(_extract, tar, member)
+                    yield f'{path}/{member.name}', lambda member=member: tar.extractfile(member).read()
     except TAR_ERRORS as error:
         problem = str(error)
     if problem:
-        yield path, partial(_fail, problem)
-
-
-def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    return tar.extractfile(member).read()
-
-
-def _fail(problem: str) -> bytes:
-    raise ImageError(problem)
+        yield path, fail

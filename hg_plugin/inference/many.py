@@ -78,7 +78,9 @@ def infer_many(
         need_packages(f'{out}', 'pyarrow')
     index, count = division(shard)
     sources = list_images(inputs)
-    _check_run(estimator, sources, out, dict(images_per_part=images_per_part, **options))
+    settings = dict(images_per_part=images_per_part, detector=detector is not None, **options)
+    settings |= dict(backend=str(estimator.backend), bfloat16=estimator.bfloat16)
+    _check_run(estimator, sources, out, settings)
     own = make_parts(sources, images_per_part)[index::count]
     files = {part.number: out / f'part-{part.number:05d}{out.suffix}' for part in own}
     parts = [part for part in own if not files[part.number].exists()]

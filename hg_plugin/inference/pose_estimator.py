@@ -79,6 +79,8 @@ class PoseEstimator:
         InputError: If the config, the checkpoint or the device cannot be used, or they do not fit together.
     """
 
+    backend: str | PathLike = 'torch'
+
     def __init__(
         self,
         config: str | PathLike | Config | None = None,

@@ -1,6 +1,5 @@
 """The persons that were found in an image, to be read, drawn, written and shown."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -122,9 +121,7 @@ class Poses:
         return drawn
 
     def _repr_png_(self) -> bytes:
-        file = io.BytesIO()
-        self.plot().save(file, 'png')
-        return file.getvalue()
+        return self.plot()._repr_png_()
 
     def to_dict(self) -> dict:
         """The same in numbers, lists and text, as ``hg_plugin infer`` writes it to JSON."""

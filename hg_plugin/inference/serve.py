@@ -21,8 +21,6 @@ from .files import predictions_json
 from .pose_estimator import PoseEstimator
 
 HOST = '127.0.0.1'
-# a keypoint below is doubtful
-LOW_SCORE = 0.3
 BLACK = (0, 0, 0)
 # that OpenCV and Pillow both decode, so that the size that is checked is the size that is decoded
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF', 'PPM', 'AVIF', 'JPEG2000')
@@ -54,7 +52,7 @@ def answer(
     boxes: list[list[float]],
     *,
     quarter_turns: int = 0,
-    kpt_thr: float = LOW_SCORE,
+    kpt_thr: float | None = None,
     flip_test: bool = False,
     max_megabytes: float = 20,
     max_megapixels: float = 50,
@@ -67,7 +65,7 @@ def answer(
         boxes: Left, top, right and bottom of each person, in pixels of the turned image. If there are none,
             persons are looked for.
         quarter_turns: How often the image is turned by 90 degrees, clockwise. Defaults to 0.
-        kpt_thr: Lowest score of a keypoint that is drawn. Defaults to 0.3.
+        kpt_thr: Lowest score of a keypoint that is drawn. Defaults to the network's.
         flip_test: Average with the flipped image. Defaults to False.
         max_megabytes: Largest file that is read. Defaults to 20.
         max_megapixels: Largest image that is decoded. Defaults to 50.
@@ -97,18 +95,18 @@ def answer(
         cv2.putText(drawn, str(index + 1), place, *font, BLACK, 3 * thickness, cv2.LINE_AA)
         cv2.putText(drawn, str(index + 1), place, *font, person_color(index), thickness, cv2.LINE_AA)
     untrained = [name for name, known in zip(names, annotated) if not known]
-    text = _summary(poses.scores[:, annotated], bool(boxes), untrained)
+    text = _summary(poses.scores[:, annotated], poses.kpt_thr, bool(boxes), untrained)
     json = predictions_json(Path(path).name, poses)
     return Answer(text, _rgb(drawn), stacks, sheets, json)
 
 
-def _summary(scores: np.ndarray, boxed: bool, untrained: list[str]) -> str:
+def _summary(scores: np.ndarray, kpt_thr: float, boxed: bool, untrained: list[str]) -> str:
     """Say what was found in (N, K) scores, and whether to trust it."""
     if not len(scores):
         return 'No person was found. Drag a box around each person.'
-    sure = int((scores >= LOW_SCORE).sum())
+    sure = int((scores >= kpt_thr).sum())
     persons = f'{len(scores)} persons' if len(scores) > 1 else '1 person'
-    lines = [f'{persons}: {sure} of {scores.size} keypoints have a score of {LOW_SCORE} or more.']
+    lines = [f'{persons}: {sure} of {scores.size} keypoints have a score of {kpt_thr:.2g} or more.']
     if untrained:
         lines.append(f'This network has not learned {" and ".join(untrained)}, which are not drawn.')
     if not boxed:
@@ -274,17 +272,9 @@ def _page(
         if photo is None:
             return _show(Answer(HINT))
         path, boxes, quarter_turns = photo
-        found = answer(
-            estimator,
-            path,
-            boxes,
-            quarter_turns=quarter_turns,
-            kpt_thr=kpt_thr,
-            flip_test=flip_test,
-            max_megabytes=max_megabytes,
-            max_megapixels=max_megapixels,
-        )
-        return _show(found, Path(path).stem)
+        options = dict(quarter_turns=quarter_turns, kpt_thr=kpt_thr, flip_test=flip_test)
+        limits = dict(max_megabytes=max_megabytes, max_megapixels=max_megapixels)
+        return _show(answer(estimator, path, boxes, **options, **limits), Path(path).stem)
 
     def _show(found: Answer, name: str = ''):
         file = None
@@ -322,7 +312,7 @@ def _page(
                 photo.preprocess = preprocess
                 button = gradio.Button('Find keypoints', variant='primary', elem_id='find')
                 with gradio.Accordion('Options', open=False):
-                    kpt_thr = gradio.Slider(0, 1, LOW_SCORE, step=0.05, label='Lowest score that is drawn')
+                    kpt_thr = gradio.Slider(0, 1, estimator.kpt_thr, label='Lowest score that is drawn')
                     flip_test = gradio.Checkbox(label='Average with the flipped photo: slower, more accurate')
             with gradio.Column():
                 text = gradio.Markdown(elem_id='status')

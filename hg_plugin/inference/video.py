@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -51,20 +51,10 @@ class _FFmpegWriter:
         self.process.communicate()
 
 
-class _CountingWriter:
-    """Count the frames that are written."""
-
-    def __init__(self, writer: cv2.VideoWriter | _FFmpegWriter):
-        self.writer, self.count = writer, 0
-
-    def write(self, frame: np.ndarray) -> None:
-        self.writer.write(frame)
-        self.count += 1
-
-
 @contextlib.contextmanager
-def open_video(stem: Path, like: Video) -> Iterator[_CountingWriter]:
-    """Open a video of the size and rate of ``like``, which is there when the block ends without an error.
+def open_video(stem: Path, like: Video) -> Iterator[Callable[[np.ndarray], None]]:
+    """Give a function that writes frames of the size of ``like`` to a video, which replaces that of this name
+    when the block ends without an error.
 
     Its name is ``stem`` with the suffix of its format.
 
@@ -78,12 +68,18 @@ def open_video(stem: Path, like: Video) -> Iterator[_CountingWriter]:
         writer = _writer(partial, codec, like.fps, like.size)
         if not writer.isOpened():
             raise ImageError(f'{path} cannot be written: OpenCV cannot make this video; draw no skeletons.')
-        counting = _CountingWriter(writer)
+        count = 0
+
+        def write(frame: np.ndarray) -> None:
+            nonlocal count
+            writer.write(frame)
+            count += 1
+
         try:
-            yield counting
+            yield write
         finally:
             writer.release()
-        if _count_frames(partial) < counting.count:
+        if _count_frames(partial) < count:
             raise InputError(f'{path} cannot be written completely; make room on the disk.')
 
 

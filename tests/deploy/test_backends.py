@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hg_plugin.apis import PoseEstimator
+from hg_plugin.apis import PoseEstimator, export
 from hg_plugin.engine.optim_wrapper import cpu_has_bfloat16
 from hg_plugin.utils.errors import InputError
 
@@ -64,3 +64,17 @@ def test_bfloat16_rounds_heatmaps_where_the_cpu_has_it(network):
     difference = np.abs(plain - rounded).max() / plain.std()
     assert 1e-4 < difference < 0.1 if cpu_has_bfloat16() else difference == 0
     assert torch.from_numpy(rounded).dtype == torch.float32
+
+
+def test_a_file_that_was_exported_runs_the_network(network, onnx, tmp_path, monkeypatch):
+    file = tmp_path / 'pose.onnx'
+    export(*network, str(file))
+    expected = PoseEstimator(*network, device='cpu')(IMAGE, whole_image=True)
+    for runner in SUFFIXES:
+        pytest.importorskip(runner)
+        monkeypatch.setattr('hg_plugin.deploy.backends.find_spec', lambda name, runner=runner: name == runner)
+        found = PoseEstimator(*network, device='cpu', backend=str(file))(IMAGE, whole_image=True)
+        np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-3)
+    file.write_text('no network')
+    with pytest.raises(InputError, match='cannot be run'):
+        PoseEstimator(*network, device='cpu', backend=file)

@@ -10,10 +10,9 @@ import torch
 from mmpose.registry import KEYPOINT_CODECS
 from torch import nn
 
-from hg_plugin.deploy.export import export
+from hg_plugin.apis import PoseEstimator, export
 from hg_plugin.deploy.ncnn import ncnn_runner
 from hg_plugin.deploy.openvino import core, openvino_runner
-from hg_plugin.inference.pose_estimator import PoseEstimator
 from hg_plugin.models.reparameterize import reparameterize
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.heatmaps import heatmap_peaks
@@ -116,8 +115,16 @@ def test_convolutions_compute_in_8_bits(int8, onnx, check_metadata):
         scales = onnx.numpy_helper.to_array(weights[weight.input[1]])
         assert scales.shape == (weights[weight.input[0]].dims[0],)  # one a channel
         assert np.abs(onnx.numpy_helper.to_array(weights[weight.input[0]]).astype(int)).max() <= 64
-    entries = [entry for entry in model.metadata_props if entry.key != 'onnx.infer']  # added by onnxruntime
-    check_metadata({entry.key: entry.value for entry in entries})
+    check_metadata({entry.key: entry.value for entry in model.metadata_props})
+
+
+def test_int8_decodes(onnx, trained, image_files, tmp_path):
+    out = tmp_path / 'small.onnx'
+    result = export(*trained, str(out), format='int8', calibration_images=image_files, decode=True)
+    assert result['peaks'] > 0.5
+    assert [output.name for output in onnx.load(str(out)).graph.output] == ['keypoints', 'scores']
+    with pytest.raises(InputError, match='without --decode'):
+        PoseEstimator(*trained, device='cpu', backend=out)
 
 
 def test_heatmaps_are_near_those_of_float32_for_any_batch(int8, run_onnx, trained, image_files, tmp_path):

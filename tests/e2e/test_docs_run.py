@@ -1,6 +1,7 @@
 """The commands of README and docs run as they are written: on a few synthetic persons, with networks of a few
 channels and trainings of one epoch."""
 
+import ast
 import json
 import os
 import os.path as osp
@@ -119,3 +120,20 @@ def test_the_commands_of_the_docs_run(project):
             failed[text] = (done.stdout + done.stderr)[-600:]
     assert not failed, '\n\n'.join(f'{line}\n{out}' for line, out in failed.items())
     assert Path(project, 'pckh.png').stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_top_to_bottom(real_data, tmp_path, monkeypatch):
+    pytest.importorskip('pandas')
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(real_data('mpii_test_pictures') / '025508722.jpg', 'photo.jpg')
+    shown, names = [], {}
+    monkeypatch.setattr(sys, 'displayhook', shown.append)
+    for cell in json.loads((ROOT / 'examples/photo.ipynb').read_text())['cells']:
+        assert not cell.get('outputs')
+        if cell['cell_type'] == 'code':
+            statements = ast.Interactive(ast.parse(''.join(cell['source'])).body)
+            exec(compile(statements, 'photo.ipynb', 'single'), names)
+    assert [value is names['poses'] for value in shown].count(True) == 1
+    assert all(value._repr_png_().startswith(b'\x89PNG') for value in shown if hasattr(value, '_repr_png_'))
+    assert len(names['poses']) and Path('drawn.jpg').stat().st_size > 1000

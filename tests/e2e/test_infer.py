@@ -196,9 +196,9 @@ def test_ffmpeg_writes_mp4(tmp_path, inputs, monkeypatch):
     video_format.cache_clear()
     like = Video(inputs / 'short.avi')
     like.size = (161, 121)
-    with open_video(tmp_path / 'out', like) as writer:
+    with open_video(tmp_path / 'out', like) as write:
         for _ in range(6):
-            writer.write(np.zeros((121, 161, 3), np.uint8))
+            write(np.zeros((121, 161, 3), np.uint8))
     assert sum(1 for _ in Video(tmp_path / 'out.mp4')) == 6
     video_format.cache_clear()
 

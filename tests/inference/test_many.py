@@ -4,6 +4,7 @@ import gzip
 import json
 import multiprocessing
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -28,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 class Stub:
     """Finds as many persons as the image's first pixel says, at its brightness; ends Python at an image."""
 
-    cfg = SimpleNamespace(pretty_text='')
+    cfg, backend, bfloat16 = SimpleNamespace(pretty_text=''), 'torch', False
 
     def __init__(self, checkpoint, killed_at=None):
         self.checkpoint, self.killed_at, self.count = checkpoint, killed_at, 0
@@ -112,12 +114,32 @@ def test_killed_and_divided_it_gives_the_same_rows(infer, tmp_path, count):
     assert files[0] == files[1]
 
 
-def test_a_run_with_other_images_or_options_is_refused(infer, images):
+def test_workers_end_with_a_run_that_is_killed(infer, tmp_path):
+    (tmp_path / 'large').mkdir()
+    for number in range(12):
+        cv2.imwrite(str(tmp_path / f'large/{number}.png'), np.ones((300, 300, 3), np.uint8))
+    end, own = os.pipe()
+    options = dict(inputs=tmp_path / 'large', workers=2)
+    run = multiprocessing.get_context('fork').Process(target=infer, args=(2,), kwargs=options)
+    run.start()
+    os.close(own)
+    run.join()
+    assert run.exitcode == -signal.SIGKILL
+    assert select.select([end], [], [], 30)[0]  # the last process with the other end of the pipe is gone
+    os.close(end)
+
+
+def test_a_run_with_other_images_or_options_is_refused(infer, images, monkeypatch):
     rows = infer()
     assert infer() == rows and infer.counts['before'] == 5 and infer.counts['images'] == 0
-    for changed in (dict(flip_test=True), dict(inputs=images / 'a.tar'), dict(images_per_part=5)):
+    found = dict(detector=lambda image: np.zeros((0, 5)))
+    for changed in (dict(flip_test=True), dict(inputs=images / 'a.tar'), dict(images_per_part=5), found):
         with pytest.raises(InputError, match='another --out'):
             infer(**changed)
+    monkeypatch.setattr(Stub, 'bfloat16', True)
+    with pytest.raises(InputError, match='other bfloat16'):
+        infer()
+    monkeypatch.undo()
     assert infer() == rows
 
 
