@@ -26,9 +26,9 @@ STEP = 1 / 4
 # how many windows are cropped in each round after the coarse pass, and how many boxes around keypoints then
 ROUNDS, AGAIN = (20, 20), 10
 # lowest score of a person
-MIN_PERSON = 0.44
+MIN_PERSON = 0.4
 # of two windows with a larger IoU the worse is dropped, and of two persons who cover more of each other
-MAX_IOU, MAX_COVERED = 0.4, 0.5
+MAX_IOU, MAX_COVERED = 0.4, 0.4
 # windows with a larger share inside a box that was found are not looked at
 MAX_INSIDE = 0.6
 # a person's box is this much larger than the keypoints with this score or more
