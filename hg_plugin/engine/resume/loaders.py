@@ -67,7 +67,8 @@ class GuardedLoader(DataLoader):
                 yield batch
                 self.waits = True
                 done += 1
-                torch._C._error_if_any_worker_fails()
+                if self.num_workers:  # or the worker is another loader's, which will be told
+                    torch._C._error_if_any_worker_fails()
             return
         except Exception as error:
             self.waits = False  # or the news of a worker's end would interrupt what follows
