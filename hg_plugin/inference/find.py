@@ -57,8 +57,10 @@ def find_people(estimator: 'PoseEstimator', image: np.ndarray) -> np.ndarray:
         looks.append(_look(estimator, image, boxes[best]))
         # a person who stands out has dozens of windows with parts, better than the best of a small one
         found = _boxes(image, *looks[-1])[looks[-1][1].mean(axis=1) >= MIN_PERSON]
-        left = np.array([(_inside(found, box) <= MAX_INSIDE).all() for box in boxes], bool)
+        left = np.ones(len(boxes), bool)
         left[best] = False
+        for box in found:
+            left &= _intersection(boxes, box) <= MAX_INSIDE * _area(boxes)
         boxes, means = boxes[left], means[left]
     keypoints, scores = map(np.concatenate, zip(*looks))
     boxes = _boxes(image, keypoints, scores)
@@ -153,11 +155,14 @@ def _without_doubles(
 
 def _covered(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Intersection over the area of the smaller one, (N,), of boxes (N, 4) with one."""
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    return _inside(boxes, box) * np.maximum(1, (box[2:] - box[:2]).prod() / areas)
+    return _intersection(boxes, box) / np.minimum(_area(boxes), _area(box))
 
 
-def _inside(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The shares (N,) of a box that are inside of boxes (N, 4)."""
+def _intersection(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Areas (N,) of boxes (N, 4) that are in a box (4,)."""
     sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
-    return sides.clip(min=0).prod(axis=1) / (box[2:] - box[:2]).prod()
+    return sides.clip(min=0).prod(axis=1)
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[..., 2:] - boxes[..., :2]).prod(axis=-1)

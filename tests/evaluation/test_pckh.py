@@ -3,6 +3,7 @@ import re
 
 import numpy as np
 import pytest
+from mmpose.evaluation import MpiiPCKAccuracy
 
 from hg_plugin.evaluation import METRIC_NAMES, THRESHOLDS, pckh, pckh_curves, pckh_metrics, pckh_table
 
@@ -127,3 +128,17 @@ def test_table_has_the_papers_columns_two_decimals_and_a_dash_for_nan(people):
     assert lines[1].split() == 'Head Shoulder Elbow Wrist Hip Knee Ankle Mean Mean@0.1 AUC'.split()
     assert lines[2].split() == ['ours', '-'] + [f'{row[column]:.2f}' for column in lines[1].split()[1:]]
     assert len({len(line) for line in lines[1:]}) == 1
+
+
+def test_agrees_with_mmpose_when_it_is_fed_the_frame_that_it_expects(people):
+    people = people(40, seed=2)
+    metric = MpiiPCKAccuracy(prefix='stock')
+    for pred, gt, visible, head_size in zip(*people.values()):  # 1-based truth and 0-based predictions
+        truth = dict(keypoints=gt[None] + 1, keypoints_visible=visible[None], head_size=head_size[None, None])
+        metric.process(None, [dict(pred_instances=dict(keypoints=pred[None]), gt_instances=truth)])
+    stock = metric.evaluate(40)
+    ours = metrics(people)
+    for column in ('Head', 'Shoulder', 'Elbow', 'Wrist', 'Hip', 'Knee', 'Ankle'):
+        assert ours[column] == pytest.approx(stock[f'stock/{column} PCK'], abs=1e-5)
+    assert ours['Mean'] == pytest.approx(stock['stock/PCK'], abs=1e-5)
+    assert ours['Mean@0.1'] == pytest.approx(stock['stock/PCK@0.1'], abs=1e-5)

@@ -66,6 +66,16 @@ def test_it_loads_on_by_itself_and_tells_what_happened(harm, words, persistent):
         raise InputError(problem)
 
 
+def test_the_worker_of_another_loader_does_not_end_one_without_workers(monkeypatch):
+    def fail():
+        raise RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed.')
+
+    loader = DataLoader(Numbers(), 6)
+    GuardedLoader.guard(loader, pytest.fail)
+    monkeypatch.setattr(torch._C, '_error_if_any_worker_fails', fail)
+    assert [len(batch) for batch in loader] == [6, 6]
+
+
 class Ending:
     """A worker that has closed its files, and has no exit code before it is waited for."""
 
