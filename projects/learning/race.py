@@ -15,6 +15,7 @@ import torch
 from experiment import BASE, parse_args, run
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.hub import get_config
 from mmengine.registry import HOOKS
 
 from hg_plugin.training.runner import load_config
@@ -45,6 +46,29 @@ RESNET18 = dict(
         deconv_kernel_sizes=(4, 4, 4),
     ),
 )
+
+
+def hrnet() -> dict:
+    backbone = mmpose('topdown_heatmap/mpii/td-hm_hrnet-w32_8xb64-210e_mpii-256x256').backbone
+    return dict(backbone=backbone, head=dict(type='MultiStageHeatmapHead', in_channels=32, num_stages=1))
+
+
+def rtmpose() -> dict:
+    """RTMPose-s at 128x128, with its head and loss; sigma is that of 256x256 times the root of a half."""
+    model = mmpose('rtmpose/coco/rtmpose-s_8xb256-420e_coco-256x192')
+    codec = dict(model.head.decoder, input_size=(128, 128), sigma=(4.0, 4.0))
+    head = dict(model.head, out_channels=16, input_size=(128, 128), in_featuremap_size=(4, 4), decoder=codec)
+    backbone = dict(model.backbone, norm_cfg=dict(type='BN'), _scope_='mmpose')
+    return dict(data_preprocessor=model.data_preprocessor, backbone=backbone, head=head)
+
+
+def mmpose(name: str) -> dict:
+    """The model of one of MMPose's configs, without pretrained weights."""
+    model = get_config(f'mmpose::body_2d_keypoint/{name}.py').model
+    del model.backbone['init_cfg']
+    return model
+
+
 V1 = dict(
     num_blocks=(3, 1),
     stem_channels=(32, 64, 64, 64, 128),
@@ -59,6 +83,10 @@ CONTESTANTS = {
     'hourglass52-ours': ("MMPose's hourglass52, our recipe", HOURGLASS52, 'ours'),
     'resnet18-stock': ("MMPose's SimpleBaselines, ResNet-18, its recipe", RESNET18, 'stock'),
     'resnet18-ours': ("MMPose's SimpleBaselines, ResNet-18, our recipe", RESNET18, 'ours'),
+    'hrnet-w32-stock': ("MMPose's HRNet-w32, its recipe", hrnet(), 'stock'),
+    'hrnet-w32-ours': ("MMPose's HRNet-w32, our recipe", hrnet(), 'ours'),
+    'rtmpose-s-stock': ("MMPose's RTMPose-s, its recipe", rtmpose(), 'rtmpose'),
+    'rtmpose-s-ours': ("MMPose's RTMPose-s with its loss, our optimizer and schedule", rtmpose(), 'ours'),
     'ours-1x128': ('1 stack of 128 channels', ours(1, 128), 'ours'),
     'ours-2x64': ('2 stacks of 64 channels', ours(2, 64), 'ours'),
     'ours-4x64': ('4 stacks of 64 channels', ours(4, 64), 'ours'),
@@ -82,7 +110,8 @@ class ScheduleByTime(Hook):
     Args:
         seconds: Of this process's CPU time, or of the clock where there is a GPU.
         recipe: 'stock': that of MMPose's hourglass, 500 steps of warm-up, a tenth after 170 and 200 of 210
-            parts. 'ours': one cycle.
+            parts. 'rtmpose': 1,000 steps of warm-up, and from the middle on a cosine to a twentieth.
+            'ours': one cycle.
     """
 
     def __init__(self, seconds: float, recipe: str):
@@ -98,6 +127,9 @@ class ScheduleByTime(Hook):
         share = min(1.0, (self.clock() - self.begin) / self.seconds)
         if self.recipe == 'stock':
             factor = min(1.0, (self.steps + 1) / 500) * 0.1 ** ((share > 170 / 210) + (share > 200 / 210))
+        elif self.recipe == 'rtmpose':
+            falling = max(0.0, share - 0.5) / 0.5
+            factor = min(1.0, (self.steps + 1) / 1000) * (0.525 + 0.475 * math.cos(math.pi * falling))
         else:
             falling = max(0.0, share - 0.05) / 0.95
             factor = min(share / 0.05, (1 + math.cos(math.pi * falling)) / 2)
@@ -120,10 +152,18 @@ class FeaturesOnly(Hook):
                 parameter.requires_grad_(False).zero_()
 
 
-# optimizer, loss and images a step; MMPose's is that of its hourglass and ResNet configs
+# optimizer, loss and images a step; 'stock' is that of MMPose's hourglass, ResNet and HRNet configs
 RECIPES = dict(
-    stock=(dict(type='Adam', lr=5e-4), SQUARES, 64),
-    ours=(dict(type='MuonWithAuxAdam', lr=2e-3, muon_lr=0.04), CROSS_ENTROPY, 16),
+    stock=(dict(optimizer=dict(type='Adam', lr=5e-4)), SQUARES, 64),
+    rtmpose=(
+        dict(
+            optimizer=dict(type='AdamW', lr=4e-3, weight_decay=0.05),
+            paramwise_cfg=dict(norm_decay_mult=0, bias_decay_mult=0, bypass_duplicate=True),
+        ),
+        None,
+        64,
+    ),
+    ours=(dict(optimizer=dict(type='MuonWithAuxAdam', lr=2e-3, muon_lr=0.04)), CROSS_ENTROPY, 16),
 )
 TITLES = {name: title for name, (title, _, _) in CONTESTANTS.items()}
 
@@ -135,8 +175,19 @@ def main():
         _, model, recipe = CONTESTANTS[name]
         cfg = load_config(BASE, work_dir=work_dir, data_root=args.data_root)
         optimizer, loss, batch_size = RECIPES[recipe]
-        head = dict(model['head'], out_channels=16, loss=loss)
-        cfg.model = {**cfg.model.to_dict(), 'backbone': model['backbone'], 'head': head}
+        of_this_package = model['head']['type'] == 'MultiStageHeatmapHead'
+        if of_this_package:
+            cfg.model = {
+                **cfg.model.to_dict(),
+                **model,
+                'head': dict(model['head'], out_channels=16, loss=loss),
+            }
+        else:
+            cfg.model = {'type': cfg.model.type, 'test_cfg': dict(flip_test=True), **model}
+            cfg.train_dataloader.dataset.pipeline[2:] = [
+                dict(type='GenerateTarget', encoder=model['head']['decoder']),
+                dict(type='PackPoseInputs'),
+            ]
         cfg.train_dataloader.batch_size = batch_size
         workers = 8 if torch.cuda.is_available() else 0  # CPU time is that of one process
         for loader in (cfg.train_dataloader, cfg.val_dataloader):
@@ -144,9 +195,9 @@ def main():
         never = 10**9
         cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=never, val_interval=never, val_begin=never)
         cfg.param_scheduler = None
-        cfg.optim_wrapper = dict(
-            type='OptimWrapper' if recipe == 'stock' else 'AutocastOptimWrapper', optimizer=optimizer
-        )
+        # RTMPose's head cannot train in bfloat16
+        autocast = recipe == 'ours' and of_this_package
+        cfg.optim_wrapper = dict(type='AutocastOptimWrapper' if autocast else 'OptimWrapper', **optimizer)
         cfg.default_hooks.checkpoint.update(interval=-1, save_best=None, save_last=False)
         cfg.custom_hooks = [dict(type='ScheduleByTime', seconds=60 * args.budget, recipe=recipe)]
         if name == 'features-only':

@@ -85,6 +85,7 @@ def test_a_runner_with_all_its_hooks_never_waits_for_the_gpu_between_two_logs(
     cfg = small_config(
         *(8, 2),
         work_dir=str(tmp_path),
+        experiment_name=tmp_path.name,  # or two runs of one second share their scalars
         model=dict(backbone=dict(channels=16, depth=1)),
         train_dataloader=dict(batch_size=4, pin_memory=device == 'cuda'),
         train_cfg=dict(_delete_=True, by_epoch=False, max_iters=iterations),

@@ -42,6 +42,9 @@ def test_a_network_of_the_race_has_its_own_recipe(config_of):
     ours, stock = config('ours-2x64', 'work_dirs/x'), config('hourglass52-stock', 'work_dirs/x')
     assert (ours.train_dataloader.batch_size, stock.train_dataloader.batch_size) == (16, 64)
     assert stock.model.head.loss.type == 'KeypointMSELoss' and stock.model.backbone.type == 'HourglassNet'
+    rtmpose = config('rtmpose-s-stock', 'work_dirs/x')
+    assert rtmpose.model.head.loss.type == 'KLDiscretLoss' and 'codec' not in rtmpose.model
+    assert rtmpose.train_dataloader.dataset.pipeline[-2]['type'] == 'GenerateTarget'
 
 
 @pytest.mark.slow
@@ -49,7 +52,7 @@ def test_a_network_of_the_race_has_its_own_recipe(config_of):
     'script, options',
     [
         ('recipes.py', ['--images', '32', '--only', 'ours', 'color']),
-        ('race.py', ['--minutes', '0.02', '--only', 'ours-2x64']),
+        ('race.py', ['--minutes', '0.02', '--only', 'ours-2x64', 'rtmpose-s-stock']),
     ],
 )
 def test_an_experiment_leaves_a_table_and_repeats_nothing(run, tmp_path, script, options):

@@ -9,11 +9,17 @@ import sys
 import pytest
 import torch
 from mmengine.dataset import DefaultSampler
+from mmengine.utils.dl_utils import set_multi_processing
 from torch.utils.data import DataLoader, Dataset
 
 from hg_plugin.datasets import SeededSampler
 from hg_plugin.engine.resume.loaders import GuardedLoader, _explain
 from hg_plugin.utils.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def workers_start_as_a_runners_do():
+    set_multi_processing()  # by fork, which is not the default of Python 3.14
 
 
 class Numbers(Dataset):
@@ -64,6 +70,21 @@ def test_it_loads_on_by_itself_and_tells_what_happened(harm, words, persistent):
     (problem,) = problems
     with pytest.raises(InputError, match=words):
         raise InputError(problem)
+
+
+def test_a_worker_that_ends_between_two_epochs():
+    problems = []
+    loader = DataLoader(Numbers(), 6, num_workers=2, persistent_workers=True)
+    GuardedLoader.guard(loader, problems.append)
+    epoch = [batch.tolist() for batch in loader]
+    torchs = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # as PreemptionHook does, between two batches
+    try:
+        loader._iterator._workers[0].kill()
+        loader._iterator._workers[0].join()
+        assert [batch.tolist() for batch in loader] == epoch
+    finally:
+        signal.signal(signal.SIGCHLD, torchs)
+    assert 'SIGKILL' in problems[0]
 
 
 def test_the_worker_of_another_loader_does_not_end_one_without_workers(monkeypatch):

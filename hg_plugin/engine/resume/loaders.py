@@ -58,23 +58,24 @@ class GuardedLoader(DataLoader):
 
     def _batches(self) -> Iterator:
         sampler = getattr(self.batch_sampler, 'sampler', self.sampler)
-        start, done = getattr(sampler, 'start', None), 0
-        batches = super().__iter__()
+        start, done, batches = getattr(sampler, 'start', None), 0, None
+        has_workers = self.num_workers > 0  # or a worker that ends is another loader's, which will be told
         try:
-            self.waits = True
+            self.waits = has_workers
+            batches = super().__iter__()
             for batch in batches:
                 self.waits = False
                 yield batch
-                self.waits = True
+                self.waits = has_workers
                 done += 1
-                if self.num_workers:  # or the worker is another loader's, which will be told
+                if has_workers:
                     torch._C._error_if_any_worker_fails()
             return
         except Exception as error:
             self.waits = False  # or the news of a worker's end would interrupt what follows
-            if not self.num_workers or isinstance(self.dataset, IterableDataset):
+            if not has_workers or isinstance(self.dataset, IterableDataset):
                 raise
-            problem = _explain(error, batches._workers)
+            problem = _explain(error, getattr(batches or self._iterator, '_workers', []))
         finally:
             self.waits = False
         batches = self._iterator = None  # ends the other workers, and closes files
