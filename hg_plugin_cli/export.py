@@ -41,7 +41,7 @@ def add_arguments(parser):
     kind.add_argument('--int8', nargs='+', metavar='IMAGE', help=text)
     add('--decode', action='store_true', help='output keypoints in input pixels, and scores')
     add('--rtmlib', action='store_true', help="fit rtmlib's ViTPose class, see above")
-    add('--dynamic', action='store_true', help='ONNX for any height and width that are multiples of 64')
+    add('--dynamic', action='store_true', help='ONNX or OpenVINO for any height and width that are multiples of 64')
     add_cfg_options(parser)
 
 

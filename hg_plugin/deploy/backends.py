@@ -29,13 +29,15 @@ class PoseEstimator(pose_estimator.PoseEstimator):
     The network is exported when it is first needed, to a file beside the checkpoint: ``NAME_heatmaps.onnx``
     or ``.xml`` and ``.bin`` for NAME.pth. It is used again until the checkpoint is newer. Where that folder
     is read-only, as that of an installed package may be, the file is in ``hg_plugin/`` of
-    ``torch.hub.get_dir()``, named after the weights. The heatmaps of all stages, for ``heatmaps=True``, are
-    torch's.
+    ``torch.hub.get_dir()``, named after the weights. torch computes the heatmaps of all stages, for
+    ``heatmaps=True``, and the coarse pass that finds persons, where the file does not take any size: that of
+    'onnxruntime' does not, because torch is faster.
 
     Args:
         *args: ``config``, ``checkpoint`` and more of the base class.
         backend: 'torch', 'onnxruntime' or 'openvino', on the CPU; or an ONNX file that :func:`export` wrote,
-            such as one in 8 bits, which OpenVINO runs if it is installed. Defaults to 'torch'.
+            such as one in 8 bits with ``dynamic``, which OpenVINO runs if it is installed. Defaults to
+            'torch'.
         **kwargs: More of the base class. With ``bfloat16``, OpenVINO chooses the precision, which is less on
             newer CPUs; ONNX Runtime computes in float32.
 
@@ -88,11 +90,23 @@ class PoseEstimator(pose_estimator.PoseEstimator):
             cache = Path(torch.hub.get_dir(), 'hg_plugin')
             file = cache / f'{checkpoint.stem}_{digest(str(checkpoint))[:12]}{suffix}'
         if not file.exists() or file.stat().st_mtime < checkpoint.stat().st_mtime:
-            options = self.cfg_options
-            export(self.cfg.filename, str(checkpoint), str(file), format=format, cfg_options=options)
+            any_size = self.backend == 'openvino' and hasattr(self.model.backbone, 'size_divisor')
+            options = dict(format=format, dynamic=any_size, cfg_options=self.cfg_options)
+            export(self.cfg.filename, str(checkpoint), str(file), **options)
         return runner(file, self.bfloat16)
 
+    @cached_property
+    def _any_size(self) -> bool:
+        """Whether the file takes images of other sizes than the config's."""
+        width, height = self.model.head.decoder.input_size
+        try:
+            self._run(torch.zeros(1, 3, 2 * height, 2 * width))
+        except Exception:  # of a type of the library's own
+            return False
+        return True
+
     def _stages(self, inputs: Tensor, all_stages: bool) -> list[Tensor]:
-        if self.backend == 'torch' or all_stages:
+        is_crop = inputs.shape[:1:-1] == self.model.head.decoder.input_size
+        if self.backend == 'torch' or all_stages or not (is_crop or self._any_size):
             return super()._stages(inputs, all_stages)
         return self._run(inputs)

@@ -4,7 +4,7 @@ import json
 import logging
 import os.path as osp
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -12,15 +12,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmpose.codecs import MSRAHeatmap, UDPHeatmap
-from torch import nn
+from torch import Tensor, nn
 
 from hg_plugin import __version__
 from hg_plugin.datasets.transforms import TopdownCrop
+from hg_plugin.inference.find import find_people
 from hg_plugin.inference.inputs import find_inputs
 from hg_plugin.inference.pose_estimator import PoseEstimator
 from hg_plugin.models.reparameterize import reparameterize
 from hg_plugin.utils.errors import InputError, need_packages
 from hg_plugin.utils.files import atomic_write
+from hg_plugin.utils.images import read_image
 from hg_plugin.utils.weights import config_and_checkpoint
 
 from .decoding import RTMLIB, ConvertFormat, ImageFormat, LastHeatmaps, MSRADecoder, Redraw, UDPDecoder
@@ -34,7 +36,7 @@ from .torchscript import to_torchscript
 # (first the one that the user names) and the packages that it needs. The function takes a network, an input
 # (2, 3, H, W), the names of the outputs, and metadata as JSON by name. It returns the contents of the files
 # by suffix, and a function that runs them: from inputs (N, 3, H, W) to a list of outputs.
-EXPORTERS = dict(
+EXPORTERS: dict[str, tuple[Callable, list[str], Sequence[str]]] = dict(
     onnx=(to_onnx, ['.onnx'], ONNX_PACKAGES),
     torchscript=(to_torchscript, ['.pt'], ()),
     openvino=(to_openvino, ['.xml', '.bin'], [*ONNX_PACKAGES, 'openvino']),
@@ -79,11 +81,11 @@ def export(
             were RGB and decodes as for UDPHeatmap: the file swaps the channels and redraws its heatmaps, see
             :class:`Redraw`. Not for ncnn and int8, and only for MSRAHeatmap without ``unbiased``. Defaults to
             False.
-        calibration_images: For int8: some dozens of images with one person each, or folders of them. They
-            go through the pipeline of the config's ``test_dataloader``, with the whole image as the box.
-            Defaults to None.
+        calibration_images: For int8: some dozens of photographs of persons, or folders of them. The persons
+            that the network finds, or else the whole photograph, go through the pipeline of the config's
+            ``test_dataloader``. Defaults to None.
         dynamic: Take inputs of any height and width that are multiples of 64 for a network of depth 4, of
-            4 * 2^depth in general. Only for heatmaps in ONNX. Defaults to False.
+            4 * 2^depth in general. Only for heatmaps in ONNX, also int8, and OpenVINO. Defaults to False.
         cfg_options: Settings to override in the config. Defaults to None.
 
     Returns:
@@ -112,9 +114,9 @@ def export(
         raise InputError(f'{out}: give only one of decode, rtmlib and ncnn, and rtmlib without int8.')
     if (format == 'int8') != bool(calibration_images):
         raise InputError(f'{out}: int8, and no other format, needs calibration images; give some dozens.')
-    if dynamic and (format != 'onnx' or decode or rtmlib):
+    if dynamic and (format in ('torchscript', 'ncnn') or decode or rtmlib):
         raise InputError(
-            f'{out}: only heatmaps in ONNX can have a dynamic size; leave out the other options.'
+            f'{out}: only heatmaps in ONNX and OpenVINO can have a dynamic size; leave out the other options.'
         )
     photographs = find_inputs(calibration_images or (), videos=False)
     estimator = PoseEstimator(config, checkpoint, device='cpu', cfg_options=cfg_options)
@@ -129,7 +131,7 @@ def export(
             f'this is {settings}; export the heatmaps.'
         )
     need_packages(f'The export to {format}', *packages)
-    calibration = [estimator.inputs(image) for image in photographs]
+    calibration = [crop for image in photographs for crop in _persons(estimator, image).split(1)]
 
     own = ImageFormat.of_config(cfg)
     images = RTMLIB if rtmlib else own
@@ -163,7 +165,7 @@ def export(
     comparisons = [(sample, expected)]
     if dynamic:
         multiple = model.backbone.size_divisor
-        to_format = partial(to_onnx, multiple=multiple)
+        to_format = partial(to_format, multiple=multiple)
         comparisons += map(sample_of, [(multiple, 3 * multiple), (2 * multiple, multiple)])
     if decoded:
         arrays = zip(*(codec.decode(heatmaps.numpy()) for heatmaps in expected[0]))
@@ -200,6 +202,13 @@ def export(
         for suffix, file in files.items():
             file.write(contents[suffix])
     return result
+
+
+def _persons(estimator: PoseEstimator, image: str) -> Tensor:
+    """Inputs (N, 3, H, W) of the persons in a photograph, or of the whole photograph if none is found."""
+    pixels = read_image(image)
+    boxes = find_people(estimator, pixels)
+    return estimator.inputs(pixels, boxes[:, :4] if len(boxes) else None)
 
 
 def _crop(estimator: PoseEstimator) -> dict:

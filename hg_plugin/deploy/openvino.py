@@ -34,11 +34,17 @@ def openvino_runner(path: str | PathLike, bfloat16: bool = False) -> Callable[[T
     return lambda image: [torch.from_numpy(array) for array in compiled(image.numpy()).to_tuple()]
 
 
-def to_openvino(network: nn.Module, image: Tensor, outputs: Sequence[str], metadata: dict[str, str]):
+def to_openvino(
+    network: nn.Module,
+    image: Tensor,
+    outputs: Sequence[str],
+    metadata: dict[str, str],
+    multiple: int | None = None,
+):
     """Export to OpenVINO with ``metadata`` in its rt_info under 'hg_plugin'; see ``EXPORTERS``."""
     import openvino
 
-    files, _ = to_onnx(network, image, outputs, {})
+    files, _ = to_onnx(network, image, outputs, {}, multiple)
     model = core().read_model(files['.onnx'])
     for key, value in metadata.items():
         model.set_rt_info(value, ['hg_plugin', key])

@@ -7,7 +7,8 @@ all again with the box around their keypoints. The score of a box is the mean sc
 depends on the image's shape, not on its resolution.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import cv2
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
 SIDES = np.geomspace(1.1, 0.14, 7)
 STEP = 1 / 4
 # how many windows are cropped in each round after the coarse pass, and how many boxes around keypoints then
-ROUNDS, AGAIN = (20, 20), 10
+ROUNDS, AGAIN = (20, 20), 16
 # lowest score of a person
 MIN_PERSON = 0.4
 # of two windows with a larger IoU the worse is dropped, and of two persons who cover more of each other
 MAX_IOU, MAX_COVERED = 0.4, 0.4
+# of two persons who cover each other the one counts more whose score times a power of the area is larger
+SIZE_COUNTS = 0.2
 # windows with a larger share inside a box that was found are not looked at
 MAX_INSIDE = 0.6
 # a person's box is this much larger than the keypoints with this score or more
@@ -53,7 +56,7 @@ def find_people(estimator: 'PoseEstimator', image: np.ndarray) -> np.ndarray:
     boxes, means = _boxes(image, keypoints, scores), scores.mean(axis=1)
     looks: list[tuple[np.ndarray, np.ndarray]] = []
     for number in ROUNDS:
-        best = _without_doubles(boxes, means)[:number]
+        best = list(islice(_without_doubles(boxes, means), number))
         looks.append(_look(estimator, image, boxes[best]))
         # a person who stands out has dozens of windows with parts, better than the best of a small one
         found = _boxes(image, *looks[-1])[looks[-1][1].mean(axis=1) >= MIN_PERSON]
@@ -64,7 +67,7 @@ def find_people(estimator: 'PoseEstimator', image: np.ndarray) -> np.ndarray:
         boxes, means = boxes[left], means[left]
     keypoints, scores = map(np.concatenate, zip(*looks))
     boxes = _boxes(image, keypoints, scores)
-    boxes = boxes[_without_doubles(boxes, scores.mean(axis=1))[:AGAIN]]
+    boxes = boxes[list(islice(_without_doubles(boxes, scores.mean(axis=1)), AGAIN))]
     keypoints, scores = _look(estimator, image, boxes)
     return _persons(_boxes(image, keypoints, scores), scores) / np.float32([shrink] * 4 + [1])
 
@@ -101,7 +104,7 @@ def _coarse(estimator: 'PoseEstimator', image: np.ndarray, side: float) -> tuple
     right, bottom = (canvas[axis] - size[axis] - before for axis in (0, 1))
     padded = cv2.copyMakeBorder(small, before, bottom, before, right, cv2.BORDER_CONSTANT)
     inputs = dict(inputs=[torch.from_numpy(padded).permute(2, 0, 1)], data_samples=[])
-    heatmaps = estimator._stages(estimator.model.data_preprocessor(inputs)['inputs'], all_stages=True)[-1]
+    heatmaps = estimator._stages(estimator.model.data_preprocessor(inputs)['inputs'], all_stages=False)[-1]
     heatmaps = heatmaps[0, :: estimator._channels]
     step = max(1, round(STEP * columns))
     tiles = heatmaps.unfold(1, rows, step).unfold(2, columns, step).permute(1, 2, 0, 3, 4)
@@ -125,8 +128,9 @@ def _look(estimator: 'PoseEstimator', image: np.ndarray, boxes: np.ndarray) -> t
 
 def _persons(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Boxes and mean scores (N, 5) of the boxes (M, 4) with keypoints' scores (M, K) that hold persons."""
-    # a part of a person may have a better mean, but not all of the keypoints
-    kept = _without_doubles(boxes, np.quantile(scores, 0.25, axis=1), _covered, MAX_COVERED)
+    # a part of a person may have a better mean, but has not all of the keypoints, and is smaller
+    rank = np.quantile(scores, 0.25, axis=1) * _area(boxes) ** SIZE_COUNTS
+    kept = list(_without_doubles(boxes, rank, _covered, MAX_COVERED))
     found = np.column_stack([boxes, scores.mean(axis=1)])[kept].astype(np.float32)
     return found[found[:, 4] >= MIN_PERSON]
 
@@ -144,13 +148,13 @@ def _boxes(image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> np.n
 
 def _without_doubles(
     boxes: np.ndarray, scores: np.ndarray, overlap: Callable = iou, most: float = MAX_IOU
-) -> list[int]:
+) -> Iterator[int]:
     """The boxes that do not overlap with better ones, the best first."""
     kept: list[int] = []
     for index in np.argsort(-scores).tolist():
         if (overlap(boxes[kept], boxes[index]) <= most).all():
             kept.append(index)
-    return kept
+            yield index
 
 
 def _covered(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import torch
 
 from hg_plugin.apis import PoseEstimator, export
 from hg_plugin.engine.optim_wrapper import cpu_has_bfloat16
+from hg_plugin.inference.find import _coarse
 from hg_plugin.utils.errors import InputError
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
@@ -51,6 +52,20 @@ def test_the_export_of_a_checkpoint_in_a_read_only_folder_is_kept_in_the_cache(
     found = PoseEstimator(*network, device='cpu', backend='onnxruntime')(IMAGE, whole_image=True)
     assert len(found) == 1 and len([*tmp_path.glob('cache/hg_plugin/small_*_heatmaps.onnx')]) == 1
     assert not [*Path(network[1]).parent.glob('*.onnx')]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('backend', ['openvino', 'pose.onnx'])
+def test_openvino_runs_the_coarse_pass_that_finds_persons(network, onnx, tmp_path, monkeypatch, backend):
+    pytest.importorskip('openvino')
+    expected = _coarse(PoseEstimator(*network, device='cpu'), IMAGE, 40.0)
+    if backend != 'openvino':
+        backend = str(tmp_path / backend)
+        export(*network, backend, dynamic=True)
+    estimator = PoseEstimator(*network, device='cpu', backend=backend)
+    monkeypatch.setattr('hg_plugin.inference.pose_estimator.PoseEstimator._stages', None)
+    for ours, theirs in zip(_coarse(estimator, IMAGE, 40.0), expected):
+        np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
 def test_another_backend_is_refused(network):

@@ -38,6 +38,7 @@ def test_codecs_that_cannot_be_decoded(trained, tmp_path, option):
         ('small.onnx', dict(format='int8'), 'calibration images'),
         ('small.onnx', dict(format='int8', calibration_images=['none']), 'none does not exist'),
         ('small.onnx', dict(dynamic=True, decode=True), 'dynamic'),
+        ('small.pt', dict(dynamic=True, format='torchscript'), 'dynamic'),
     ],
 )
 def test_arguments_that_do_not_fit(trained, tmp_path, name, options, message):
