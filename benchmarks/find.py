@@ -1,6 +1,7 @@
-"""How well persons are found without boxes, on the validation set of LSP extended in MPII's layout.
+r"""How well persons are found without boxes, on the validation set of LSP extended in MPII's layout.
 
-    python benchmarks/find.py data/lspet_mpii [CONFIG CHECKPOINT] [--photographs 500] [--mosaics 200]
+    python benchmarks/find.py data/lspet_mpii [CONFIG CHECKPOINT] [--photographs 500] [--mosaics 200] \
+        [--bfloat16] [--backend openvino]
 
 Photographs have one person each, annotated. Mosaics have four: photographs on the quarters of a canvas of
 640x480 pixels, each at 0.6 to 1 of its quarter. Backgrounds are the largest parts of photographs beside the
@@ -102,13 +103,17 @@ def mosaic(persons: Persons, rng: np.random.Generator) -> tuple[np.ndarray, list
 def mosaics(estimator: PoseEstimator, persons: Persons, number: int) -> dict[str, str]:
     rng = np.random.default_rng(0)
     right = matched = total = right_given = right_found = 0
+    seconds = 0.0
     with Progress(number, 'mosaics') as progress:
         for _ in range(number):
             canvas, placed = mosaic(persons, rng)
             boxes = np.stack(
                 [persons.boxes[index] * scale + np.tile(shift, 2) for index, scale, shift in placed]
             )
-            given, found = estimator(canvas, boxes), estimator(canvas)
+            given = estimator(canvas, boxes)
+            start = time.perf_counter()
+            found = estimator(canvas)
+            seconds += time.perf_counter() - start
             used = set()
             for (index, scale, shift), box, points in zip(placed, boxes, given.keypoints):
                 overlaps = iou(found.boxes, box)
@@ -127,6 +132,7 @@ def mosaics(estimator: PoseEstimator, persons: Persons, number: int) -> dict[str
         'mosaics: recall of boxes': f'{right / (4 * number):.2f}',
         'mosaics: precision of boxes': f'{matched / max(total, 1):.2f}',
         'mosaics: poses half right, of those with boxes': f'{right_found / max(right_given, 1):.2f}',
+        'seconds a mosaic': f'{seconds / number:.2f}',
     }
 
 
@@ -151,8 +157,11 @@ def main():
     parser.add_argument('network', nargs='*', help='config and checkpoint (default: those of the package)')
     parser.add_argument('--photographs', type=int, default=500)
     parser.add_argument('--mosaics', type=int, default=200)
+    parser.add_argument('--bfloat16', action='store_true')
+    parser.add_argument('--backend', default='torch')
     args = parser.parse_args()
-    estimator, persons = PoseEstimator(*args.network, device='cpu'), Persons(args.folder)
+    options = dict(device='cpu', bfloat16=args.bfloat16, backend=args.backend)
+    estimator, persons = PoseEstimator(*args.network, **options), Persons(args.folder)
     indices = np.linspace(0, len(persons.paths) - 1, args.photographs).astype(int).tolist()
     rows = photographs(estimator, persons, indices)
     rows |= mosaics(estimator, persons, args.mosaics) | backgrounds(estimator, persons, indices)

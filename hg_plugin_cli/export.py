@@ -3,9 +3,10 @@
     hg_plugin export CONFIG CHECKPOINT OUT.onnx [--decode]
     hg_plugin export OUT.onnx                               # the network of the package, or one by its name
 
-In 8 bits, for CPUs that are fast at it, calibrated on some dozens of images with one person each:
+In 8 bits, for CPUs that are fast at it, calibrated on some dozens of photographs of persons; and for any size,
+so that the file also finds persons:
 
-    hg_plugin export CONFIG CHECKPOINT OUT.onnx --int8 IMAGE...
+    hg_plugin export CONFIG CHECKPOINT OUT.onnx --int8 IMAGE... --dynamic
 
 For rtmlib's ViTPose class, which passes BGR images normalized as if they were RGB, and decodes as for the
 codec UDPHeatmap, so that keypoints from the plain heatmaps are many pixels off:

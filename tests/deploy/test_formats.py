@@ -11,6 +11,7 @@ from mmpose.registry import KEYPOINT_CODECS
 from torch import nn
 
 from hg_plugin.apis import PoseEstimator, export
+from hg_plugin.deploy.export import _persons
 from hg_plugin.deploy.ncnn import ncnn_runner
 from hg_plugin.deploy.openvino import core, openvino_runner
 from hg_plugin.models.reparameterize import reparameterize
@@ -105,9 +106,12 @@ def test_convolutions_compute_in_8_bits(int8, onnx, check_metadata):
     model = onnx.load(str(int8[0]))
     weights = {initializer.name: initializer for initializer in model.graph.initializer}
     made_by = {node.output[0]: node for node in model.graph.node}
-    *convolutions, scores = [node for node in model.graph.node if node.op_type == 'Conv']
-    assert len(convolutions) > 20
-    assert weights[scores.input[1]].data_type == onnx.TensorProto.FLOAT  # heatmaps, or their logits
+    first, *convolutions, scores = [node for node in model.graph.node if node.op_type == 'Conv']
+    in_float32 = [node for node in convolutions if node.input[1] in weights]
+    assert len(in_float32) == 1 and len(convolutions) > 20  # the skip beside the second convolution
+    convolutions.remove(in_float32[0])
+    for node in (first, scores):  # these are heatmaps, or their logits
+        assert weights[node.input[1]].data_type == onnx.TensorProto.FLOAT
     for node in convolutions:
         image, weight = (made_by[name] for name in node.input[:2])
         assert image.op_type == weight.op_type == 'DequantizeLinear'
@@ -127,14 +131,24 @@ def test_int8_decodes(onnx, trained, image_files, tmp_path):
         PoseEstimator(*trained, device='cpu', backend=out)
 
 
+def test_openvino_runs_int8_of_any_size(trained, onnx, run_onnx, image_files, tmp_path):
+    pytest.importorskip('openvino')
+    out = tmp_path / 'small.onnx'
+    export(*trained, str(out), format='int8', calibration_images=image_files, dynamic=True)
+    image = PoseEstimator(*trained, device='cpu').inputs(image_files[0])
+    image = torch.cat([image, image.flip(2)], dim=2)
+    (expected,), (found,) = run_onnx(out, image.numpy()), openvino_runner(out)(image)
+    assert np.abs(found.numpy() - expected).mean() < 0.1 * expected.std()
+
+
 def test_heatmaps_are_near_those_of_float32_for_any_batch(int8, run_onnx, trained, image_files, tmp_path):
     export(*trained, str(tmp_path / 'float32.onnx'))
     estimator = PoseEstimator(*trained, device='cpu')
-    image = torch.cat([estimator.inputs(path) for path in image_files])
-    assert image.shape == (4, 3, 64, 96) and image.abs().max() < 3  # normalized
+    image = torch.cat([_persons(estimator, path) for path in image_files])
+    assert len(image) >= 4 and image.shape[1:] == (3, 64, 96) and image.abs().max() < 3  # normalized
     image = image.numpy()
     (expected,), (found,) = run_onnx(tmp_path / 'float32.onnx', image), run_onnx(int8[0], image)
-    assert found.shape == expected.shape == (4, 16, 16, 24)
+    assert found.shape == expected.shape == (len(image), 16, 16, 24)
     assert 1e-4 < np.abs(found - expected).mean() / expected.std() < 0.1
     found, expected = (heatmap_peaks(torch.from_numpy(maps))[1] for maps in (found, expected))
     moved = (found - expected).abs().amax(dim=2)

@@ -84,5 +84,13 @@ def test_an_image_without_a_person_is_told(tmp_path, capsys):
 
 def test_doubles_are_dropped():
     boxes = np.array([[0, 0, 10, 10], [1, 1, 11, 11], [30, 0, 40, 10]], float)
-    assert find._without_doubles(boxes, np.array([0.5, 0.6, 0.7])) == [2, 1]
-    assert find._without_doubles(np.zeros((0, 4)), np.zeros(0)) == []
+    assert list(find._without_doubles(boxes, np.array([0.5, 0.6, 0.7]))) == [2, 1]
+    assert list(find._without_doubles(np.zeros((0, 4)), np.zeros(0))) == []
+
+
+def test_of_a_part_and_a_whole_person_the_whole_is_kept():
+    boxes, scores = np.array([[0, 0, 10, 10], [0, 0, 10, 20]], float), np.full((2, 16), 0.8)
+    scores[1] = 0.75
+    assert find._persons(boxes, scores).tolist() == [[0, 0, 10, 20, 0.75]]
+    scores[1] = 0.5
+    assert find._persons(boxes, scores)[0, 3] == 10
