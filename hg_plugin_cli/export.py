@@ -3,8 +3,8 @@
     hg_plugin export CONFIG CHECKPOINT OUT.onnx [--decode]
     hg_plugin export OUT.onnx                               # the network of the package, or one by its name
 
-In 8 bits, for CPUs that are fast at it, calibrated on some dozens of photographs of persons; and for any size,
-so that the file also finds persons:
+In 8 bits, for CPUs that are fast at it, calibrated on some dozens of photographs of persons; and for any
+size, so that the file also finds persons:
 
     hg_plugin export CONFIG CHECKPOINT OUT.onnx --int8 IMAGE... --dynamic
 
@@ -42,7 +42,7 @@ def add_arguments(parser):
     kind.add_argument('--int8', nargs='+', metavar='IMAGE', help=text)
     add('--decode', action='store_true', help='output keypoints in input pixels, and scores')
     add('--rtmlib', action='store_true', help="fit rtmlib's ViTPose class, see above")
-    add('--dynamic', action='store_true', help='ONNX or OpenVINO for any height and width that are multiples of 64')
+    add('--dynamic', action='store_true', help='for any height and width that are multiples of 64')
     add_cfg_options(parser)
 
 
