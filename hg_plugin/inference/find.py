@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SIDES = np.geomspace(1.1, 0.14, 7)
 STEP = 1 / 4
 # how many windows are cropped in each round after the coarse pass, and how many boxes around keypoints then
-ROUNDS, AGAIN = (20, 20), 16
+ROUNDS, AGAIN = (30, 30), 16
 # lowest score of a person
 MIN_PERSON = 0.4
 # of two windows with a larger IoU the worse is dropped, and of two persons who cover more of each other
