@@ -1,7 +1,7 @@
 """Data loaders that fail in a training: it saves, ends, and resumes with the next sample."""
 
 import errno
-import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
@@ -72,19 +72,26 @@ def test_it_loads_on_by_itself_and_tells_what_happened(harm, words, persistent):
         raise InputError(problem)
 
 
-def test_a_worker_that_ends_between_two_epochs():
+@pytest.mark.parametrize('reaped', [False, True])
+def test_a_worker_that_ends_between_two_epochs(reaped):
     problems = []
     loader = DataLoader(Numbers(), 6, num_workers=2, persistent_workers=True)
     GuardedLoader.guard(loader, problems.append)
     epoch = [batch.tolist() for batch in loader]
     torchs = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # as PreemptionHook does, between two batches
     try:
-        loader._iterator._workers[0].kill()
-        loader._iterator._workers[0].join()
+        last = iter(loader)
+        next(last), next(last)
+        worker = loader._iterator._workers[0]
+        worker.kill()
+        multiprocessing.connection.wait([worker.sentinel])
+        if reaped:
+            worker.join()
+        assert not list(last) and bool(problems) != reaped
         assert [batch.tolist() for batch in loader] == epoch
     finally:
         signal.signal(signal.SIGCHLD, torchs)
-    assert 'SIGKILL' in problems[0]
+    assert len(problems) == 1 and 'SIGKILL' in problems[0]
 
 
 def test_the_worker_of_another_loader_does_not_end_one_without_workers(monkeypatch):

@@ -81,11 +81,14 @@ class GuardedLoader(DataLoader):
         batches = self._iterator = None  # ends the other workers, and closes files
         if start is not None:  # of SeededSampler: the epoch's first sample
             sampler.start = start
-        for number, indices in enumerate(itertools.islice(self.batch_sampler, done, None)):
+        for indices in itertools.islice(self.batch_sampler, done, None):
             batch = self._load(indices)
-            if number == 0:
+            if problem:
                 self.on_failure(problem)
+                problem = ''
             yield batch
+        if problem:
+            self.on_failure(problem)
 
     def _load(self, indices: list):
         fetch = getattr(self.dataset, '__getitems__', None)
