@@ -66,6 +66,8 @@ class PoseEstimator(pose_estimator.PoseEstimator):
         """What runs a file with this network, which it first does once."""
         runner = 'openvino' if find_spec('openvino') else 'onnxruntime'
         need_packages(f'{file}', runner)
+        if not file.is_file():
+            raise InputError(f'{file} does not exist.')
         decoder = self.model.head.decoder
         expected = 1, self.num_keypoints * self._channels, *decoder.heatmap_size[::-1]
         try:

@@ -26,7 +26,7 @@ def quantize(float32: bytes, inputs: Sequence[Tensor]) -> tuple[bytes, float]:
     from onnxruntime.quantization import QuantType, quantize_static
 
     def feed():
-        with Progress(len(inputs), 'images') as progress:
+        with Progress(len(inputs), 'persons') as progress:
             for image in inputs:
                 yield {'image': image.numpy()}
                 progress.update()

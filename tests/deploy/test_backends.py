@@ -90,6 +90,8 @@ def test_a_file_that_was_exported_runs_the_network(network, onnx, tmp_path, monk
         monkeypatch.setattr('hg_plugin.deploy.backends.find_spec', lambda name, runner=runner: name == runner)
         found = PoseEstimator(*network, device='cpu', backend=str(file))(IMAGE, whole_image=True)
         np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-3)
+    with pytest.raises(InputError, match='does not exist'):
+        PoseEstimator(*network, device='cpu', backend=tmp_path / 'pse.onnx')
     file.write_text('no network')
     with pytest.raises(InputError, match='cannot be run'):
         PoseEstimator(*network, device='cpu', backend=file)
