@@ -4,7 +4,8 @@ A network that was trained on crops of a person, and on crops without one, tells
 pass shows it the whole image at several sizes, where all windows of a size share its work. The best windows
 are cropped and looked at, then the best of those that are not inside the boxes found so far, and the best of
 all again with the box around their keypoints. The score of a box is the mean score of the keypoints around
-which it is drawn; the estimator looks at it once more. The cost depends on the image's shape, not on its resolution.
+which it is drawn; the estimator looks at it once more. The cost depends on the image's shape, not on its
+resolution.
 """
 
 from collections.abc import Callable, Iterator
