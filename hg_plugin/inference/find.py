@@ -28,7 +28,7 @@ STEP = 1 / 4
 # how many windows are cropped in each round after the coarse pass, and how many boxes around keypoints then
 ROUNDS, AGAIN = (30, 30), 16
 # lowest score of a person
-MIN_PERSON = 0.4
+MIN_PERSON = 0.42
 # of two windows with a larger IoU the worse is dropped, and of two persons who cover more of each other
 MAX_IOU, MAX_COVERED = 0.4, 0.4
 # of two persons who cover each other the one counts more whose score times a power of the area is larger
