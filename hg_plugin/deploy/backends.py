@@ -108,7 +108,7 @@ class PoseEstimator(pose_estimator.PoseEstimator):
         return True
 
     def _stages(self, inputs: Tensor, all_stages: bool) -> list[Tensor]:
-        is_crop = inputs.shape[:1:-1] == self.model.head.decoder.input_size
+        is_crop = inputs.shape[:1:-1] == tuple(self.model.head.decoder.input_size)
         if self.backend == 'torch' or all_stages or not (is_crop or self._any_size):
             return super()._stages(inputs, all_stages)
         return self._run(inputs)

@@ -23,6 +23,7 @@ from hg_plugin.models.reparameterize import reparameterize
 from hg_plugin.utils.errors import InputError, need_packages
 from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.images import read_image
+from hg_plugin.utils.progress import imap_with_progress
 from hg_plugin.utils.weights import config_and_checkpoint
 
 from .decoding import RTMLIB, ConvertFormat, ImageFormat, LastHeatmaps, MSRADecoder, Redraw, UDPDecoder
@@ -34,7 +35,8 @@ from .torchscript import to_torchscript
 
 # To add a format, write its function in a file of its own and list it here with the suffixes of its files
 # (first the one that the user names) and the packages that it needs. The function takes a network, an input
-# (2, 3, H, W), the names of the outputs, and metadata as JSON by name. It returns the contents of the files
+# (2, 3, H, W), the names of the outputs, metadata as JSON by name, and where sizes may be dynamic the number
+# that divides them, or None. It returns the contents of the files
 # by suffix, and a function that runs them: from inputs (N, 3, H, W) to a list of outputs.
 EXPORTERS: dict[str, tuple[Callable, list[str], Sequence[str]]] = dict(
     onnx=(to_onnx, ['.onnx'], ONNX_PACKAGES),
@@ -131,7 +133,8 @@ def export(
             f'this is {settings}; export the heatmaps.'
         )
     need_packages(f'The export to {format}', *packages)
-    calibration = [crop for image in photographs for crop in _persons(estimator, image).split(1)]
+    persons = imap_with_progress(partial(_persons, estimator), photographs, 1, 'photographs')
+    calibration = [crop for crops in persons for crop in crops.split(1)] if photographs else []
 
     own = ImageFormat.of_config(cfg)
     images = RTMLIB if rtmlib else own

@@ -17,10 +17,10 @@ from .onnx import onnx_runner
 def quantize(float32: bytes, inputs: Sequence[Tensor]) -> tuple[bytes, float]:
     """Quantize an ONNX file to int8 weights, with one scale per channel, and uint8 activations.
 
-    The first convolution with the layers that read it, and the one that gives heatmaps with what follows,
-    stay in float32. Normalized ``inputs`` (1, 3, H, W) determine the ranges of the activations. Return the
-    int8 file, and the share of its keypoints of ``inputs`` within a pixel of float32's heatmaps, which are a
-    quarter of the input.
+    The first convolution, its activation and the layers that read this, and the convolution that gives
+    heatmaps with what follows, stay in float32. Normalized ``inputs`` (1, 3, H, W) determine the ranges of
+    the activations. Return the int8 file, and the share of its keypoints of ``inputs`` within a pixel of
+    float32's heatmaps, which are a quarter of the input.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_static
@@ -38,11 +38,15 @@ def quantize(float32: bytes, inputs: Sequence[Tensor]) -> tuple[bytes, float]:
     # 8 bits are too few for heatmaps, and for their logits; a convolution of one channel blurs, to decode
     convolutions = [index for index, node in enumerate(graph.node) if node.op_type == 'Conv']
     last = max(index for index in convolutions if shapes[graph.node[index].input[1]][1] > 1)
+
+    def readers(nodes):
+        outputs = {name for node in nodes for name in node.output}
+        return [node for node in graph.node if outputs.intersection(node.input)]
+
     # with a dynamic size, OpenVINO 2026.4 computes nonsense from the first activation in 8 bits
-    first, read = [graph.node[convolutions[0]]], set(graph.node[convolutions[0]].output)
-    for _ in range(2):
-        first += [node for node in graph.node if read.intersection(node.input)]
-        read = {name for node in first for name in node.output}
+    first = [graph.node[convolutions[0]]]
+    activation = readers(first)
+    stem = [*first, *activation, *readers(activation)]
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, 'float32.onnx'), Path(folder, 'int8.onnx')
         source.write_bytes(float32)
@@ -53,7 +57,7 @@ def quantize(float32: bytes, inputs: Sequence[Tensor]) -> tuple[bytes, float]:
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=[node.name for node in (*first, *graph.node[last:])],
+            nodes_to_exclude=[node.name for node in (*stem, *graph.node[last:])],
             reduce_range=True,  # 7-bit weights: with 8, sums overflow 16 bits on CPUs without VNNI
             extra_options=dict(CalibMovingAverage=True),  # else one outlier among all images sets a range
         )

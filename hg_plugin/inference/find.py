@@ -31,8 +31,8 @@ ROUNDS, AGAIN = (30, 30), 16
 MIN_PERSON = 0.42
 # of two windows with a larger IoU the worse is dropped, and of two persons who cover more of each other
 MAX_IOU, MAX_COVERED = 0.4, 0.4
-# of two persons who cover each other the one counts more whose score times a power of the area is larger
-SIZE_COUNTS = 0.2
+# of two persons who cover each other the one with the larger product of score and area to this power is kept
+AREA_POWER = 0.2
 # windows with a larger share inside a box that was found are not looked at
 MAX_INSIDE = 0.6
 # a person's box is this much larger than the keypoints with this score or more
@@ -57,7 +57,7 @@ def find_people(estimator: 'PoseEstimator', image: np.ndarray) -> np.ndarray:
     boxes, means = _boxes(image, keypoints, scores), scores.mean(axis=1)
     looks: list[tuple[np.ndarray, np.ndarray]] = []
     for number in ROUNDS:
-        best = list(islice(_without_doubles(boxes, means), number))
+        best = list(islice(_nms(boxes, means), number))
         looks.append(_look(estimator, image, boxes[best]))
         # a person who stands out has dozens of windows with parts, better than the best of a small one
         found = _boxes(image, *looks[-1])[looks[-1][1].mean(axis=1) >= MIN_PERSON]
@@ -68,7 +68,7 @@ def find_people(estimator: 'PoseEstimator', image: np.ndarray) -> np.ndarray:
         boxes, means = boxes[left], means[left]
     keypoints, scores = map(np.concatenate, zip(*looks))
     boxes = _boxes(image, keypoints, scores)
-    boxes = boxes[list(islice(_without_doubles(boxes, scores.mean(axis=1)), AGAIN))]
+    boxes = boxes[list(islice(_nms(boxes, scores.mean(axis=1)), AGAIN))]
     keypoints, scores = _look(estimator, image, boxes)
     return _persons(_boxes(image, keypoints, scores), scores) / np.float32([shrink] * 4 + [1])
 
@@ -130,8 +130,8 @@ def _look(estimator: 'PoseEstimator', image: np.ndarray, boxes: np.ndarray) -> t
 def _persons(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Boxes and mean scores (N, 5) of the boxes (M, 4) with keypoints' scores (M, K) that hold persons."""
     # a part of a person may have a better mean, but has not all of the keypoints, and is smaller
-    rank = np.quantile(scores, 0.25, axis=1) * _area(boxes) ** SIZE_COUNTS
-    kept = list(_without_doubles(boxes, rank, _covered, MAX_COVERED))
+    rank = np.quantile(scores, 0.25, axis=1) * _area(boxes) ** AREA_POWER
+    kept = list(_nms(boxes, rank, _covered, MAX_COVERED))
     found = np.column_stack([boxes, scores.mean(axis=1)])[kept].astype(np.float32)
     return found[found[:, 4] >= MIN_PERSON]
 
@@ -147,10 +147,10 @@ def _boxes(image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> np.n
     return np.concatenate([center - half, center + half], axis=1)
 
 
-def _without_doubles(
+def _nms(
     boxes: np.ndarray, scores: np.ndarray, overlap: Callable = iou, most: float = MAX_IOU
 ) -> Iterator[int]:
-    """The boxes that do not overlap with better ones, the best first."""
+    """Non-maximum suppression: indices of the boxes that do not overlap with better ones, the best first."""
     kept: list[int] = []
     for index in np.argsort(-scores).tolist():
         if (overlap(boxes[kept], boxes[index]) <= most).all():

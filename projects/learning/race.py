@@ -58,7 +58,7 @@ def rtmpose() -> dict:
     model = mmpose('rtmpose/coco/rtmpose-s_8xb256-420e_coco-256x192')
     codec = dict(model.head.decoder, input_size=(128, 128), sigma=(4.0, 4.0))
     head = dict(model.head, out_channels=16, input_size=(128, 128), in_featuremap_size=(4, 4), decoder=codec)
-    backbone = dict(model.backbone, norm_cfg=dict(type='BN'), _scope_='mmpose')
+    backbone = dict(model.backbone, _scope_='mmpose')  # of MMDetection, which is not needed
     return dict(data_preprocessor=model.data_preprocessor, backbone=backbone, head=head)
 
 

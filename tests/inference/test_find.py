@@ -69,8 +69,10 @@ def test_a_person_is_followed_in_a_video(estimator, person, monkeypatch):
     monkeypatch.setattr(find, 'find_people', count)
     follow = find.Follower(estimator)
     for shift in range(0, 12):
+        searches = len(searched)
         boxes = follow(np.roll(image, shift, axis=1))
-        assert iou(boxes[:, :4], box + [shift, 0, shift, 0]).max() > 0.3
+        least = 0.4 if len(searched) == searches else 0.3  # a search may take a part for the person
+        assert iou(boxes[:, :4], box + [shift, 0, shift, 0]).max() > least
     assert len(searched) == 2
 
 
@@ -84,8 +86,8 @@ def test_an_image_without_a_person_is_told(tmp_path, capsys):
 
 def test_doubles_are_dropped():
     boxes = np.array([[0, 0, 10, 10], [1, 1, 11, 11], [30, 0, 40, 10]], float)
-    assert list(find._without_doubles(boxes, np.array([0.5, 0.6, 0.7]))) == [2, 1]
-    assert list(find._without_doubles(np.zeros((0, 4)), np.zeros(0))) == []
+    assert list(find._nms(boxes, np.array([0.5, 0.6, 0.7]))) == [2, 1]
+    assert list(find._nms(np.zeros((0, 4)), np.zeros(0))) == []
 
 
 def test_of_a_part_and_a_whole_person_the_whole_is_kept():

@@ -58,7 +58,7 @@ class GuardedLoader(DataLoader):
 
     def _batches(self) -> Iterator:
         sampler = getattr(self.batch_sampler, 'sampler', self.sampler)
-        start, done, batches = getattr(sampler, 'start', None), 0, None
+        start, done, batches = getattr(sampler, 'start', None), 0, self._iterator
         has_workers = self.num_workers > 0  # or a worker that ends is another loader's, which will be told
         try:
             self.waits = has_workers
@@ -75,7 +75,7 @@ class GuardedLoader(DataLoader):
             self.waits = False  # or the news of a worker's end would interrupt what follows
             if not has_workers or isinstance(self.dataset, IterableDataset):
                 raise
-            problem = _explain(error, getattr(batches or self._iterator, '_workers', []))
+            problem = _explain(error, getattr(batches, '_workers', []))
         finally:
             self.waits = False
         batches = self._iterator = None  # ends the other workers, and closes files
