@@ -2,9 +2,9 @@
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,7 +60,7 @@ def run(titles: dict[str, str], args: argparse.Namespace, config: Callable[[str,
     for number, name in enumerate(args.only, 1):
         print(f'{number} of {len(args.only)}: {titles[name]} ...', flush=True)
         if not any((row['name'], row['seed']) == (name, args.seed) for row in results(args)):
-            with open(args.out / f'{name}.log', 'w') as log:
+            with open(args.out / f'{name}.log', 'a') as log:
                 command = [sys.executable, *sys.argv, '--one', name]
                 code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
             if code:
@@ -75,23 +75,26 @@ def train_and_score(args: argparse.Namespace, config: Callable[[str, str], Confi
     """Trains in this process with one thread, scores, and adds a line to DIR/results.jsonl."""
     torch.set_num_threads(1)
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    with tempfile.TemporaryDirectory() as folder:
-        runner = Runner.from_cfg(config(args.one, folder))
-        runner.train()
-        minutes, steps, loader = time.process_time() / 60, runner.iter, runner.train_dataloader
-        result = dict(
-            name=args.one,
-            budget=args.budget,
-            seed=args.seed,
-            parameters=sum(parameter.numel() for parameter in runner.model.parameters()),
-            steps=steps,
-            epochs=steps * loader.batch_size / len(loader.dataset),
-            minutes=minutes,
-            device=f'{device_name(device)}, torch {torch.__version__}',
-            metrics=runner.val_loop.run(),
-        )
+    folder = args.out / f'{args.one}_{args.seed}'
+    cfg = config(args.one, str(folder))
+    cfg.resume = True
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    steps, loader = runner.iter, runner.train_dataloader
+    result = dict(
+        name=args.one,
+        budget=args.budget,
+        seed=args.seed,
+        parameters=sum(parameter.numel() for parameter in runner.model.parameters()),
+        steps=steps,
+        epochs=steps * loader.batch_size / len(loader.dataset),
+        minutes=runner.message_hub.get_info('seconds', time.process_time()) / 60,
+        device=f'{device_name(device)}, torch {torch.__version__}',
+        metrics=runner.val_loop.run(),
+    )
     with open(args.out / 'results.jsonl', 'a') as file:
         file.write(json.dumps(result) + '\n')
+    shutil.rmtree(folder)
 
 
 def results(args: argparse.Namespace) -> list[dict]:

@@ -5,7 +5,7 @@
 
 Minutes are of CPU time, so that other work on the machine costs nobody anything, or of the clock on a GPU.
 Networks train from random weights; learning rates fall to the end of the minutes. After an interruption, give
-the same command again: a network that has a result in DIR is not trained again.
+the same command again: results in DIR are kept, and a training resumes where it was saved, every ten minutes.
 """
 
 import math
@@ -18,6 +18,7 @@ from mmengine.hooks import Hook
 from mmengine.hub import get_config
 from mmengine.registry import HOOKS
 
+from hg_plugin.engine.resume.checkpoint import SafeCheckpointHook
 from hg_plugin.training.runner import load_config
 
 SQUARES = dict(type='KeypointMSELoss', use_target_weight=True)
@@ -103,6 +104,9 @@ CONTESTANTS = {
 }
 
 
+SAVE_EVERY = 600  # seconds
+
+
 @HOOKS.register_module(force=True)
 class ScheduleByTime(Hook):
     """Learning rate by the share of the time that is over, and the end of the training.
@@ -117,11 +121,15 @@ class ScheduleByTime(Hook):
     def __init__(self, seconds: float, recipe: str):
         self.seconds, self.recipe = seconds, recipe
         self.clock = time.perf_counter if torch.cuda.is_available() else time.process_time
-        self.steps = 0
 
     def before_train(self, runner) -> None:
-        self.begin = self.clock()
-        self.peaks = [group['lr'] for group in runner.optim_wrapper.param_groups]
+        self.hub, self.steps = runner.message_hub, runner.iter
+        self.saved = self.hub.get_info('seconds', 0.0)  # a checkpoint has it
+        self.begin = self.clock() - self.saved
+        self.peaks = self.hub.get_info('peaks') or [
+            group['lr'] for group in runner.optim_wrapper.param_groups
+        ]
+        self.hub.update_info('peaks', self.peaks)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         share = min(1.0, (self.clock() - self.begin) / self.seconds)
@@ -138,8 +146,14 @@ class ScheduleByTime(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         self.steps += 1
-        if self.clock() - self.begin > self.seconds:
-            runner.train_loop.stop_training = True
+        seconds = self.clock() - self.begin
+        self.hub.update_info('seconds', seconds)
+        runner.train_loop.stop_training = seconds > self.seconds
+        if seconds > self.saved + SAVE_EVERY:
+            self.saved = seconds
+            next(hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)).save(
+                runner, 'saved.pth'
+            )
 
 
 @HOOKS.register_module(force=True)

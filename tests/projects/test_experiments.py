@@ -6,6 +6,7 @@ import pytest
 import race
 import recipes
 from card import persons_of
+from mmengine.runner import Runner
 
 from hg_plugin.prepare.synthetic import make_synthetic
 from hg_plugin.report.persons import confusion
@@ -15,10 +16,10 @@ from hg_plugin.report.persons import confusion
 def config_of(monkeypatch, tmp_path):
     """Gives the function of an experiment that makes the config of a training."""
 
-    def config_of(experiment):
+    def config_of(experiment, *options):
         found = []
         monkeypatch.setattr(experiment, 'run', lambda titles, args, config: found.append(config))
-        monkeypatch.setattr(sys, 'argv', ['experiment', '--out', str(tmp_path)])
+        monkeypatch.setattr(sys, 'argv', ['experiment', '--out', str(tmp_path), *options])
         experiment.main()
         return found[0]
 
@@ -45,6 +46,24 @@ def test_a_network_of_the_race_has_its_own_recipe(config_of):
     rtmpose = config('rtmpose-s-stock', 'work_dirs/x')
     assert rtmpose.model.head.loss.type == 'KLDiscretLoss' and 'codec' not in rtmpose.model
     assert rtmpose.train_dataloader.dataset.pipeline[-2]['type'] == 'GenerateTarget'
+
+
+def test_a_killed_race_resumes_with_the_time_that_is_left(config_of, monkeypatch, tmp_path):
+    make_synthetic(tmp_path / 'persons', num_train=16, num_val=4, seed=0, num_workers=1)
+    config = config_of(race, '--data-root', str(tmp_path / 'persons'), '--minutes', '1')
+    monkeypatch.setattr(race, 'SAVE_EVERY', 0)
+
+    def train(steps: int) -> race.ScheduleByTime:
+        cfg = config('ours-2x64', str(tmp_path / 'work'))
+        cfg.update(resume=True, experiment_name=f'race_{steps}')  # runs of one name share a message hub
+        cfg.train_cfg.max_iters = steps
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        return next(hook for hook in runner.hooks if isinstance(hook, race.ScheduleByTime))
+
+    first, then = train(2), train(3)
+    assert (first.steps, then.steps) == (2, 3) and then.peaks == first.peaks
+    assert then.saved > first.saved > 0
 
 
 @pytest.mark.slow
