@@ -1,11 +1,9 @@
 """Code bases with published stacked hourglass networks: names of tensors, and how images are normalized."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -19,15 +17,12 @@ class Family:
             hourglasses' depth and the match. Defaults to ().
         mean: Values subtracted from red, green and blue in [0, 1]. Defaults to (0, 0, 0).
         std: Values that they are divided by then. Defaults to (1, 1, 1).
-        unused: Function from the shapes of tensors that it uses to the shapes of those that it only keeps,
-            both by name. Defaults to no such tensors.
     """
 
     title: str
     rules: Sequence[tuple[str, str | Callable]] = ()
     mean: tuple[float, float, float] = (0, 0, 0)
     std: tuple[float, float, float] = (1, 1, 1)
-    unused: Callable[[Mapping[str, Shape]], dict[str, Shape]] = lambda shapes: {}
 
     def rename(self, name: str, depth: int) -> str:
         """Return the code base's name of a tensor of a :class:`StackedHourglass`."""
@@ -87,19 +82,9 @@ BEARPAW_RULES = [
 ]
 
 
-def princeton_unused(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Return the skip layers of residuals that keep the number of channels."""
-    unused = {}
-    for name, shape in shapes.items():
-        skip = name.replace('.conv3.', '.skip_layer.')
-        if skip not in shapes:
-            unused[skip] = shape if len(shape) == 1 else (shape[0], shape[0], 1, 1)
-    return unused
-
-
 # To add a published checkpoint, describe its code base here.
 FAMILIES = dict(
-    princeton=Family(title="Princeton's PyTorch code", rules=PRINCETON_RULES, unused=princeton_unused),
+    princeton=Family(title="Princeton's PyTorch code", rules=PRINCETON_RULES),
     bearpaw=Family(title="bearpaw's pytorch-pose", rules=BEARPAW_RULES, mean=(0.4404, 0.4440, 0.4327)),
 )
 IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

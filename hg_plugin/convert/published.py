@@ -18,7 +18,7 @@ from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 
 from .families import FAMILIES, HRNET_KEYS, IMAGENET, NEWELL, NORMALIZATIONS, Family
-from .torch7 import is_torch7, read_torch7
+from .torch7 import read_torch7
 
 
 class Network(NamedTuple):
@@ -61,13 +61,8 @@ def convert_checkpoint(
         known = ', '.join(NORMALIZATIONS)
         raise InputError(f'{normalization} is no code base that is known; give one of {known}.')
     config_out = config_out or f'{osp.splitext(out)[0]}.py'
-    paths = [osp.realpath(path) for path in (source, out, config_out)]
-    # check before writing, or the second of two files could fail when the first is there
-    if len({*paths}) < len(paths) or any(map(osp.isdir, paths[1:])) or not config_out.endswith('.py'):
-        raise InputError(
-            f'{source}, {out}, {config_out} must be different files, and no folders, and the name of a '
-            'config must end in .py; choose other names.'
-        )
+    if len({*map(osp.realpath, (source, out, config_out))}) < 3:
+        raise InputError(f'{source}, {out} and {config_out} must be different files; choose other names.')
     network = read_network(source, trust)
     if normalization:
         chosen = IMAGENET if normalization == 'imagenet' else vars(FAMILIES[normalization])
@@ -101,7 +96,7 @@ def read_network(path: str, trust: bool = False) -> Network:
     Raises:
         InputError: If the file cannot be read, is of another network, or tensors are missing or left over.
     """
-    if is_torch7(path):
+    if path.endswith('.t7'):
         return Network(NEWELL, *read_torch7(path))
     content = read_checkpoint(path, trust)
     weights = weights_of(content, path)
@@ -132,18 +127,19 @@ def _fit(found: Mapping[str, Tensor], family: Family) -> tuple[dict, dict[str, T
     arguments = _arguments(found, family)
     with torch.device('meta'):
         model = StackedHourglass(**arguments)
-    theirs = {name: family.rename(name, arguments['depth']) for name in model.state_dict()}
-    expected = {theirs[name]: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    own = model.state_dict()
+    expected = {
+        family.rename(name, arguments['depth']): torch.empty((), dtype=tensor.dtype).expand(tensor.shape)
+        for name, tensor in own.items()
+    }
+    # Princeton's code keeps skip layers that it does not use
+    found = {name: tensor for name, tensor in found.items() if name in expected or '.skip_layer.' not in name}
     # torch before 0.4.1 did not count batches
     optional = {name for name in expected if name.endswith('num_batches_tracked')}
-    unused = family.unused(expected)
-    types = {theirs[name]: torch.empty((), dtype=each.dtype) for name, each in model.state_dict().items()}
-    problems = misfits(found, expected | unused, optional | unused.keys()) or unusable(
-        {name: found[name] for name in types.keys() & found.keys()}, types
-    )
-    if problems:
+    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    if problems := misfits(found, shapes, optional) or unusable(found, expected):
         raise ValueError('; '.join(problems))
-    return arguments, {name: found.get(their, torch.tensor(0)) for name, their in theirs.items()}
+    return arguments, {name: found.get(their, torch.tensor(0)) for name, their in zip(own, expected)}
 
 
 def _arguments(tensors: Mapping[str, Tensor], family: Family) -> dict:
