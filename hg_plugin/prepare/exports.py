@@ -4,7 +4,6 @@ import functools
 import json
 import os
 from collections import Counter, defaultdict
-from itertools import takewhile
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -25,12 +24,13 @@ from .labelstudio import read_labelstudio
 from .metainfo import metainfo_of, metainfo_text
 from .yolo_pose import read_yolo_pose
 
+# the files of an export, and what reads one of them
 READERS = {
-    'coco': read_coco,
-    'cvat': read_cvat,
-    'labelme': read_labelme,
-    'labelstudio': read_labelstudio,
-    'yolo-pose': read_yolo_pose,
+    'coco': ('*.json', read_coco),
+    'cvat': ('*.xml', read_cvat),
+    'labelme': ('*.json', read_labelme),
+    'labelstudio': ('*.json', read_labelstudio),
+    'yolo-pose': ('*.y*ml', read_yolo_pose),
 }
 # of the longer side of the box around the keypoints, on each side, for hands, feet and hair
 MARGIN = 0.05
@@ -68,7 +68,7 @@ def prepare_export(
 
     Args:
         kind: One of :data:`READERS`.
-        path: The export, a file or a folder.
+        path: The export, a file or a folder, in which files that cannot be used are left out.
         out: The folder to write.
         images: The folder of the images. Defaults to None, which means the export's.
         val: The share of the images that validate, chosen at random, the same at every call. Defaults to 0.2.
@@ -79,15 +79,22 @@ def prepare_export(
     path, out = Path(path), Path(out)
     if not path.exists() or path.suffix == '.zip':
         raise InputError(f'{path} {"has to be unpacked first" if path.exists() else "does not exist"}.')
-    export = READERS[kind](path)
-    folder = Path(images) if images else path if path.is_dir() else path.parent
-    usable = _usable(export, folder)
+    export, (pattern, read) = Export(), READERS[kind]
+    for file in [path] if path.is_file() else sorted(path.rglob(pattern)):
+        try:
+            read(export, file)
+        except InputError as error:
+            if file == path:
+                raise
+            export.left_out['files that cannot be used'].append(str(error))
+    usable = _usable(export, Path(images) if images else path if path.is_dir() else path.parent)
     names = sorted({image for image, _ in usable})
     if len(names) < 2:
-        reasons = ''.join(f'; {len(places)} {reason}' for reason, places in export.left_out.items())
+        left_out = export.left_out.items()
+        reasons = ''.join(f'; {len(places)} {reason}, such as {places[0]}' for reason, places in left_out)
         raise InputError(
-            f'{path} has {len(export.persons)} persons and {len(names)} usable images in {folder}, but '
-            f'training and validation need two{reasons}.'
+            f'{path} has {len(export.persons)} persons and {len(names)} usable images, but training and '
+            f'validation need two{reasons}.'
         )
     num_val = min(max(round(val * len(names)), 1), len(names) - 1)
     chosen = {names[index] for index in np.random.default_rng(0).permutation(len(names))[:num_val]}
@@ -103,31 +110,37 @@ def prepare_export(
     with atomic_write(out / 'metainfo.py') as file:
         file.write(metainfo_text(metainfo).encode())
     labeled = Counter(name for _, person in usable for name, point in person.points.items() if point[2])
-    swaps = [(info['name'], info['swap']) for info in metainfo['keypoint_info'].values() if info['swap']]
+    infos = metainfo['keypoint_info'].values()
     return Prepared(
         {split: len(persons) for split, persons in splits.items()},
         {split: len({image for image, _ in persons}) for split, persons in splits.items()},
         {name: labeled[name] for name in export.names},
-        [pair for index, pair in enumerate(swaps) if pair[::-1] not in swaps[:index]],
+        [(info['name'], info['swap']) for info in infos if info['swap'] in export.names[info['id'] :]],
         dict(export.left_out),
     )
 
 
 def _usable(export: Export, folder: Path) -> list[tuple[Path, Person]]:
     """Persons in pixels, with boxes, and their images. Others go to ``left_out``, with the reason."""
-    files = defaultdict(list)
-    for file in sorted(folder.rglob('*')):
+    files = defaultdict(list)  # by the end of their paths, of any length
+    for file in sorted(folder.resolve().rglob('*')):
         if file.suffix.lower() in IMAGE_SUFFIXES:
-            for name in (file.name, file.stem):  # labels of YOLO name no suffix
-                files[name].append(file.resolve())
+            for parts in (file.parts, file.with_suffix('').parts):  # labels of YOLO name no suffix
+                for start in range(len(parts)):
+                    files[parts[start:]].append(file)
     usable = []
     for person in export.persons:
+        parts = Path(person.image).parts
+        ends = (parts[start:] for start in range(len(parts)))
+        candidates = next((files[end] for end in ends if end in files), [])
         try:
-            image = _find(person.image, files)
-            size = _image_size(image)
+            if len(candidates) != 1:
+                what = 'may be one of several of its name' if candidates else 'is not there'
+                raise _Unusable(f'persons whose image {what}')
+            size = _image_size(candidates[0])
             if person.size and person.size != size:
                 raise _Unusable('persons whose image had another size when it was annotated')
-            usable.append((image, _in_pixels(person, size, export)))
+            usable.append((candidates[0], _in_pixels(person, size, export)))
         except _Unusable as reason:
             export.left_out[str(reason)].append(person.image)
     return usable
@@ -137,22 +150,6 @@ class _Unusable(Exception):
     """Why a person cannot be used, in the plural."""
 
 
-def _find(image: str, files: dict[str, list[Path]]) -> Path:
-    """The file whose path ends as that of the export does, as far as possible."""
-    *folders, name = Path(image).parts or ('',)
-
-    def in_common(file: Path) -> int:
-        pairs = zip(reversed(folders), file.parts[-2::-1])
-        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-    candidates = sorted(files.get(name, []), key=in_common)
-    if not candidates:
-        raise _Unusable('persons whose image is not there')
-    if len(candidates) > 1 and in_common(candidates[-1]) == in_common(candidates[-2]):
-        raise _Unusable('persons whose image may be one of several of its name')
-    return candidates[-1]
-
-
 @functools.cache
 def _image_size(path: Path) -> tuple[int, int]:
     """Width and height of an image that stands upright, as annotation tools show it."""
@@ -160,7 +157,7 @@ def _image_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
             return image.size[::-1] if turned else image.size
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except OSError as error:
         raise _Unusable('persons whose image cannot be read') from error
 
 
