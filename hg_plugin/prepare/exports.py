@@ -115,7 +115,7 @@ def prepare_export(
         {split: len(persons) for split, persons in splits.items()},
         {split: len({image for image, _ in persons}) for split, persons in splits.items()},
         {name: labeled[name] for name in export.names},
-        [(info['name'], info['swap']) for info in infos if info['swap'] in export.names[info['id'] :]],
+        [(info['name'], info['swap']) for info in infos if info['swap'] in export.names[info['id'] + 1 :]],
         dict(export.left_out),
     )
 
