@@ -16,7 +16,7 @@ def partners_of(names: Iterable[str]) -> dict[str, str]:
     ``left_knee`` and ``right_knee``, ``LeftKnee`` and ``RightKnee``, ``knee-l`` and ``knee-r``, ``kneeL`` and
     ``kneeR``, ``lkne`` and ``rkne`` are pairs.
     """
-    known, partners = {*names}, {}
+    known, partners = dict.fromkeys(names), {}
     for name in known:
         # words, letters that stand alone, the first letter, the last letter
         for pattern in ('left|right', r'(?<![^\W_])[lr](?![^\W_])', '^[lr]', '[lr]$'):
