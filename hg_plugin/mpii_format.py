@@ -72,23 +72,17 @@ def load_predictions(path, num_persons: int, num_joints: int = NUM_JOINTS) -> np
         (N, K, 2) float64, in 0-based pixels.
 
     Raises:
-        InputError: The file cannot be read, has no ``preds``, or their shape is not exactly one of the three.
-            For N = 2 the first and the third are the same.
+        InputError: The file cannot be read, has no ``preds``, or their shape is none of the three.
     """
     (preds,) = load_arrays(path, 'preds')
-    axes = dict(person=num_persons, joint=num_joints, xy=2)
-    layouts = [
-        layout
-        for layout in (('person', 'joint', 'xy'), ('joint', 'xy', 'person'), ('xy', 'joint', 'person'))
-        if preds.shape == tuple(axes[axis] for axis in layout)
-    ]
-    if len(layouts) != 1:
-        n, k = num_persons, num_joints
+    n, k = num_persons, num_joints
+    layouts = {(2, k, n): (2, 1, 0), (k, 2, n): (2, 0, 1), (n, k, 2): (0, 1, 2)}
+    if preds.shape not in layouts:
         raise InputError(
             f'{path}: preds has shape {preds.shape}, but for the {n} persons of the ground truth it must be '
-            f'exactly one of ({n}, {k}, 2), ({k}, 2, {n}) and (2, {k}, {n}).'
+            f'one of ({n}, {k}, 2), ({k}, 2, {n}) and (2, {k}, {n}).'
         )
-    return to_zero_based(preds.transpose([layouts[0].index(axis) for axis in axes]))
+    return to_zero_based(preds.transpose(layouts[preds.shape]))
 
 
 def save_ground_truth(

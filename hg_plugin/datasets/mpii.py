@@ -99,7 +99,13 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         center, scale, joints, visible = (
             annotations[key] for key in ('center', 'scale', 'joints', 'visible')
         )
-        if not visible.any() and not self.test_mode:
+        if visible.any():  # checkpoints keep it, and drawings leave these keypoints out
+            names = self._metainfo['keypoint_id2name']
+            unannotated = np.flatnonzero(~visible.any(axis=0)).tolist()
+            self._metainfo['unannotated_keypoints'] = [names[index] for index in unannotated]
+        elif self.test_mode:
+            self._metainfo['ann_file'] = self.ann_file
+        else:
             raise InputError(
                 f'No person of {self.ann_file} has an annotated joint (joints_vis is nowhere 1), as in a '
                 'test set; set ann_file to annotations with joints, such as mpii_train.json.'
@@ -110,13 +116,6 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
                 f'The image folder {images} of {self.ann_file} does not exist; put the images there, '
                 'or set data_root or data_prefix in the config.'
             )
-        if not visible.any():
-            self._metainfo['ann_file'] = self.ann_file
-        else:  # checkpoints keep it, and drawings leave these keypoints out
-            names = self._metainfo['keypoint_id2name']
-            self._metainfo['unannotated_keypoints'] = [
-                names[index] for index in np.flatnonzero(~visible.any(axis=0)).tolist()
-            ]
         if self.headbox_file:
             truth = load_ground_truth(self.headbox_file)
             joints, visible = truth['gt'], truth['visible']
@@ -144,25 +143,25 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         bbox_score = np.ones(len(bbox), np.float32)
         if self.bbox_file:
             bbox, bbox_score = detected_boxes(self.bbox_file, annotations['image'], bbox)
-        # the truth of a test stays exact, as in an evaluation without a runner
-        keypoints = joints if self.headbox_file else joints.astype(np.float32)
-        visible = visible.astype(np.float32)
-        image_ids = {}
-        data_list = []
-        for index, image in enumerate(annotations['image']):
-            item = dict(
+        # (N, 1, ...); the truth of a test stays exact, as in an evaluation without a runner
+        columns = dict(
+            bbox=bbox[:, None],
+            bbox_score=bbox_score[:, None],
+            keypoints=(joints if self.headbox_file else joints.astype(np.float32))[:, None],
+            keypoints_visible=visible.astype(np.float32)[:, None],
+        )
+        if self.headbox_file:
+            columns['head_size'] = truth['head_size'][:, None, None]
+        image_ids: dict[str, int] = {}
+        return [
+            dict(
                 id=index,
                 img_id=image_ids.setdefault(image, len(image_ids)),
                 img_path=osp.join(images, image),
-                bbox=bbox[index : index + 1],
-                bbox_score=bbox_score[index : index + 1],
-                keypoints=keypoints[index : index + 1],
-                keypoints_visible=visible[index : index + 1],
+                **{key: values[index] for key, values in columns.items()},
             )
-            if self.headbox_file:
-                item['head_size'] = truth['head_size'][index].reshape(1, 1)
-            data_list.append(item)
-        return data_list
+            for index, image in enumerate(annotations['image'])
+        ]
 
     def get_data_info(self, idx: int) -> dict:
         """Person ``idx``, with the metainfo that transforms read; not a deep copy, unlike in MMPose."""
