@@ -189,20 +189,17 @@ def _arguments(operations: list, outputs: list[Value]) -> dict:
         return [number for number, operation in enumerate(operations) if operation[0] == kind]
 
     def middles(value):
-        """Return the 3x3 convolutions before ``value``: one a residual, with half of its channels."""
-        seen, waiting = set(), list(value)
-        while waiting:
-            number = waiting.pop()
-            if number not in seen:
-                seen.add(number)
-                waiting.extend(source for value in operations[number][2] for source in value)
-        return sorted(seen & residuals)
+        return sorted(set().union(*(residuals[number] for number in value)))
 
     def width(number):
         return operations[number][1][0][0]
 
     convs, pools, ups = numbers('conv'), numbers('pool'), numbers('upsample')
-    residuals = {number for number in convs if operations[number][1][0][2:] == (3, 3)}
+    # of each operation, the 3x3 convolutions up to it: one a residual, with half of its channels
+    residuals: list[set[int]] = []
+    for number, (kind, attributes, inputs) in enumerate(operations):
+        own = {number} if kind == 'conv' and attributes[0][2:] == (3, 3) else set()
+        residuals.append(own.union(*(residuals[source] for value in inputs for source in value)))
     num_stacks = len(outputs)
     depth = (len(pools) - 1) // num_stacks
     # in any order of the graph, the second pooling is the first hourglass's outermost, and the first
