@@ -12,8 +12,8 @@ from .exported import Export
 def read_labelstudio(export: Export, file: Path) -> None:
     """Read a JSON file of tasks with keypoints and rectangles.
 
-    A label is the name of a keypoint. A keypoint belongs to the rectangle that is its parent, or that a
-    relation joins it with, or else around it. Coordinates are percentages of the image's size.
+    A label is the name of a keypoint. A keypoint belongs to the rectangle that is its parent, or else around
+    it. Coordinates are percentages of the image's size.
     """
     for task in read_json(file, 'a list of tasks'):
         data = task['data']
@@ -30,25 +30,18 @@ def read_labelstudio(export: Export, file: Path) -> None:
 
 
 def _read_image(export: Export, image: str, results: Json) -> None:
-    parents, keypoints, boxes = {}, [], []
-    rectangles = {one['id'].value for one in results if one.value.get('type') == 'rectanglelabels'}
+    points, boxes = [], []
     for one in results:
         kind = one['type'].value
-        if kind == 'relation':
-            ends = one['from_id'].value, one['to_id'].value
-            parents |= {start: end for start, end in (ends, ends[::-1]) if end in rectangles}
-        elif kind == 'keypointlabels':
-            keypoints.append(one)
-        elif kind == 'rectanglelabels':
-            value = one['value']
-            x, y, width, height = (value[key].number() / 100 for key in ('x', 'y', 'width', 'height'))
-            boxes.append(((x, y, x + width, y + height), one['id'].value))
-        else:
+        if kind not in ('keypointlabels', 'rectanglelabels'):
             export.left_out[f'results of the type {kind}'].append(one.place)
-    points = []
-    for one in keypoints:
+            continue
         value = one['value']
-        (name,) = value['keypointlabels'].value[:1] or ['']
         x, y = (value[key].number() / 100 for key in 'xy')
-        points.append((str(name), (x, y, 2), parents.get(one['id'].value, one.value.get('parentID'))))
+        if kind == 'keypointlabels':
+            (name,) = value['keypointlabels'].value[:1] or ['']
+            points.append((str(name), (x, y, 2), one.value.get('parentID')))
+        else:
+            width, height = (value[key].number() / 100 for key in ('width', 'height'))
+            boxes.append(((x, y, x + width, y + height), one['id'].value))
     export.add_loose(image, points, boxes, shares=True)
