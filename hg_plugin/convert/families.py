@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+
+DEPTH = 4  # of the hourglasses in all code bases
 
 
 @dataclass(frozen=True)
@@ -13,8 +14,7 @@ class Family:
     Args:
         title: Name of the code base for readers.
         rules: Regular expressions and replacements that turn, in this order, a name in
-            :class:`StackedHourglass` into the code base's. A replacement can be a function of the
-            hourglasses' depth and the match. Defaults to ().
+            :class:`StackedHourglass` into the code base's. Defaults to ().
         mean: Values subtracted from red, green and blue in [0, 1]. Defaults to (0, 0, 0).
         std: Values that they are divided by then. Defaults to (1, 1, 1).
     """
@@ -24,12 +24,10 @@ class Family:
     mean: tuple[float, float, float] = (0, 0, 0)
     std: tuple[float, float, float] = (1, 1, 1)
 
-    def rename(self, name: str, depth: int) -> str:
+    def rename(self, name: str) -> str:
         """Return the code base's name of a tensor of a :class:`StackedHourglass`."""
         for pattern, replacement in self.rules:
-            name = re.sub(
-                pattern, partial(replacement, depth) if callable(replacement) else replacement, name
-            )
+            name = re.sub(pattern, replacement, name)
         return name
 
 
@@ -57,10 +55,10 @@ PRINCETON_RULES = [
 ]
 
 
-def bearpaw_branch(depth: int, match: re.Match) -> str:
+def bearpaw_branch(match: re.Match) -> str:
     """Return the name of an hourglass's branch: skip, down, up, or the residuals of the innermost."""
     stack, inner, kind, block = match.groups()
-    level = max(depth - 1 - inner.count('inner'), 0)  # counted from the innermost
+    level = max(DEPTH - 1 - inner.count('inner'), 0)  # counted from the innermost
     return f'hg.{stack}.hg.{level}.{("skip", "down", "up", None).index(kind)}.{block}.'
 
 

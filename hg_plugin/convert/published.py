@@ -17,7 +17,7 @@ from hg_plugin.utils.checkpoint import misfits, read_checkpoint, unusable, weigh
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 
-from .families import FAMILIES, HRNET_KEYS, IMAGENET, NEWELL, NORMALIZATIONS, Family
+from .families import DEPTH, FAMILIES, HRNET_KEYS, IMAGENET, NEWELL, NORMALIZATIONS, Family
 from .torch7 import read_torch7
 
 
@@ -103,7 +103,7 @@ def read_network(path: str, trust: bool = False) -> Network:
     # without what DataParallel and Princeton's trainer put before the names
     tensors = {re.sub(r'^(model\.)?(module\.)?', '', name): tensor for name, tensor in weights.items()}
     for family in FAMILIES.values():
-        if {family.rename(f'scores.0.{tensor}', 1) for tensor in ('weight', 'bias')} & tensors.keys():
+        if {family.rename(f'scores.0.{tensor}') for tensor in ('weight', 'bias')} & tensors.keys():
             break
     else:
         raise InputError(
@@ -129,7 +129,7 @@ def _fit(found: Mapping[str, Tensor], family: Family) -> tuple[dict, dict[str, T
         model = StackedHourglass(**arguments)
     own = model.state_dict()
     expected = {
-        family.rename(name, arguments['depth']): torch.empty((), dtype=tensor.dtype).expand(tensor.shape)
+        family.rename(name): torch.empty((), dtype=tensor.dtype).expand(tensor.shape)
         for name, tensor in own.items()
     }
     # Princeton's code keeps skip layers that it does not use
@@ -144,34 +144,27 @@ def _fit(found: Mapping[str, Tensor], family: Family) -> tuple[dict, dict[str, T
 
 def _arguments(tensors: Mapping[str, Tensor], family: Family) -> dict:
     """Return the arguments of :class:`StackedHourglass` that names and shapes tell."""
-    depth = 0
-
-    def has(module):
-        # any of several tensors will do: a missing tensor must be reported, not make the network smaller
-        endings = ('weight', 'bias', 'norm1.weight', 'conv1.weight', 'conv3.weight')
-        return any(family.rename(f'{module}.{ending}', depth) in tensors for ending in endings)
 
     def count(template):
-        return next(number for number in itertools.count() if not has(template.format(number)))
+        # any of several tensors will do: a missing tensor must be reported, not make the network smaller
+        endings = ('weight', 'bias', 'norm1.weight', 'conv1.weight', 'conv3.weight')
+        for number in itertools.count():
+            module = template.format(number)
+            if not any(family.rename(f'{module}.{ending}') in tensors for ending in endings):
+                return number
 
     def width(module):
-        name = family.rename(f'{module}.weight', depth)
+        name = family.rename(f'{module}.weight')
         if name not in tensors:
             raise LookupError(f'{name} is missing')
         return (*tensors[name].shape, 0)[0]
 
-    # the code bases count levels from opposite ends; both ends exist only at the right depth
-    for depth in range(16, 0, -1):
-        if has('hourglasses.0.down.0') and has(f'hourglasses.0.{"inner." * depth}0'):
-            break
-    else:
-        raise LookupError('no hourglass is in it')
     behind_pooling = [f'stem_residuals.{index}.conv3' for index in range(count('stem_residuals.{}'))]
     stem_channels = tuple(map(width, ['stem_conv.0', 'stem_conv.3.0.conv3', *behind_pooling]))
     return dict(
         num_stacks=count('scores.{}'),
         num_keypoints=width('scores.0'),
-        depth=depth,
+        depth=DEPTH,
         channels=stem_channels[-1],
         num_blocks=(count('hourglasses.0.down.{}'), count('hourglasses.0.up.{}')),
         stem_channels=stem_channels,

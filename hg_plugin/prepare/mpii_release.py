@@ -206,8 +206,8 @@ def prepare_mpii(mat_file, out_dir, *, allow_partial: bool = False) -> dict[str,
         The lists of :func:`split_persons`.
 
     Raises:
-        InputError: The release file is missing, damaged or a different one, does not have 22,246 training and
-            2,958 validation persons, or, with ``allow_partial``, has none; or a file cannot be written.
+        InputError: The release file is missing, damaged or a different one, or does not have 22,246 training
+            and 2,958 validation persons; or a file cannot be written.
     """
     rectangles, test_annolist = read_release(mat_file)
     persons = split_persons(rectangles)
@@ -218,14 +218,10 @@ def prepare_mpii(mat_file, out_dir, *, allow_partial: bool = False) -> dict[str,
             f'{counts["val"]:,} of {NUM_PERSONS["val"]:,} validation persons, so it is not the complete '
             f'{RELEASE_FILE}; get it again, or allow a partial conversion.'
         )
-    splits = [split for split in ('train', 'val', 'test') if persons[split]]
-    if not splits:
-        raise InputError(
-            f'{mat_file} has no person of the training, validation or test set; get {RELEASE_FILE} again.'
-        )
     folder = Path(out_dir) / 'annotations'
-    for split in splits:
-        _save_split(folder, split, persons[split])
+    for split in ('train', 'val', 'test'):
+        if persons[split]:
+            _save_split(folder, split, persons[split])
     if persons['test']:
         save_arrays(folder / TEST_ANNOLIST, annolist=test_annolist)
     return persons

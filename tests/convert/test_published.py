@@ -61,7 +61,7 @@ def network(family, num_stacks=1, **arguments):
     with torch.device('meta'):
         model = StackedHourglass(num_stacks, stem_channels=STEM[family], **arguments)
     return {
-        FAMILIES[family].rename(name, depth=4): torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
+        FAMILIES[family].rename(name): torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
         for name, tensor in model.state_dict().items()
     }
 
@@ -183,7 +183,7 @@ def without(name):
         ('bearpaw', lambda tensors: tensors | {'extra': torch.zeros(1)}, 'extra is left over'),
         ('bearpaw', lambda tensors: tensors | {'fc.1.0.weight': torch.zeros(2)}, 'fc.1.0.*another shape'),
         ('bearpaw', lambda tensors: tensors | {'score.0.weight': torch.zeros(())}, 'num_keypoints is 0'),
-        ('bearpaw', lambda tensors: {k: t for k, t in tensors.items() if k[:3] != 'hg.'}, 'no hourglass'),
+        ('bearpaw', lambda tensors: {k: t for k, t in tensors.items() if k[:3] != 'hg.'}, 'num_blocks is'),
         ('princeton', lambda tensors: dict(model=tensors, epoch=3), 'no weights'),
         ('princeton', lambda tensors: StackedHourglass(channels=16).state_dict(), 'no known'),
     ],
