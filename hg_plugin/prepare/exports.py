@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import textwrap
 from collections import defaultdict
 from os import PathLike
 from pathlib import Path
@@ -86,7 +87,7 @@ def prepare_export(
         except InputError as error:
             if file == path:
                 raise
-            export.left_out['files that cannot be used'].append(str(error))
+            export.left_out['files that cannot be used'].append(textwrap.shorten(str(error), 150).rstrip('.'))
     folder = Path(images) if images else path if path.is_dir() else path.parent
     files, annotations = _usable(export, folder.resolve(), out)
     if len(files) < 2:
