@@ -179,7 +179,6 @@ def test_persons_are_packed_as_three_tensors(real_data, pack):
 @pytest.mark.parametrize(
     'pipeline',
     [
-        [IMAGE, BOX, FLIP, HALF_BODY, RANDOM_BOX, AFFINE, TARGET, SAMPLE],
         [IMAGE, BOX, RANDOM_BOX, AFFINE, KEYPOINTS],
         [BOX, HALF_BODY, CROP, dict(type='PhotometricDistortion'), KEYPOINTS],
         [IMAGE, dict(type='PhotometricDistortion'), BOX, CROP, KEYPOINTS],
