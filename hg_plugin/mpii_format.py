@@ -36,11 +36,6 @@ CENTER_SHIFT = 15.0
 TEST_ANNOLIST = 'mpii_test_annolist.mat'
 
 
-def entry_shapes(num_joints: int) -> dict[str, tuple[int, ...]]:
-    """What an entry of an annotation file holds besides the image's name."""
-    return dict(center=(2,), scale=(), joints=(num_joints, 2), joints_vis=(num_joints,))
-
-
 def to_zero_based(points) -> np.ndarray:
     """Convert pixel coordinates that count from 1, as in MPII's files."""
     return np.asarray(points, np.float64) - 1
@@ -49,18 +44,6 @@ def to_zero_based(points) -> np.ndarray:
 def to_one_based(points) -> np.ndarray:
     """Convert pixel coordinates that count from 0, for MPII's files."""
     return np.asarray(points, np.float64) + 1
-
-
-def _load_entries(path, shapes: Mapping) -> list:
-    """The entries of an annotation file. Where none has joints, as in a test set, none is visible."""
-    content = read_json(path, 'a list of annotations')
-    if not isinstance(content.value, list) or not content.value:
-        content.fail('a list of annotations')
-    entries = content.value
-    unseen = {key: np.zeros(shapes[key]).tolist() for key in ('joints', 'joints_vis')}
-    if all(isinstance(entry, dict) and not unseen.keys() & entry.keys() for entry in entries):
-        entries = [entry | unseen for entry in entries]
-    return entries
 
 
 def save_predictions(path, pred: np.ndarray) -> None:
@@ -89,23 +72,17 @@ def load_predictions(path, num_persons: int, num_joints: int = NUM_JOINTS) -> np
         (N, K, 2) float64, in 0-based pixels.
 
     Raises:
-        InputError: The file cannot be read, has no ``preds``, or their shape is not exactly one of the three.
-            For N = 2 the first and the third are the same.
+        InputError: The file cannot be read, has no ``preds``, or their shape is none of the three.
     """
     (preds,) = load_arrays(path, 'preds')
-    axes = dict(person=num_persons, joint=num_joints, xy=2)
-    layouts = [
-        layout
-        for layout in (('person', 'joint', 'xy'), ('joint', 'xy', 'person'), ('xy', 'joint', 'person'))
-        if preds.shape == tuple(axes[axis] for axis in layout)
-    ]
-    if len(layouts) != 1:
-        n, k = num_persons, num_joints
+    n, k = num_persons, num_joints
+    layouts = {(2, k, n): (2, 1, 0), (k, 2, n): (2, 0, 1), (n, k, 2): (0, 1, 2)}
+    if preds.shape not in layouts:
         raise InputError(
             f'{path}: preds has shape {preds.shape}, but for the {n} persons of the ground truth it must be '
-            f'exactly one of ({n}, {k}, 2), ({k}, 2, {n}) and (2, {k}, {n}).'
+            f'one of ({n}, {k}, 2), ({k}, 2, {n}) and (2, {k}, {n}).'
         )
-    return to_zero_based(preds.transpose([layouts[0].index(axis) for axis in axes]))
+    return to_zero_based(preds.transpose(layouts[preds.shape]))
 
 
 def save_ground_truth(
@@ -214,19 +191,12 @@ def load_annotations(path, num_joints: int = NUM_JOINTS) -> dict:
     Raises:
         InputError: The file is missing or damaged, or an entry is wrong; the first such entry is named.
     """
-    shapes = entry_shapes(num_joints)
-    entries = _load_entries(path, shapes)
-    try:
-        arrays = {key: _numbers([entry[key] for entry in entries]) for key in shapes}
-        correct = all(isinstance(entry['image'], str) for entry in entries) and all(
-            array.shape[1:] == shapes[key] and (np.abs(array) < LIMIT).all() for key, array in arrays.items()
-        )
-    except (KeyError, TypeError, ValueError, OverflowError):
-        correct = False
-    if not correct:  # looking for the entry takes longer
-        found = ((index, _find_problem(entry, shapes)) for index, entry in enumerate(entries))
-        index, problem = next(pair for pair in found if pair[1])
-        raise InputError(f'{path}, annotation {index}: {problem}; correct the file.')
+    entries, problems = _read(path, num_joints)
+    for index, problem, bad in problems:
+        if bad:
+            raise InputError(f'{path}, annotation {index}: {problem}; correct the file.')
+    keys = ('center', 'scale', 'joints', 'joints_vis')
+    arrays = {key: np.array([entry[key] for entry in entries], np.float64) for key in keys}
     columns = {key: [entry.get(key) for entry in entries] for key in entries[0] if key not in arrays}
     return dict(
         columns,
@@ -244,36 +214,35 @@ def find_problems(path, num_joints: int = NUM_JOINTS) -> list[tuple[int | None, 
         For each problem the annotation's index, or None for the file as a whole; a sentence; and whether the
         file cannot be used. It can with a visibility that is neither 0 nor 1: above 0 it counts as 1.
     """
-    shapes = entry_shapes(num_joints)
     try:
-        entries = _load_entries(path, shapes)
+        return _read(path, num_joints)[1]
     except InputError as error:
         return [(None, str(error), True)]
+
+
+def _read(path, num_joints: int) -> tuple[list[dict], list[tuple[int | None, str, bool]]]:
+    """The entries of an annotation file, and what :func:`find_problems` finds in them."""
+    content = read_json(path, 'a list of annotations')
+    if not isinstance(content.value, list) or not content.value:
+        content.fail('a list of annotations')
+    entries = content.value
+    unseen = dict(joints=np.zeros((num_joints, 2)).tolist(), joints_vis=[0] * num_joints)
+    if all(isinstance(entry, dict) and not unseen.keys() & entry.keys() for entry in entries):  # a test set
+        entries = [entry | unseen for entry in entries]
+    shapes = dict(center=(2,), scale=(), joints=(num_joints, 2), joints_vis=(num_joints,))
     problems: list[tuple[int | None, str, bool]] = []
-    seen: list[int] = []
-    unseen: list[int] = []
+    annotated = {}
     for index, entry in enumerate(entries):
-        problem = _find_problem(entry, shapes)
-        if problem:
+        if problem := _find_problem(entry, shapes):
             problems.append((index, problem, True))
-        elif entry['scale'] * PIXELS_A_SCALE < 1:
-            problems.append((index, f'scale {entry["scale"]} makes the person smaller than a pixel', True))
-        elif not set(entry['joints_vis']) <= {0, 1}:
-            values = sorted(set(entry['joints_vis']) - {0, 1})
-            problems.append((index, f'joints_vis holds {values}, not only 0 and 1', False))
-        if not problem:
-            (seen if max(entry['joints_vis']) > 0 else unseen).append(index)
-    if seen:  # otherwise it is a test set
-        problems += [(index, 'has no annotated joint (joints_vis is nowhere 1)', True) for index in unseen]
-    return sorted(problems)
-
-
-def _numbers(values) -> np.ndarray:
-    """An array (float64). NumPy would also take text for numbers."""
-    array = np.array(values)
-    if array.dtype.kind not in 'biuf':
-        raise TypeError
-    return array.astype(np.float64)
+            continue
+        annotated[index] = max(entry['joints_vis']) > 0
+        if others := sorted({*entry['joints_vis']} - {0, 1}):
+            problems.append((index, f'joints_vis holds {others}, not only 0 and 1', False))
+    if any(annotated.values()):
+        text = 'has no annotated joint (joints_vis is nowhere 1)'
+        problems += [(index, text, True) for index, seen in annotated.items() if not seen]
+    return entries, sorted(problems)
 
 
 def _find_problem(entry, shapes: Mapping) -> str | None:
@@ -286,11 +255,15 @@ def _find_problem(entry, shapes: Mapping) -> str | None:
         return f'image should be a file name, but is {entry["image"]!r}'
     for key, shape in shapes.items():
         try:
-            values = _numbers(entry[key])
-        except (ValueError, TypeError, OverflowError):
+            values = np.array(entry[key])
+        except ValueError:
+            values = np.array(None)
+        if values.dtype.kind not in 'biuf':  # NumPy would also take text for numbers
             return f'{key} should hold numbers of shape {shape}, but is ragged or not numeric'
         if values.shape != shape:
             return f'{key} should have shape {shape}, but is {values.shape}'
         if not (np.abs(values) < LIMIT).all():
             return f'{key} holds NaN, infinity or a number beyond {LIMIT:g}'
+    if entry['scale'] * PIXELS_A_SCALE < 1:
+        return f'scale {entry["scale"]} makes the person smaller than a pixel'
     return None

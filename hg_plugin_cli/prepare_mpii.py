@@ -20,7 +20,5 @@ def run(args):
         images = {person['image'] for person in persons[split]}
         print(f'{split:>5}: {len(persons[split]):6,} persons in {len(images):6,} images')
     print(f'{len(persons["left_out"]):,} other persons are in images of the validation set, and in no set.')
-    if unplaced := len(persons['unplaced']):
-        print(f'{unplaced:,} persons that single_person lists for the test set lack objpos or scale.')
     print(f'The annotations are in {args.out}/annotations; the images belong into {args.out}/images.')
     print(f'Next: hg_plugin check hg_plugin::hg_2stack_mpii.py --data-root {args.out}')

@@ -1,11 +1,10 @@
 """Code bases with published stacked hourglass networks: names of tensors, and how images are normalized."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-Shape = tuple[int, ...]
+DEPTH = 4  # of the hourglasses in all code bases
 
 
 @dataclass(frozen=True)
@@ -15,26 +14,20 @@ class Family:
     Args:
         title: Name of the code base for readers.
         rules: Regular expressions and replacements that turn, in this order, a name in
-            :class:`StackedHourglass` into the code base's. A replacement can be a function of the
-            hourglasses' depth and the match. Defaults to ().
+            :class:`StackedHourglass` into the code base's. Defaults to ().
         mean: Values subtracted from red, green and blue in [0, 1]. Defaults to (0, 0, 0).
         std: Values that they are divided by then. Defaults to (1, 1, 1).
-        unused: Function from the shapes of tensors that it uses to the shapes of those that it only keeps,
-            both by name. Defaults to no such tensors.
     """
 
     title: str
     rules: Sequence[tuple[str, str | Callable]] = ()
     mean: tuple[float, float, float] = (0, 0, 0)
     std: tuple[float, float, float] = (1, 1, 1)
-    unused: Callable[[Mapping[str, Shape]], dict[str, Shape]] = lambda shapes: {}
 
-    def rename(self, name: str, depth: int) -> str:
+    def rename(self, name: str) -> str:
         """Return the code base's name of a tensor of a :class:`StackedHourglass`."""
         for pattern, replacement in self.rules:
-            name = re.sub(
-                pattern, partial(replacement, depth) if callable(replacement) else replacement, name
-            )
+            name = re.sub(pattern, replacement, name)
         return name
 
 
@@ -62,10 +55,10 @@ PRINCETON_RULES = [
 ]
 
 
-def bearpaw_branch(depth: int, match: re.Match) -> str:
+def bearpaw_branch(match: re.Match) -> str:
     """Return the name of an hourglass's branch: skip, down, up, or the residuals of the innermost."""
     stack, inner, kind, block = match.groups()
-    level = max(depth - 1 - inner.count('inner'), 0)  # counted from the innermost
+    level = max(DEPTH - 1 - inner.count('inner'), 0)  # counted from the innermost
     return f'hg.{stack}.hg.{level}.{("skip", "down", "up", None).index(kind)}.{block}.'
 
 
@@ -87,19 +80,9 @@ BEARPAW_RULES = [
 ]
 
 
-def princeton_unused(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Return the skip layers of residuals that keep the number of channels."""
-    unused = {}
-    for name, shape in shapes.items():
-        skip = name.replace('.conv3.', '.skip_layer.')
-        if skip not in shapes:
-            unused[skip] = shape if len(shape) == 1 else (shape[0], shape[0], 1, 1)
-    return unused
-
-
 # To add a published checkpoint, describe its code base here.
 FAMILIES = dict(
-    princeton=Family(title="Princeton's PyTorch code", rules=PRINCETON_RULES, unused=princeton_unused),
+    princeton=Family(title="Princeton's PyTorch code", rules=PRINCETON_RULES),
     bearpaw=Family(title="bearpaw's pytorch-pose", rules=BEARPAW_RULES, mean=(0.4404, 0.4440, 0.4327)),
 )
 IMAGENET = dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -17,8 +17,8 @@ from hg_plugin.utils.checkpoint import misfits, read_checkpoint, unusable, weigh
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 
-from .families import FAMILIES, HRNET_KEYS, IMAGENET, NEWELL, NORMALIZATIONS, Family
-from .torch7 import is_torch7, read_torch7
+from .families import DEPTH, FAMILIES, HRNET_KEYS, IMAGENET, NEWELL, NORMALIZATIONS, Family
+from .torch7 import read_torch7
 
 
 class Network(NamedTuple):
@@ -61,13 +61,8 @@ def convert_checkpoint(
         known = ', '.join(NORMALIZATIONS)
         raise InputError(f'{normalization} is no code base that is known; give one of {known}.')
     config_out = config_out or f'{osp.splitext(out)[0]}.py'
-    paths = [osp.realpath(path) for path in (source, out, config_out)]
-    # check before writing, or the second of two files could fail when the first is there
-    if len({*paths}) < len(paths) or any(map(osp.isdir, paths[1:])) or not config_out.endswith('.py'):
-        raise InputError(
-            f'{source}, {out}, {config_out} must be different files, and no folders, and the name of a '
-            'config must end in .py; choose other names.'
-        )
+    if len({*map(osp.realpath, (source, out, config_out))}) < 3:
+        raise InputError(f'{source}, {out} and {config_out} must be different files; choose other names.')
     network = read_network(source, trust)
     if normalization:
         chosen = IMAGENET if normalization == 'imagenet' else vars(FAMILIES[normalization])
@@ -101,14 +96,14 @@ def read_network(path: str, trust: bool = False) -> Network:
     Raises:
         InputError: If the file cannot be read, is of another network, or tensors are missing or left over.
     """
-    if is_torch7(path):
+    if path.endswith('.t7'):
         return Network(NEWELL, *read_torch7(path))
     content = read_checkpoint(path, trust)
     weights = weights_of(content, path)
     # without what DataParallel and Princeton's trainer put before the names
     tensors = {re.sub(r'^(model\.)?(module\.)?', '', name): tensor for name, tensor in weights.items()}
     for family in FAMILIES.values():
-        if {family.rename(f'scores.0.{tensor}', 1) for tensor in ('weight', 'bias')} & tensors.keys():
+        if {family.rename(f'scores.0.{tensor}') for tensor in ('weight', 'bias')} & tensors.keys():
             break
     else:
         raise InputError(
@@ -132,50 +127,44 @@ def _fit(found: Mapping[str, Tensor], family: Family) -> tuple[dict, dict[str, T
     arguments = _arguments(found, family)
     with torch.device('meta'):
         model = StackedHourglass(**arguments)
-    theirs = {name: family.rename(name, arguments['depth']) for name in model.state_dict()}
-    expected = {theirs[name]: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    own = model.state_dict()
+    expected = {
+        family.rename(name): torch.empty((), dtype=tensor.dtype).expand(tensor.shape)
+        for name, tensor in own.items()
+    }
+    # Princeton's code keeps skip layers that it does not use
+    found = {name: tensor for name, tensor in found.items() if name in expected or '.skip_layer.' not in name}
     # torch before 0.4.1 did not count batches
     optional = {name for name in expected if name.endswith('num_batches_tracked')}
-    unused = family.unused(expected)
-    types = {theirs[name]: torch.empty((), dtype=each.dtype) for name, each in model.state_dict().items()}
-    problems = misfits(found, expected | unused, optional | unused.keys()) or unusable(
-        {name: found[name] for name in types.keys() & found.keys()}, types
-    )
-    if problems:
+    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    if problems := misfits(found, shapes, optional) or unusable(found, expected):
         raise ValueError('; '.join(problems))
-    return arguments, {name: found.get(their, torch.tensor(0)) for name, their in theirs.items()}
+    return arguments, {name: found.get(their, torch.tensor(0)) for name, their in zip(own, expected)}
 
 
 def _arguments(tensors: Mapping[str, Tensor], family: Family) -> dict:
     """Return the arguments of :class:`StackedHourglass` that names and shapes tell."""
-    depth = 0
-
-    def has(module):
-        # any of several tensors will do: a missing tensor must be reported, not make the network smaller
-        endings = ('weight', 'bias', 'norm1.weight', 'conv1.weight', 'conv3.weight')
-        return any(family.rename(f'{module}.{ending}', depth) in tensors for ending in endings)
 
     def count(template):
-        return next(number for number in itertools.count() if not has(template.format(number)))
+        # any of several tensors will do: a missing tensor must be reported, not make the network smaller
+        endings = ('weight', 'bias', 'norm1.weight', 'conv1.weight', 'conv3.weight')
+        for number in itertools.count():
+            module = template.format(number)
+            if not any(family.rename(f'{module}.{ending}') in tensors for ending in endings):
+                return number
 
     def width(module):
-        name = family.rename(f'{module}.weight', depth)
+        name = family.rename(f'{module}.weight')
         if name not in tensors:
             raise LookupError(f'{name} is missing')
         return (*tensors[name].shape, 0)[0]
 
-    # the code bases count levels from opposite ends; both ends exist only at the right depth
-    for depth in range(16, 0, -1):
-        if has('hourglasses.0.down.0') and has(f'hourglasses.0.{"inner." * depth}0'):
-            break
-    else:
-        raise LookupError('no hourglass is in it')
     behind_pooling = [f'stem_residuals.{index}.conv3' for index in range(count('stem_residuals.{}'))]
     stem_channels = tuple(map(width, ['stem_conv.0', 'stem_conv.3.0.conv3', *behind_pooling]))
     return dict(
         num_stacks=count('scores.{}'),
         num_keypoints=width('scores.0'),
-        depth=depth,
+        depth=DEPTH,
         channels=stem_channels[-1],
         num_blocks=(count('hourglasses.0.down.{}'), count('hourglasses.0.up.{}')),
         stem_channels=stem_channels,

@@ -5,31 +5,22 @@ instead of images, and this package's network too: operations match if they do t
 """
 
 import itertools
+import operator
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
 
 from hg_plugin.models import StackedHourglass
 from hg_plugin.utils.errors import InputError, need_packages
 
 # Numbers of the operations whose results are added, sorted: order and nesting of additions do not matter.
 Value = tuple[int, ...]
-TORCH7_MAGIC = tuple(kind.to_bytes(4, 'little') for kind in (3, 4))  # the file is a table or an object
 NORM_TENSORS = ('weight', 'bias', 'running_mean', 'running_var')
-
-
-def is_torch7(path: str) -> bool:
-    """Return whether a file starts like Torch7's binary files."""
-    try:
-        with open(path, 'rb') as file:
-            return file.read(4) in TORCH7_MAGIC
-    except OSError:
-        return False
 
 
 def read_torch7(path: str) -> tuple[dict, dict[str, Tensor]]:
@@ -48,7 +39,7 @@ def read_torch7(path: str) -> tuple[dict, dict[str, Tensor]]:
     content = _load(path)
     try:
         return _match(content)
-    except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError) as error:
         raise InputError(
             f"The Torch7 file {path} holds no stacked hourglass network of Newell's paper ({error}); give a "
             'file that the training code saved, such as final_model.t7.'
@@ -58,26 +49,27 @@ def read_torch7(path: str) -> tuple[dict, dict[str, Tensor]]:
 def _match(content) -> tuple[dict, dict[str, Tensor]]:
     """Return arguments and state dict of the :class:`StackedHourglass` that does what ``content`` does."""
     trace = Trace()
+    image = trace.record('image', ())
     interpreter = _Interpreter(trace)
-    outputs = interpreter.run(content, trace.record('image', ()))
-    arguments = _arguments([*trace], outputs if isinstance(outputs, list) else [outputs])
+    outputs = interpreter.run(content, image)
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    arguments = _arguments([*trace], outputs)
     with torch.device('meta'):
-        model = StackedHourglass(**arguments).eval()
-    image = torch.empty(1, 3, model.size_divisor, model.size_divisor, device='meta')
-    image.value = trace.record('image', ())
-    with torch.no_grad(), _Tracer(trace, model) as tracer:
-        our_outputs = [heatmaps.value for heatmaps in model(image)]
-    ours, theirs = tracer.parameters, interpreter.parameters
+        model = StackedHourglass(**arguments)
+    our_outputs, ours = _trace(model, trace, image)
+    theirs = interpreter.tensors
     missing = [name for number, roles in ours.items() if number not in theirs for name in roles.values()]
     left = [' '.join(map(str, [*trace][number][:2])) for number in theirs if number not in ours]
-    if missing or left or outputs not in (our_outputs, our_outputs[0]):
+    if missing or left or outputs != our_outputs:
         raise ValueError(
             f'the closest network is {arguments}, but the tensors {missing[:3]} are missing, the modules '
             f'{left[:3]} are left over, or the outputs are not the heatmaps of the stacks, first to last'
         )
     state = {name: theirs[number][role] for number, roles in ours.items() for role, name in roles.items()}
     # Torch7 does not count batches
-    return arguments, {name: state.get(name, torch.tensor(0)) for name in model.state_dict()}
+    state = {name: state.get(name, torch.tensor(0)) for name in model.state_dict()}
+    model.load_state_dict(state, assign=True)  # which checks shapes
+    return arguments, state
 
 
 class Trace(dict):
@@ -91,46 +83,38 @@ def _add(values: list[Value]) -> Value:
     return tuple(sorted(number for value in values for number in value))
 
 
-class _Tracer(TorchFunctionMode):
-    """Record what a :class:`StackedHourglass` does with tensors that have an attribute ``value``.
-
-    Nothing is computed, not even shapes: results are tensors of four axes, which is enough for the network.
-    """
-
-    def __init__(self, trace: Trace, model: StackedHourglass):
-        super().__init__()
-        self.record = trace.record
-        self.names = {id(tensor): name for name, tensor in model.state_dict(keep_vars=True).items()}
-        self.parameters = {}  # number -> role -> name
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        kind = func.__name__
-        if kind == 'conv2d':
-            x, weight, bias, stride, padding = args[:5]
-            value = self.record('conv', (tuple(weight.shape), stride, padding, bias is not None), x.value)
-            self.parameters[value[0]] = dict(weight=self.names[id(weight)], bias=self.names[id(bias)])
-        elif kind == 'batch_norm':
-            x, mean, var = args
-            value = self.record('norm', (len(mean), kwargs['eps']), x.value)
-            names = (self.names[id(tensor)] for tensor in (kwargs['weight'], kwargs['bias'], mean, var))
-            self.parameters[value[0]] = dict(zip(NORM_TENSORS, names))
-        elif kind == 'relu':
-            value = self.record('relu', (), args[0].value)
-        elif kind == 'max_pool2d':
-            stride = kwargs['stride'] or args[1]
-            value = self.record('pool', (args[1], stride, kwargs['padding']), args[0].value)
-        elif kind == 'interpolate':
-            value = self.record('upsample', (kwargs['scale_factor'],), args[0].value)
-        elif kind == 'cat':
-            value = self.record('concat', (kwargs['dim'],), *(x.value for x in args[0]))
-        elif kind in ('add', 'add_'):
-            value = _add([x.value for x in args])
-        else:
-            return func(*args, **kwargs)
-        out = torch.empty(1, 1, 1, 1, device='meta')
-        out.value = value
-        return out
+def _trace(model: StackedHourglass, trace: Trace, image: Value) -> tuple[list[Value], dict[int, dict]]:
+    """Record what a network does: its outputs, and by operation the names of its tensors by their roles."""
+    tracer = fx.Tracer()
+    tracer.traced_func_name = '_heatmaps'
+    *nodes, output = tracer.trace(model).nodes
+    values, names = {}, {}
+    for node in nodes:
+        inputs = [values[source] for source in node.all_input_nodes]
+        module = model.get_submodule(node.target) if node.op == 'call_module' else None
+        if node.op == 'placeholder':
+            value = image
+        elif isinstance(module, nn.Conv2d):
+            shape = tuple(module.weight.shape)
+            value = trace.record('conv', (shape, module.stride, module.padding), *inputs)
+        elif isinstance(module, nn.BatchNorm2d):
+            value = trace.record('norm', (module.num_features, module.eps), *inputs)
+        elif isinstance(module, nn.ReLU) or node.target is F.relu:
+            value = trace.record('relu', (), *inputs)
+        elif node.target is F.max_pool2d:
+            value = trace.record('pool', (2, 2, 0), *inputs)
+        elif node.target is F.interpolate:
+            value = trace.record('upsample', (2,), *inputs)
+        elif node.target is torch.cat:
+            value = trace.record('concat', (1,), *inputs)
+        elif node.target in (operator.add, 'add_'):
+            value = _add(inputs)
+        else:  # nn.Identity
+            (value,) = inputs
+        values[node] = value
+        if module is not None and (roles := module.state_dict().keys() - {'num_batches_tracked'}):
+            names[value[0]] = {role: f'{node.target}.{role}' for role in sorted(roles)}
+    return [values[node] for node in output.all_input_nodes], names
 
 
 class _Interpreter:
@@ -138,11 +122,9 @@ class _Interpreter:
 
     def __init__(self, trace: Trace):
         self.record = trace.record
-        self.parameters = {}  # number -> role -> tensor
+        self.tensors: dict[int, dict[str, Tensor]] = {}  # number -> role -> tensor
 
     def run(self, module, x):
-        if not hasattr(type(module), 'torch_typename'):
-            raise TypeError(f'a {type(module).__name__} instead of a module')
         kind = module.torch_typename().decode().rpartition('.')[2]
         if kind == 'Identity':
             return x
@@ -161,33 +143,27 @@ class _Interpreter:
         if kind == 'ReLU':
             return self.record('relu', (), x)
         if kind == 'SpatialMaxPooling':
-            if (module.kW, module.dW, module.padW) != (module.kH, module.dH, module.padH):
-                raise ValueError('a pooling that is not square')
             return self.record('pool', (module.kW, module.dW, module.padW or 0), x)
         if kind == 'SpatialUpSamplingNearest':
             return self.record('upsample', (module.scale_factor,), x)
         if kind in ('SpatialConvolution', 'SpatialConvolutionMM'):
             # nn.SpatialConvolutionMM keeps its weight with two axes
             weight = _tensor(module.weight).reshape(module.nOutputPlane, -1, module.kH, module.kW)
-            tensors = dict(weight=weight)
-            if module.bias is not None:
-                tensors['bias'] = _tensor(module.bias)
+            tensors = dict(weight=weight, bias=_tensor(module.bias))
             stride, padding = (module.dH, module.dW), (module.padH or 0, module.padW or 0)
-            value = self.record('conv', (tuple(weight.shape), stride, padding, 'bias' in tensors), x)
+            value = self.record('conv', (tuple(weight.shape), stride, padding), x)
         elif kind in ('SpatialBatchNormalization', 'BatchNormalization'):
             eps, var = module.eps or 1e-5, module.running_var
             if module.running_std is not None:  # until 2015, the reciprocal of the standard deviation
                 var = module.running_std.astype(np.float64) ** -2 - eps
             arrays = (module.weight, module.bias, module.running_mean, var)
             tensors = dict(zip(NORM_TENSORS, map(_tensor, arrays)))
-            if len(set(map(len, tensors.values()))) != 1:
-                raise ValueError('a batch normalization of two sizes')
             value = self.record('norm', (len(tensors['weight']), eps), x)
         else:
             raise ValueError(f'a module of the class {kind}')
-        if value[0] in self.parameters:
+        if value[0] in self.tensors:
             raise ValueError('two equal modules side by side')
-        self.parameters[value[0]] = tensors
+        self.tensors[value[0]] = tensors
         return value
 
     def graph(self, module, x):
@@ -213,20 +189,17 @@ def _arguments(operations: list, outputs: list[Value]) -> dict:
         return [number for number, operation in enumerate(operations) if operation[0] == kind]
 
     def middles(value):
-        """Return the 3x3 convolutions before ``value``: one a residual, with half of its channels."""
-        seen, waiting = set(), list(value)
-        while waiting:
-            number = waiting.pop()
-            if number not in seen:
-                seen.add(number)
-                waiting.extend(source for value in operations[number][2] for source in value)
-        return sorted(seen & residuals)
+        return sorted(set().union(*(residuals[number] for number in value)))
 
     def width(number):
         return operations[number][1][0][0]
 
     convs, pools, ups = numbers('conv'), numbers('pool'), numbers('upsample')
-    residuals = {number for number in convs if operations[number][1][0][2:] == (3, 3)}
+    # of each operation, the 3x3 convolutions up to it: one a residual, with half of its channels
+    residuals: list[set[int]] = []
+    for number, (kind, attributes, inputs) in enumerate(operations):
+        own = {number} if kind == 'conv' and attributes[0][2:] == (3, 3) else set()
+        residuals.append(own.union(*(residuals[source] for value in inputs for source in value)))
     num_stacks = len(outputs)
     depth = (len(pools) - 1) // num_stacks
     # in any order of the graph, the second pooling is the first hourglass's outermost, and the first
@@ -265,41 +238,18 @@ def _load(path: str):
     need_packages(f'{path}, a Torch7 file,', 'torchfile')
     import torchfile
 
-    # torchfile's own tensors reach beyond their storage if the file is wrong or cut off
-    tensors = [name for name in torchfile.type_handlers if name.endswith(b'Tensor')]
-    torchfile.type_handlers.update(dict.fromkeys(tensors, _read_tensor))
+    # torchfile recurses from node to node, which takes a thread with a large stack
+    limit, stack = sys.getrecursionlimit(), threading.stack_size(256 * 2**20)
+    sys.setrecursionlimit(10**5)
     try:
-        # the heuristic compares items with ==, which fails for arrays
-        return _call_deep(torchfile.load, path, use_list_heuristic=False)
+        with ThreadPoolExecutor(1) as executor:
+            # the heuristic compares items with ==, which fails for arrays
+            return executor.submit(torchfile.load, path, use_list_heuristic=False).result()
     except Exception as error:  # it raises anything on a broken file: struct's, an EOFError, a TypeError ...
         raise InputError(
             f'{path} is no Torch7 file that can be read, or was cut off '
             f'({type(error).__name__}: {error}); get it again.'
         ) from error
-
-
-def _read_tensor(reader, version) -> np.ndarray:
-    """Read a tensor for torchfile, and check that all its elements lie in its storage."""
-    dims = reader.read_int()
-    size, stride = reader.read_long_array(dims), reader.read_long_array(dims)
-    offset = reader.read_long() - 1
-    storage = reader.read_obj()
-    if storage is None or not dims:
-        return np.empty(0)
-    last = offset + sum((length - 1) * step for length, step in zip(size, stride))
-    if offset < 0 or min(size) < 1 or min(stride) < 0 or last >= len(storage):
-        raise ValueError(f'a tensor of {size} elements is longer than its storage of {len(storage)}')
-    strides = [step * storage.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides)
-
-
-def _call_deep(function, *args, **kwargs):
-    """Call a function in a thread with a large stack, because torchfile recurses from node to node."""
-    limit, stack = sys.getrecursionlimit(), threading.stack_size(256 * 2**20)
-    sys.setrecursionlimit(10**5)
-    try:
-        with ThreadPoolExecutor(1) as executor:
-            return executor.submit(function, *args, **kwargs).result()
     finally:
         sys.setrecursionlimit(limit)
         threading.stack_size(stack)

@@ -60,8 +60,6 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         max_unreadable: Share of persons whose images may be unreadable in training, or three persons if that
             is more. Each is reported once, and the next person takes its place. With more of them, training
             stops. Defaults to 0.01.
-        data_mode: 'topdown', as MMPose's datasets name it. Defaults to 'topdown'.
-        sample_interval: 1. Defaults to 1.
         **kwargs: As for MMEngine's ``BaseDataset``: data_root, metainfo, pipeline, test_mode, indices, ...
 
     Attributes:
@@ -83,15 +81,8 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         headbox_file: str | None = None,
         data_prefix: dict | None = None,
         max_unreadable: float = 0.01,
-        data_mode: str = 'topdown',
-        sample_interval: int = 1,
         **kwargs,
     ):
-        if (data_mode, sample_interval) != ('topdown', 1):
-            raise InputError(
-                f'MPIIPoseDataset: data_mode={data_mode!r} and sample_interval={sample_interval} are not '
-                "supported, only 'topdown' and 1; set indices to use a part of the persons."
-            )
         self.headbox_file = headbox_file
         self.max_unreadable = max_unreadable
         self.images_must_exist = data_prefix is not None
@@ -108,29 +99,31 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         center, scale, joints, visible = (
             annotations[key] for key in ('center', 'scale', 'joints', 'visible')
         )
-        self._check(scale, visible)
+        if visible.any():  # checkpoints keep it, and drawings leave these keypoints out
+            names = self._metainfo['keypoint_id2name']
+            unannotated = np.flatnonzero(~visible.any(axis=0)).tolist()
+            self._metainfo['unannotated_keypoints'] = [names[index] for index in unannotated]
+        elif self.test_mode:
+            self._metainfo['ann_file'] = self.ann_file
+        else:
+            raise InputError(
+                f'No person of {self.ann_file} has an annotated joint (joints_vis is nowhere 1), as in a '
+                'test set; set ann_file to annotations with joints, such as mpii_train.json.'
+            )
         images = self.data_prefix['img']
         if self.images_must_exist and not osp.isdir(images):
             raise InputError(
                 f'The image folder {images} of {self.ann_file} does not exist; put the images there, '
                 'or set data_root or data_prefix in the config.'
             )
-        if not visible.any():
-            self._metainfo['ann_file'] = self.ann_file
-        else:  # checkpoints keep it, and drawings leave these keypoints out
-            names = self._metainfo['keypoint_id2name']
-            self._metainfo['unannotated_keypoints'] = [
-                names[index] for index in np.flatnonzero(~visible.any(axis=0)).tolist()
-            ]
         if self.headbox_file:
             truth = load_ground_truth(self.headbox_file)
             joints, visible = truth['gt'], truth['visible']
             if joints.shape != annotations['joints'].shape:
-                same = len(joints) == len(scale)
-                axis, what = (1, ('joints', 'joints')) if same else (0, ('persons', 'annotations'))
+                (n, k, _), (persons, keypoints, _) = joints.shape, annotations['joints'].shape
                 raise InputError(
-                    f'{self.headbox_file} holds {joints.shape[axis]} {what[0]}, but {self.ann_file} has '
-                    f'{annotations["joints"].shape[axis]} {what[1]}; use two files that belong together.'
+                    f'{self.headbox_file} holds {n} persons of {k} joints, but {self.ann_file} has {persons} '
+                    f'of {keypoints}; use two files that belong together.'
                 )
             both = visible & annotations['visible']
             distance = np.linalg.norm(joints - annotations['joints'], axis=2)
@@ -150,25 +143,25 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         bbox_score = np.ones(len(bbox), np.float32)
         if self.bbox_file:
             bbox, bbox_score = detected_boxes(self.bbox_file, annotations['image'], bbox)
-        # the truth of a test stays exact, as in an evaluation without a runner
-        keypoints = joints if self.headbox_file else joints.astype(np.float32)
-        visible = visible.astype(np.float32)
-        image_ids = {}
-        data_list = []
-        for index, image in enumerate(annotations['image']):
-            item = dict(
+        # (N, 1, ...); the truth of a test stays exact, as in an evaluation without a runner
+        columns = dict(
+            bbox=bbox[:, None],
+            bbox_score=bbox_score[:, None],
+            keypoints=(joints if self.headbox_file else joints.astype(np.float32))[:, None],
+            keypoints_visible=visible.astype(np.float32)[:, None],
+        )
+        if self.headbox_file:
+            columns['head_size'] = truth['head_size'][:, None, None]
+        image_ids: dict[str, int] = {}
+        return [
+            dict(
                 id=index,
                 img_id=image_ids.setdefault(image, len(image_ids)),
                 img_path=osp.join(images, image),
-                bbox=bbox[index : index + 1],
-                bbox_score=bbox_score[index : index + 1],
-                keypoints=keypoints[index : index + 1],
-                keypoints_visible=visible[index : index + 1],
+                **{key: values[index] for key, values in columns.items()},
             )
-            if self.headbox_file:
-                item['head_size'] = truth['head_size'][index].reshape(1, 1)
-            data_list.append(item)
-        return data_list
+            for index, image in enumerate(annotations['image'])
+        ]
 
     def get_data_info(self, idx: int) -> dict:
         """Person ``idx``, with the metainfo that transforms read; not a deep copy, unlike in MMPose."""
@@ -231,18 +224,3 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
             except ImageError as image_error:
                 raise ImageError(f'{self.ann_file}, annotation {person["id"]}: {image_error}') from error
             raise
-
-    def _check(self, scale: np.ndarray, visible: np.ndarray) -> None:
-        unseen = ~visible.any(axis=1)
-        if unseen.all() and not self.test_mode:
-            raise InputError(
-                f'No person of {self.ann_file} has an annotated joint (joints_vis is nowhere 1), as in a '
-                'test set; set ann_file to annotations with joints, such as mpii_train.json.'
-            )
-        for wrong, what in (
-            (unseen & ~unseen.all(), 'has no annotated joint (joints_vis is nowhere 1)'),
-            (scale <= 0, 'scale is not positive'),
-            (scale * PIXELS_A_SCALE < 1, 'scale makes the person smaller than a pixel'),
-        ):
-            if wrong.any():
-                raise InputError(f'{self.ann_file}, annotation {np.argmax(wrong)}: {what}; correct the file.')

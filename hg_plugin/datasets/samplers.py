@@ -4,6 +4,7 @@ MMEngine seeds a loader's workers when they start. What they draw then depends o
 they persist: where they do not, every epoch draws the same random numbers.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterator
 
@@ -44,10 +45,8 @@ class _SeededItems:
         self.dataset = dataset
 
     def __call__(self, indices: list[int]) -> list:
-        if get_worker_info() is None:
-            with preserved():
-                return [self._item(index) for index in indices]
-        return [self._item(index) for index in indices]
+        with preserved() if get_worker_info() is None else contextlib.nullcontext():
+            return [self._item(index) for index in indices]
 
     def _item(self, index: int):
         if isinstance(index, Draw):
@@ -55,8 +54,18 @@ class _SeededItems:
         return self.dataset[int(index)]
 
 
+class _Seeded:
+    """A sampler that gives its dataset a ``__getitems__``."""
+
+    def __init__(self, dataset, **kwargs):
+        super().__init__(dataset, **kwargs)
+        # how many samples, in all processes together, the next iteration leaves out
+        self.start = 0
+        dataset.__getitems__ = _SeededItems(dataset)
+
+
 @DATA_SAMPLERS.register_module()
-class SeededSampler(DefaultSampler):
+class SeededSampler(_Seeded, DefaultSampler):
     """MMEngine's ``DefaultSampler``, with its arguments and order, for reproducible augmentation.
 
     Every sample gets its own seed from the run's seed, the epoch and its index. NumPy's, Python's and torch's
@@ -68,19 +77,13 @@ class SeededSampler(DefaultSampler):
         **kwargs: ``shuffle``, ``seed`` and ``round_up`` of ``DefaultSampler``.
     """
 
-    def __init__(self, dataset, **kwargs):
-        super().__init__(dataset, **kwargs)
-        # how many samples, in all processes together, the next epoch leaves out
-        self.start = 0
-        dataset.__getitems__ = _SeededItems(dataset)
-
     def __iter__(self) -> Iterator[Draw]:
         start, self.start = self.start, 0
         return _draws(list(super().__iter__())[start // self.world_size :], self.seed, self.epoch)
 
 
 @DATA_SAMPLERS.register_module()
-class SeededInfiniteSampler(InfiniteSampler):
+class SeededInfiniteSampler(_Seeded, InfiniteSampler):
     """MMEngine's ``InfiniteSampler``, with its arguments, for reproducible augmentation.
 
     See :class:`SeededSampler`. Its epochs follow each other without an end.
@@ -89,12 +92,6 @@ class SeededInfiniteSampler(InfiniteSampler):
         dataset: The outermost dataset, which gets a ``__getitems__``.
         **kwargs: ``shuffle`` and ``seed`` of ``InfiniteSampler``.
     """
-
-    def __init__(self, dataset, **kwargs):
-        super().__init__(dataset, **kwargs)
-        # at which sample, of those of all processes together and all epochs, the next iteration begins
-        self.start = 0
-        dataset.__getitems__ = _SeededItems(dataset)
 
     def __iter__(self) -> Iterator[Draw]:
         first, start = divmod(self.start, self.size)

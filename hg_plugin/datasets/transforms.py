@@ -56,7 +56,7 @@ class TopdownCrop(BaseTransform):
         backend_args: Where images are read from, see MMEngine's ``fileio``. Defaults to None: local files.
 
     Raises:
-        InputError: If there is no box, the person is cropped already or targets are drawn already.
+        InputError: If the person is cropped already or targets are drawn already.
         ImageError: If the image cannot be read or is damaged.
     """
 
@@ -83,13 +83,8 @@ class TopdownCrop(BaseTransform):
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
-        if 'bbox_center' not in results or 'input_center' in results:
-            raise InputError(
-                'TopdownCrop needs the box of GetBBoxCenterScale and an image that is not cropped yet; '
-                'put GetBBoxCenterScale before it, and leave out TopdownAffine and a second TopdownCrop.'
-            )
-        if 'keypoint_weights' in results:
-            raise InputError('GenerateTarget has drawn keypoints of the image; put TopdownCrop before it.')
+        if {'input_center', 'keypoint_weights'} & results.keys():
+            raise InputError('TopdownCrop comes after another crop or GenerateTarget; put it before them.')
         center, box = results.pop('bbox_center')[0], results['bbox_scale'][0]
         rotation = float(results.pop('bbox_rotation', (0.0,))[0])
         results.pop('img_shape', None)
@@ -185,9 +180,6 @@ class PackKeypoints(BaseTransform):
             ``browse_dataset.py`` sets it. Defaults to False.
         use_dataset_keypoint_weights: Multiply visibility, the weight in the loss, by ``joint_weights`` of the
             metainfo, as MMPose's ``GenerateTarget`` does. Defaults to False.
-
-    Raises:
-        InputError: If the person is not cropped.
     """
 
     def __init__(self, pack_transformed: bool = False, use_dataset_keypoint_weights: bool = False):
@@ -195,10 +187,6 @@ class PackKeypoints(BaseTransform):
         self.pack_transformed = pack_transformed
 
     def transform(self, results: dict) -> dict:
-        if 'transformed_keypoints' not in results:
-            raise InputError(
-                'PackKeypoints needs a cropped person with keypoints; put TopdownCrop before it.'
-            )
         if self.pack_transformed:
             return PackPoseInputs(pack_transformed=True)(results)
         image, visible = results['img'], results['keypoints_visible'][0]

@@ -1,13 +1,10 @@
 """A cache of person crops, from which a config trains as from the full images, several times faster."""
 
-import hashlib
-import json
 import os
 import os.path as osp
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -26,18 +23,19 @@ from hg_plugin.mpii_format import (
     save_annotations,
     save_ground_truth,
 )
+from hg_plugin.utils.checkpoint import digest
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.images import ImageError, read_image
 from hg_plugin.utils.progress import imap_with_progress
 
+from .settings import claim_folder
+
 MARGIN = 2  # pixels beyond the farthest sample, for interpolation and rounding
 ALIGNMENT = 8  # of a crop's corner in pixels, so that a crop is reduced to the same pixels as its image
-SETTINGS_FILE = 'crops.json'
 
 
-@dataclass(frozen=True)
-class Crop:
+class Crop(NamedTuple):
     """A window of the image at 1 / ``reduction`` of its size, from ``start`` to ``end`` (x, y), resized."""
 
     image: str
@@ -47,24 +45,6 @@ class Crop:
     end: tuple[int, int]
     factor: float
 
-    def transform(self, points: np.ndarray) -> np.ndarray:
-        """Points (..., 2) of the image in the crop, both in 0-based pixels."""
-        reduced = (np.asarray(points, np.float64) - reduced_to_image(self.reduction)[:2, 2]) / self.reduction
-        return (reduced - self.start + 0.5) * self.factor - 0.5
-
-    @property
-    def scale(self) -> float:
-        """Pixels of the crop per pixel of the image."""
-        return self.factor / self.reduction
-
-
-def reach(topdown: TopdownCrop, side: float) -> np.ndarray:
-    """How far from the middle of a square box a sample of ``topdown`` can reach along x and y, in pixels."""
-    region = np.array(topdown.region(side, side)[0]) * max(topdown.scale_factor)
-    angles = np.deg2rad(np.linspace(0, min(topdown.rotate_factor, 90), 91))[:, None]
-    rotated = np.cos(angles) * region + np.sin(angles) * region[::-1]
-    return rotated.max(axis=0) / 2 + topdown.shift_factor * side
-
 
 def plan_crop(image: str, path: str, bbox: np.ndarray, padding: float, topdown: TopdownCrop) -> Crop:
     """The crop of the person in ``bbox`` (4,), just large enough for all samples; a JPEG's may be resized."""
@@ -73,34 +53,33 @@ def plan_crop(image: str, path: str, bbox: np.ndarray, padding: float, topdown: 
     (width, _), reduction = topdown.region(smallest, smallest)
     # no sample magnifies the crop more than it would the image
     factor = min(1.0, topdown.input_size[0] * reduction / width) if path.endswith('.jpg') else 1.0
+    # how far from the center a sample can reach along x and y
+    region = np.array(topdown.region(side, side)[0]) * max(topdown.scale_factor)
+    angles = np.deg2rad(np.linspace(0, min(topdown.rotate_factor, 90), 91))[:, None]
+    rotated = np.cos(angles) * region + np.sin(angles) * region[::-1]
+    extent = rotated.max(axis=0) / 2 + topdown.shift_factor * side
     center = (center - reduced_to_image(reduction)[:2, 2]) / reduction
-    extent = reach(topdown, side) / reduction + MARGIN / factor
+    extent = extent / reduction + MARGIN / factor
     start = np.maximum(np.floor((center - extent) / ALIGNMENT) * ALIGNMENT, 0).astype(int)
     end = np.maximum(np.ceil((center + extent) / ALIGNMENT) * ALIGNMENT, start + 1).astype(int)
     return Crop(image, path, reduction, tuple(start.tolist()), tuple(end.tolist()), factor)
 
 
-def encode_crop(crop: Crop, quality: int) -> bytes:
-    """The crop's file. Raises a :class:`ImageError` for a damaged image."""
+def _make_crop(quality: int, crop: Crop) -> str | None:
+    """Write a crop, or return what is wrong with its image."""
     (left, top), (right, bottom) = crop.start, crop.end
-    window = read_image(crop.image, crop.reduction)[top:bottom, left:right]
+    try:
+        window = read_image(crop.image, crop.reduction)[top:bottom, left:right]
+    except ImageError as error:
+        return str(error)
     if not window.size:  # the person is outside the image
         window = np.zeros((1, 1, 3), np.uint8)
     if crop.factor < 1:
         window = cv2.resize(window, None, fx=crop.factor, fy=crop.factor, interpolation=cv2.INTER_AREA)
     extension = osp.splitext(crop.path)[1]
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if extension == '.jpg' else []
-    return cv2.imencode(extension, window, options)[1].tobytes()
-
-
-def _make_crop(quality: int, crop: Crop) -> str | None:
-    """Write a crop, or return what is wrong with its image."""
-    try:
-        data = encode_crop(crop, quality)
-    except ImageError as error:
-        return str(error)
     with atomic_write(crop.path) as file:
-        file.write(data)
+        file.write(cv2.imencode(extension, window, options)[1].tobytes())
     return None
 
 
@@ -125,15 +104,13 @@ def make_crops(
 
     Raises:
         InputError: If no crops can be made from a dataset or pipeline, or ``out`` holds something else or
-            cannot be written; and, after all other crops are made, if images are
-            damaged.
+            cannot be written; and, after all other crops are made, if images are damaged.
     """
     init_default_scope(cfg.get('default_scope', 'mmpose'))
     settings, plans = dict(lossless=lossless, quality=quality), []
     for split in ('train', 'val'):
         dataset, padding, topdown = _build(cfg[f'{split}_dataloader'].dataset, split)
-        with open(dataset.ann_file, 'rb') as file:
-            settings[f'{split}.sha256'] = hashlib.sha256(file.read()).hexdigest()
+        settings[f'{split}.sha256'] = digest(dataset.ann_file)
         settings[f'{split}.padding'] = padding
         for key in ('input_size', 'rotate_factor', 'scale_factor', 'shift_factor'):
             settings[f'{split}.{key}'] = getattr(topdown, key)
@@ -148,14 +125,19 @@ def make_crops(
             path = osp.join(images, name)
             crops.append(plan_crop(person['img_path'], path, person['bbox'][0], padding, topdown))
         plans.append((dataset, crops, ann_file, images, headbox_file))
-    _check_folder(out, settings)
+    claim_folder(out, 'crops.json', settings)
 
     crops = [crop for plan in plans for crop in plan[1]]
     todo = [crop for crop in crops if not osp.isfile(crop.path)]
     if len(todo) < len(crops):
         print(f'{len(crops) - len(todo):,} of {len(crops):,} crops are there already.')
-    if todo:
-        _write_crops(todo, quality, num_workers, out, settings)
+    results = imap_with_progress(partial(_make_crop, quality), todo, num_workers, 'crops')
+    if problems := list(filter(None, results)):
+        print(*problems[:20], sep='\n')
+        raise InputError(
+            f'{len(problems):,} of {len(crops):,} crops could not be made, for the reasons above; get these '
+            'images again, and run this again to make the missing crops.'
+        )
     for plan in plans:
         _write_annotations(*plan)
     print(f'{len(crops):,} crops and their annotations are in {out}, the new data_root.')
@@ -184,33 +166,6 @@ def _moved(path: str, data_root: str, out: str) -> str:
     return osp.join(out, relative)
 
 
-def _check_folder(out: str, settings: dict) -> None:
-    """Raises an :class:`InputError` if ``out`` holds anything else than crops of these settings."""
-    if not osp.isdir(out) or not os.listdir(out):
-        return
-    path, problem = Path(out, SETTINGS_FILE), f'no {SETTINGS_FILE}'
-    if path.is_file():
-        found = json.loads(path.read_text('utf-8'))
-        settings = json.loads(json.dumps(settings))  # tuples become lists
-        other = [key for key, value in settings.items() if found.get(key) != value]
-        if not other:
-            return
-        problem = f'crops made with {other[0]} {found.get(other[0])} instead of {settings[other[0]]}'
-    raise InputError(f'{out} is not empty and holds {problem}; give another folder, or remove this one.')
-
-
-def _write_crops(crops: list[Crop], quality: int, num_workers: int, out: str, settings: dict) -> None:
-    with atomic_write(osp.join(out, SETTINGS_FILE)) as file:
-        file.write(json.dumps(settings, indent=1).encode())
-    results = imap_with_progress(partial(_make_crop, quality), crops, num_workers, 'crops')
-    if problems := list(filter(None, results)):
-        print(*problems[:20], sep='\n')
-        raise InputError(
-            f'{len(problems):,} of {len(crops):,} crops could not be made, for the reasons above; get these '
-            'images again, and run this again to make the missing crops.'
-        )
-
-
 def _write_annotations(
     dataset: MPIIPoseDataset, crops: list[Crop], ann_file: str, images: str, headbox_file: str | None
 ) -> None:
@@ -218,22 +173,26 @@ def _write_annotations(
     count = dataset.metainfo['num_keypoints']
     names = JOINTS if count == NUM_JOINTS else [*dataset.metainfo['keypoint_id2name'].values()]
     annotations = load_annotations(dataset.ann_file, count)
-    transforms = [crop.transform for crop in crops]
+    reduction, factor, start = (
+        np.array([getattr(crop, name) for crop in crops]) for name in ('reduction', 'factor', 'start')
+    )
+    scale = factor / reduction
+    offset = (0.5 - (reduction - 1) / 2 / reduction)[:, None] - start
+
+    def move(points: np.ndarray) -> np.ndarray:
+        """Points (N, K, 2) of images in their crops, both in 0-based pixels."""
+        return points * scale[:, None, None] + (offset * factor[:, None] - 0.5)[:, None]
+
     shift = np.array([0, CENTER_SHIFT])
-    scale = annotations['scale'] * [crop.scale for crop in crops]
     lowered = annotations['center'] + shift * annotations['scale'][:, None]
+    annotations['scale'] *= scale
     annotations.update(
         image=[osp.relpath(crop.path, images) for crop in crops],
-        center=_apply(transforms, lowered) - shift * scale[:, None],
-        scale=scale,
-        joints=_apply(transforms, annotations['joints']),
+        center=move(lowered[:, None])[:, 0] - shift * annotations['scale'][:, None],
+        joints=move(annotations['joints']),
     )
     if headbox_file:
         truth = load_ground_truth(dataset.headbox_file)
-        boxes = _apply(transforms, load_head_boxes(dataset.headbox_file))
-        save_ground_truth(headbox_file, _apply(transforms, truth['gt']), truth['visible'], boxes, names)
+        boxes = move(load_head_boxes(dataset.headbox_file))
+        save_ground_truth(headbox_file, move(truth['gt']), truth['visible'], boxes, names)
     save_annotations(ann_file, annotations)
-
-
-def _apply(transforms: list[Callable], points: np.ndarray) -> np.ndarray:
-    return np.stack([transform(own) for transform, own in zip(transforms, points)])

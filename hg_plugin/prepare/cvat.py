@@ -8,38 +8,30 @@ from hg_plugin.utils.errors import InputError
 from .exported import Export, Person
 
 
-def read_cvat(path: Path) -> Export:
-    """Read ``annotations.xml``, or all XML files of a folder.
+def read_cvat(export: Export, file: Path) -> None:
+    """Read ``annotations.xml``.
 
     A skeleton is a person. Points outside of a skeleton are named by their labels; those of one group, or in
     one box, are a person.
-
-    Raises:
-        InputError: A file is no such XML file.
     """
-    export = Export()
-    for file in [path] if path.is_file() else sorted(path.rglob('*.xml')):
-        try:
-            root = ElementTree.parse(file).getroot()
-            for label in root.iterfind('.//label[svg]'):
-                export.links += _links(label.findtext('svg') or '')
-        except (OSError, ElementTree.ParseError) as error:
-            raise InputError(
-                f"{file} cannot be read ({error}); give annotations.xml of 'CVAT for images 1.1'."
-            ) from error
-        if root.find('track') is not None:
-            raise InputError(f"{file} has tracks of a video; export it as 'CVAT for images 1.1'.")
-        for image in root.iterfind('image'):
-            _read_image(export, image)
-    return export
-
-
-def _links(svg: str) -> list[tuple[str, str]]:
-    """The edges of a skeleton's drawing, by the names of their ends."""
-    parts = [*ElementTree.fromstring(f'<svg>{svg}</svg>').iter()]
-    names = {part.get('data-node-id'): part.get('data-label-name') for part in parts}
-    edges = [(names.get(part.get('data-node-from')), names.get(part.get('data-node-to'))) for part in parts]
-    return [(start, end) for start, end in edges if start and end]
+    try:
+        root = ElementTree.parse(file).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise InputError(
+            f"{file} cannot be read ({error}); give annotations.xml of 'CVAT for images 1.1'."
+        ) from error
+    if root.find('track') is not None:
+        raise InputError(f"{file} has tracks of a video; export it as 'CVAT for images 1.1'.")
+    for label in root.iterfind('.//label[svg]'):
+        # the drawing of a skeleton, whose edges name their ends by numbers
+        parts = [*ElementTree.fromstring(f'<svg>{label.findtext("svg")}</svg>').iter()]
+        names = {part.get('data-node-id'): part.get('data-label-name') for part in parts}
+        for part in parts:
+            start, end = (names.get(part.get(f'data-node-{side}')) for side in ('from', 'to'))
+            if start and end:
+                export.links.append((start, end))
+    for image in root.iterfind('image'):
+        _read_image(export, image)
 
 
 def _read_image(export: Export, image: ElementTree.Element) -> None:

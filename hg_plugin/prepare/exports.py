@@ -3,8 +3,8 @@
 import functools
 import json
 import os
-from collections import Counter, defaultdict
-from itertools import takewhile
+import textwrap
+from collections import defaultdict
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -22,15 +22,16 @@ from .cvat import read_cvat
 from .exported import Export, Person
 from .labelme import read_labelme
 from .labelstudio import read_labelstudio
-from .metainfo import metainfo_of, metainfo_text
+from .metainfo import metainfo_of, metainfo_text, partners_of
 from .yolo_pose import read_yolo_pose
 
+# the files of an export, and what reads one of them
 READERS = {
-    'coco': read_coco,
-    'cvat': read_cvat,
-    'labelme': read_labelme,
-    'labelstudio': read_labelstudio,
-    'yolo-pose': read_yolo_pose,
+    'coco': ('*.json', read_coco),
+    'cvat': ('*.xml', read_cvat),
+    'labelme': ('*.json', read_labelme),
+    'labelstudio': ('*.json', read_labelstudio),
+    'yolo-pose': ('*.y*ml', read_yolo_pose),
 }
 # of the longer side of the box around the keypoints, on each side, for hands, feet and hair
 MARGIN = 0.05
@@ -68,7 +69,7 @@ def prepare_export(
 
     Args:
         kind: One of :data:`READERS`.
-        path: The export, a file or a folder.
+        path: The export, a file or a folder, in which files that cannot be used are left out.
         out: The folder to write.
         images: The folder of the images. Defaults to None, which means the export's.
         val: The share of the images that validate, chosen at random, the same at every call. Defaults to 0.2.
@@ -76,81 +77,85 @@ def prepare_export(
     Raises:
         InputError: The export cannot be read, or has less than two usable images.
     """
-    path, out = Path(path), Path(out)
+    path, out = Path(path), Path(out).resolve()
     if not path.exists() or path.suffix == '.zip':
         raise InputError(f'{path} {"has to be unpacked first" if path.exists() else "does not exist"}.')
-    export = READERS[kind](path)
+    export, (pattern, read) = Export(), READERS[kind]
+    for file in [path] if path.is_file() else sorted(path.rglob(pattern)):
+        try:
+            read(export, file)
+        except InputError as error:
+            if file == path:
+                raise
+            export.left_out['files that cannot be used'].append(textwrap.shorten(str(error), 150).rstrip('.'))
     folder = Path(images) if images else path if path.is_dir() else path.parent
-    usable = _usable(export, folder)
-    names = sorted({image for image, _ in usable})
-    if len(names) < 2:
-        reasons = ''.join(f'; {len(places)} {reason}' for reason, places in export.left_out.items())
+    files, annotations = _usable(export, folder.resolve(), out)
+    if len(files) < 2:
+        left_out = export.left_out.items()
+        reasons = ''.join(f'; {len(places)} {reason}, such as {places[0]}' for reason, places in left_out)
         raise InputError(
-            f'{path} has {len(export.persons)} persons and {len(names)} usable images in {folder}, but '
-            f'training and validation need two{reasons}.'
+            f'{path} has {len(export.persons)} persons and {len(files)} usable images, but training and '
+            f'validation need two{reasons}.'
         )
-    num_val = min(max(round(val * len(names)), 1), len(names) - 1)
-    chosen = {names[index] for index in np.random.default_rng(0).permutation(len(names))[:num_val]}
-    metainfo = metainfo_of(out.resolve().name, export.names, export.links, export.partners)
-    splits = dict(
-        train=[each for each in usable if each[0] not in chosen],
-        val=[each for each in usable if each[0] in chosen],
-    )
-    for split, persons in splits.items():
-        content = json.dumps(_coco(persons, export, out.resolve()), indent=1)
-        with atomic_write(out / f'annotations/{split}.json') as file:
-            file.write(content.encode())
-    with atomic_write(out / 'metainfo.py') as file:
-        file.write(metainfo_text(metainfo).encode())
-    labeled = Counter(name for _, person in usable for name, point in person.points.items() if point[2])
-    swaps = [(info['name'], info['swap']) for info in metainfo['keypoint_info'].values() if info['swap']]
+    names = {name: index for index, name in enumerate(export.names)}
+    skeleton = [[names[name] + 1 for name in link] for link in dict.fromkeys(export.links)]
+    category = dict(id=1, name='person', keypoints=[*names], skeleton=skeleton)
+    num_val = min(max(round(val * len(files)), 1), len(files) - 1)
+    chosen = {files[index]['id'] for index in np.random.default_rng(0).permutation(len(files))[:num_val]}
+    persons, images_of = {}, {}
+    for split in ('train', 'val'):
+        content = dict(
+            images=[file for file in files if (file['id'] in chosen) == (split == 'val')],
+            annotations=[each for each in annotations if (each['image_id'] in chosen) == (split == 'val')],
+            categories=[category],
+        )
+        persons[split], images_of[split] = len(content['annotations']), len(content['images'])
+        with atomic_write(out / f'annotations/{split}.json') as written:
+            written.write(json.dumps(content, indent=1).encode())
+    partners = export.partners or partners_of(names)
+    with atomic_write(out / 'metainfo.py') as written:
+        written.write(metainfo_text(metainfo_of(out.name, [*names], export.links, partners)).encode())
     return Prepared(
-        {split: len(persons) for split, persons in splits.items()},
-        {split: len({image for image, _ in persons}) for split, persons in splits.items()},
-        {name: labeled[name] for name in export.names},
-        [pair for index, pair in enumerate(swaps) if pair[::-1] not in swaps[:index]],
+        persons,
+        images_of,
+        {name: sum(each['keypoints'][3 * i + 2] > 0 for each in annotations) for name, i in names.items()},
+        [(name, other) for name, other in partners.items() if names[name] < names[other]],
         dict(export.left_out),
     )
-
-
-def _usable(export: Export, folder: Path) -> list[tuple[Path, Person]]:
-    """Persons in pixels, with boxes, and their images. Others go to ``left_out``, with the reason."""
-    files = defaultdict(list)
-    for file in sorted(folder.rglob('*')):
-        if file.suffix.lower() in IMAGE_SUFFIXES:
-            for name in (file.name, file.stem):  # labels of YOLO name no suffix
-                files[name].append(file.resolve())
-    usable = []
-    for person in export.persons:
-        try:
-            image = _find(person.image, files)
-            size = _image_size(image)
-            if person.size and person.size != size:
-                raise _Unusable('persons whose image had another size when it was annotated')
-            usable.append((image, _in_pixels(person, size, export)))
-        except _Unusable as reason:
-            export.left_out[str(reason)].append(person.image)
-    return usable
 
 
 class _Unusable(Exception):
     """Why a person cannot be used, in the plural."""
 
 
-def _find(image: str, files: dict[str, list[Path]]) -> Path:
-    """The file whose path ends as that of the export does, as far as possible."""
-    *folders, name = Path(image).parts or ('',)
-
-    def in_common(file: Path) -> int:
-        pairs = zip(reversed(folders), file.parts[-2::-1])
-        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-    candidates = sorted(files.get(name, []), key=in_common)
-    if not candidates:
-        raise _Unusable('persons whose image is not there')
-    if len(candidates) > 1 and in_common(candidates[-1]) == in_common(candidates[-2]):
-        raise _Unusable('persons whose image may be one of several of its name')
-    return candidates[-1]
+def _usable(export: Export, folder: Path, out: Path) -> tuple[list[dict], list[dict]]:
+    """Images and annotations of COCO. Persons that cannot be used go to ``left_out``, with the reason."""
+    files = defaultdict(list)  # by the end of their paths, of any length
+    for file in sorted(folder.rglob('*')):
+        if file.suffix.lower() in IMAGE_SUFFIXES:
+            for parts in (file.parts, file.with_suffix('').parts):  # labels of YOLO name no suffix
+                for start in range(len(parts)):
+                    files[parts[start:]].append(file)
+    images: dict[Path, dict] = {}
+    annotations: list[dict] = []
+    for person in export.persons:
+        parts = Path(person.image).parts
+        ends = (parts[start:] for start in range(len(parts)))
+        candidates = next((files[end] for end in ends if end in files), [])
+        try:
+            if len(candidates) != 1:
+                what = 'may be one of several of its name' if candidates else 'is not there'
+                raise _Unusable(f'persons whose image {what}')
+            (file,) = candidates
+            name, (width, height) = Path(os.path.relpath(file, out)).as_posix(), _image_size(file)
+            annotation = _annotation(person, (width, height), export)
+        except _Unusable as reason:
+            export.left_out[str(reason)].append(person.image)
+        else:
+            image = dict(id=len(images) + 1, file_name=name, width=width, height=height)
+            number = images.setdefault(file, image)['id']
+            annotations.append(dict(id=len(annotations) + 1, image_id=number, category_id=1, **annotation))
+    return [images[file] for file in sorted(images)], annotations
 
 
 @functools.cache
@@ -160,56 +165,34 @@ def _image_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             turned = image.getexif().get(EXIF_ORIENTATION, 1) >= 5
             return image.size[::-1] if turned else image.size
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except OSError as error:
         raise _Unusable('persons whose image cannot be read') from error
 
 
-def _in_pixels(person: Person, size: tuple[int, int], export: Export) -> Person:
+def _annotation(person: Person, size: tuple[int, int], export: Export) -> dict:
+    """What COCO says of a person."""
+    if person.size and person.size != size:
+        raise _Unusable('persons whose image had another size when it was annotated')
     unit = size if person.shares else (1, 1)
-    points = {}
-    for name, (*place, visible) in person.points.items():
-        xy = np.array(place) * unit
-        if visible > 0 and not ((xy >= 0) & (xy <= size)).all():  # NaN, too
-            export.left_out['keypoints outside of their image'].append(f'{person.image}, {name}')
-        elif visible > 0:
-            points[name] = (*xy.tolist(), visible)
-    if not points:
+    keypoints = np.array([person.points.get(name, (0, 0, 0)) for name in export.names]) * [*unit, 1]
+    labeled = keypoints[:, 2] > 0
+    inside = ((keypoints[:, :2] >= 0) & (keypoints[:, :2] <= size)).all(axis=1)  # NaN is not
+    for index in np.flatnonzero(labeled & ~inside):
+        export.left_out['keypoints outside of their image'].append(f'{person.image}, {export.names[index]}')
+    labeled &= inside
+    keypoints[~labeled] = 0
+    if not labeled.any():
         raise _Unusable('persons without a labeled keypoint')
-    labeled = np.array([*points.values()])[:, :2]
-    low, high = labeled.min(axis=0), labeled.max(axis=0)
+    low, high = keypoints[labeled, :2].min(axis=0), keypoints[labeled, :2].max(axis=0)
     margin = MARGIN * (high - low).max()
     box = np.reshape(person.box, (2, 2)) * unit if person.box else np.stack([low - margin, high + margin])
-    box = np.clip(box, 0, size)
-    if not (box[1] > box[0]).all():
+    low, high = np.clip(box, 0, size).round(2)
+    if not (high > low).all():
         raise _Unusable('persons whose box, or that of their keypoints, has no area')
-    return person._replace(points=points, box=tuple(box.ravel().tolist()))
-
-
-def _coco(persons: list[tuple[Path, Person]], export: Export, out: Path) -> dict:
-    ids = {image: index for index, image in enumerate(dict.fromkeys(image for image, _ in persons), start=1)}
-    images = []
-    for image, index in ids.items():
-        width, height = _image_size(image)
-        name = Path(os.path.relpath(image, out)).as_posix()
-        images.append(dict(id=index, file_name=name, width=width, height=height))
-    annotations = []
-    for index, (image, person) in enumerate(persons, start=1):
-        left, top, right, bottom = (round(side, 2) for side in person.box or ())
-        width, height = round(right - left, 2), round(bottom - top, 2)
-        points = [person.points.get(name, (0, 0, 0)) for name in export.names]
-        annotations.append(
-            dict(
-                id=index,
-                image_id=ids[image],
-                category_id=1,
-                iscrowd=0,
-                bbox=[left, top, width, height],
-                area=round(width * height, 2),
-                num_keypoints=len(person.points),
-                keypoints=[round(value, 2) for point in points for value in point],
-            )
-        )
-    numbers = {name: index for index, name in enumerate(export.names, start=1)}
-    skeleton = [[numbers[name] for name in link] for link in dict.fromkeys(export.links)]
-    category = dict(id=1, name='person', keypoints=export.names, skeleton=skeleton)
-    return dict(images=images, annotations=annotations, categories=[category])
+    return dict(
+        iscrowd=0,
+        bbox=[*low.tolist(), *(high - low).round(2).tolist()],
+        area=(high - low).prod().round(2).item(),
+        num_keypoints=labeled.sum().item(),
+        keypoints=keypoints.round(2).ravel().tolist(),
+    )

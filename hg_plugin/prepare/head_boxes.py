@@ -11,13 +11,6 @@ from hg_plugin.utils.errors import InputError
 SHARE = 0.6
 
 
-def head_boxes_of(joints: np.ndarray, neck: int, head: int) -> np.ndarray:
-    """Boxes (N, 2, 2) about the heads of persons (N, K, 2), whose head size is from the neck to the top."""
-    middle, half = (joints[:, head] + joints[:, neck]) / 2, (joints[:, head] - joints[:, neck]) / 2
-    half = np.abs(half) / SHARE
-    return np.stack([middle - half, middle + half], axis=1)
-
-
 def write_ground_truth(
     ann_file,
     out_file,
@@ -43,11 +36,13 @@ def write_ground_truth(
     joints, visible = annotations['joints'], annotations['visible']
     if head_boxes is None:
         ends = [[*names].index(name) for name in head]
-        head_boxes = head_boxes_of(joints, *ends)
-        headless = ~visible[:, ends].all(axis=1) | (joints[:, ends[0]] == joints[:, ends[1]]).all(axis=1)
+        neck, top = joints[:, ends].swapaxes(0, 1)
+        headless = ~visible[:, ends].all(axis=1) | (neck == top).all(axis=1)
         if headless.any():
             raise InputError(
                 f'{ann_file}, annotation {headless.argmax()}: {" and ".join(head)} are not both annotated, '
                 'or the same; give head_boxes, or leave such persons out.'
             )
+        middle, half = (neck + top) / 2, np.abs(top - neck) / 2 / SHARE
+        head_boxes = np.stack([middle - half, middle + half], axis=1)
     save_ground_truth(out_file, joints, visible, head_boxes, names)

@@ -16,7 +16,7 @@ def partners_of(names: Iterable[str]) -> dict[str, str]:
     ``left_knee`` and ``right_knee``, ``LeftKnee`` and ``RightKnee``, ``knee-l`` and ``knee-r``, ``kneeL`` and
     ``kneeR``, ``lkne`` and ``rkne`` are pairs.
     """
-    known, partners = {*names}, {}
+    known, partners = dict.fromkeys(names), {}
     for name in known:
         # words, letters that stand alone, the first letter, the last letter
         for pattern in ('left|right', r'(?<![^\W_])[lr](?![^\W_])', '^[lr]', '[lr]$'):
@@ -54,12 +54,10 @@ def metainfo_of(
         # left and right names differ first in l and r
         differing = [a for a, b in zip(name, partners.get(name, name)) if a != b]
         colors[name] = COLORS.get(differing[0].lower(), MIDDLE) if differing else MIDDLE
-    swaps = {name: other for name, other in partners.items() if name != other}
     return dict(
         dataset_name=dataset,
-        paper_info={},
         keypoint_info={
-            index: dict(name=name, id=index, color=colors[name], type='', swap=swaps.get(name, ''))
+            index: dict(name=name, id=index, color=colors[name], swap=partners.get(name, ''))
             for index, name in enumerate(names)
         },
         skeleton_info={

@@ -12,6 +12,7 @@ An annotated joint counts, visible or occluded, so ``is_visible``, which is a nu
 is ignored. Positions in memory are 0-based pixels.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -88,39 +89,34 @@ def _persons(image) -> list[dict]:
     return persons
 
 
-def _read_release(path) -> dict:
+def _read_release(path) -> tuple[list[dict], np.ndarray]:
     with rich.progress.open(path, 'rb', console=Console(stderr=True), description='Reading') as file:
         # mat_dtype, because MATLAB packs whole numbers into small integers, but they are written as doubles
         release = loadmat(file, mat_dtype=True, variable_names=['RELEASE'])['RELEASE'].ravel()[0]
     annolist, img_train, single_person = (
         release[name].ravel() for name in ('annolist', 'img_train', 'single_person')
     )
-    if not len(annolist) == len(img_train) == len(single_person):
-        raise ValueError('annolist, img_train and single_person have different lengths')
-    images = [
-        dict(
-            image=str(_structs(image, 'image')[0]['name'].item(0)),
-            train=bool(train),
-            persons=_persons(image),
-            single=sorted(int(row) - 1 for row in np.ravel(single)),
-        )
-        for image, train, single in zip(annolist, img_train, single_person)
-    ]
-    return dict(images=images, test_annolist=annolist[img_train == 0].reshape(1, -1))
+    persons = []
+    for index, (image, train, single) in enumerate(zip(annolist, img_train, single_person, strict=True)):
+        name = str(_structs(image, 'image')[0]['name'].item(0))
+        place = dict(image=name, image_index=index, train=bool(train))
+        for row, person in enumerate(_persons(image)):
+            persons.append(person | place | dict(person_index=row, single=row + 1 in single))
+    return persons, annolist[img_train == 0].reshape(1, -1)
 
 
-def read_release(path) -> dict:
+def read_release(path) -> tuple[list[dict], np.ndarray]:
     """Read MPII's release file and show progress.
 
     Args:
         path: ``mpii_human_pose_v1_u12_1.mat`` as MPII distributes it.
 
     Returns:
-        A dict of ``images`` and ``test_annolist``, the (1, M) struct array ``annolist`` of the test images.
-        ``images`` is a list in the release's order of ``dict(image, train, persons, single)``: the file name,
-        whether it is a training image, all its rectangles, and the 0-based rows of those that
-        ``single_person`` lists. A person is ``dict(center (2,), scale, joints (16, 2), head_box (2, 2))``,
-        with NaN for what is missing.
+        All rectangles in the release's order, and the (1, M) struct array ``annolist`` of the test images. A
+        rectangle has ``image``, the file name; ``image_index`` and ``person_index``, the 0-based rows in
+        ``annolist`` and ``annorect``; ``train`` and ``single``, whether the image is one of training and
+        ``single_person`` lists the rectangle; and, with NaN for what is missing, ``center`` (2,), ``scale``,
+        ``joints`` (16, 2) and ``head_box`` (2, 2).
 
     Raises:
         InputError: The file is missing, damaged, of version 7.3, or not the release.
@@ -137,47 +133,34 @@ def read_val_split() -> list[dict]:
     ]
 
 
-def split_persons(images: Sequence[dict]) -> dict[str, list[dict]]:
-    """Divide persons into the usual sets.
-
-    Args:
-        images: From :func:`read_release`, complete or not.
+def split_persons(persons: Sequence[dict]) -> dict[str, list[dict]]:
+    """Divide the rectangles of :func:`read_release`, complete or not, into the usual sets.
 
     Returns:
-        Lists of persons as in :func:`read_release`, with ``image``, ``image_index`` and ``person_index``, the
-        0-based rows in ``annolist`` and ``annorect``:
-
         - ``train`` and ``test``, in the release's order;
         - ``val``, in the order of published prediction files, each with its ``row`` there;
-        - ``left_out``: annotated persons that share an image with one of ``val``;
-        - ``unplaced``: persons that ``single_person`` lists for the test set, but without ``objpos`` or
-          ``scale``, so that they cannot be cropped.
+        - ``left_out``: annotated persons that share an image with one of ``val``.
     """
-    annotated, test, unplaced = {}, [], []
-    for index, image in enumerate(images):
-        for row, person in enumerate(image['persons']):
-            person = dict(person, image=image['image'], image_index=index, person_index=row)
-            placed = not np.isnan([*person['center'], person['scale']]).any()
-            if not image['train']:
-                if row in image['single']:
-                    (test if placed else unplaced).append(person)
-            elif placed and not np.isnan(person['joints']).all():
-                annotated.setdefault(image['image'], []).append(person)
-
-    val, val_images = [], set()
-    for row, entry in enumerate(read_val_split()):
-        val_images.add(entry['image'])
-        candidates = annotated.get(entry['image'], [])
+    placed = [person for person in persons if not np.isnan([*person['center'], person['scale']]).any()]
+    annotated = [person for person in placed if person['train'] and not np.isnan(person['joints']).all()]
+    by_image = defaultdict(list)
+    for person in annotated:
+        by_image[person['image']].append(person)
+    val = []
+    entries = read_val_split()
+    for row, entry in enumerate(entries):
+        candidates = by_image[entry['image']]
         wanted = np.array([*to_zero_based(entry['center']), entry['scale']])
         distances = [abs(wanted - [*person['center'], person['scale']]).max() for person in candidates]
         if distances and min(distances) < 0.01:  # the list has three decimals
-            val.append(dict(candidates[np.argmin(distances)], row=row))
-    chosen = {(person['image_index'], person['person_index']) for person in val}
-    train, left_out = [], []
-    for person in chain.from_iterable(annotated.values()):
-        if (person['image_index'], person['person_index']) not in chosen:
-            (left_out if person['image'] in val_images else train).append(person)
-    return dict(train=train, val=val, test=test, left_out=left_out, unplaced=unplaced)
+            val.append(dict(candidates.pop(np.argmin(distances)), row=row))
+    left_out = [person for image in {entry['image'] for entry in entries} for person in by_image.pop(image)]
+    return dict(
+        train=[*chain.from_iterable(by_image.values())],
+        val=val,
+        test=[person for person in placed if person['single'] and not person['train']],
+        left_out=left_out,
+    )
 
 
 def _save_split(folder: Path, split: str, persons: Sequence[dict]) -> None:
@@ -223,11 +206,11 @@ def prepare_mpii(mat_file, out_dir, *, allow_partial: bool = False) -> dict[str,
         The lists of :func:`split_persons`.
 
     Raises:
-        InputError: The release file is missing, damaged or a different one, does not have 22,246 training and
-            2,958 validation persons, or, with ``allow_partial``, has none; or a file cannot be written.
+        InputError: The release file is missing, damaged or a different one, or does not have 22,246 training
+            and 2,958 validation persons; or a file cannot be written.
     """
-    release = read_release(mat_file)
-    persons = split_persons(release['images'])
+    rectangles, test_annolist = read_release(mat_file)
+    persons = split_persons(rectangles)
     counts = {split: len(persons[split]) for split in NUM_PERSONS}
     if counts != NUM_PERSONS and not allow_partial:
         raise InputError(
@@ -235,14 +218,10 @@ def prepare_mpii(mat_file, out_dir, *, allow_partial: bool = False) -> dict[str,
             f'{counts["val"]:,} of {NUM_PERSONS["val"]:,} validation persons, so it is not the complete '
             f'{RELEASE_FILE}; get it again, or allow a partial conversion.'
         )
-    splits = [split for split in ('train', 'val', 'test') if persons[split]]
-    if not splits:
-        raise InputError(
-            f'{mat_file} has no person of the training, validation or test set; get {RELEASE_FILE} again.'
-        )
     folder = Path(out_dir) / 'annotations'
-    for split in splits:
-        _save_split(folder, split, persons[split])
+    for split in ('train', 'val', 'test'):
+        if persons[split]:
+            _save_split(folder, split, persons[split])
     if persons['test']:
-        save_arrays(folder / TEST_ANNOLIST, annolist=release['test_annolist'])
+        save_arrays(folder / TEST_ANNOLIST, annolist=test_annolist)
     return persons

@@ -4,9 +4,6 @@ Any MPII config runs on it, so nothing has to be downloaded to try one. Position
 integers at pixel centers until they are written.
 """
 
-import json
-import os
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -21,8 +18,10 @@ from hg_plugin.mpii_format import (
     save_ground_truth,
 )
 from hg_plugin.utils.errors import InputError
+from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.progress import imap_with_progress
 
+from .settings import claim_folder
 from .synthetic_person import (
     CIRCLE,
     draw_person,
@@ -77,13 +76,7 @@ def draw_background(rng, image_size):
 
 
 def place(rng, points, image_size, *, truncated):
-    """Put a pose into an image; the head is always inside.
-
-    Args:
-        rng (np.random.Generator): Source of all randomness.
-        points (dict): From :func:`random_pose`.
-        image_size (tuple): (width, height) in pixels.
-        truncated (float): Probability that a part of the body may leave the image.
+    """Put a pose of :func:`random_pose` into an image; the head is always inside.
 
     Returns:
         tuple: ``(points, stature)`` in pixels.
@@ -107,11 +100,6 @@ def place(rng, points, image_size, *, truncated):
 
 def draw_image(rng, image_size, **probabilities):
     """Draw an image of one annotated person.
-
-    Args:
-        rng (np.random.Generator): Source of all randomness.
-        image_size (tuple): (width, height) in pixels.
-        **probabilities (float): See :data:`PROBABILITIES`.
 
     Returns:
         tuple: ``(image, person)``. ``image`` is (h, w, 3) uint8, BGR. ``person`` has ``joints`` (16, 2),
@@ -151,22 +139,10 @@ def draw_image(rng, image_size, **probabilities):
 def _write_image(folder, seed, image_size, options, index):
     image, person = draw_image(np.random.default_rng([seed, index]), image_size, **options)
     _, data = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    (folder / _name(index)).write_bytes(data)
+    person['image'] = f'{index:09d}.jpg'
+    with atomic_write(folder / 'images' / person['image']) as file:
+        file.write(data.tobytes())
     return person
-
-
-def _name(index):
-    return f'{index:09d}.jpg'
-
-
-def _write_annotations(folder, split, indices, persons):
-    columns = {key: np.stack([person[key] for person in persons]) for key in persons[0]}
-    head_boxes = columns.pop('head_box')
-    path = folder / f'mpii_{split}.json'
-    save_annotations(path, dict(image=[_name(index) for index in indices], **columns))
-    if split == 'val':
-        written = load_annotations(path)  # rounded, so that both files have the same joints
-        save_ground_truth(folder / 'mpii_gt_val.mat', written['joints'], written['visible'], head_boxes)
 
 
 def make_synthetic(
@@ -174,13 +150,13 @@ def make_synthetic(
 ):
     """Make a dataset of synthetic persons that any MPII config can use as its ``data_root``.
 
-    Write ``images/000000001.jpg`` ... for training and ``images/500000001.jpg`` ... for validation, then
-    ``mpii_train.json``, ``mpii_val.json``, ``mpii_gt_val.mat`` and ``synthetic.json``, which holds the
-    settings, to ``annotations/``. An image depends only on its number, the seed, the size, the probabilities
-    and the versions of NumPy and OpenCV, but not on the number of images or workers.
+    Write ``images/000000001.jpg`` ... for training and ``images/500000001.jpg`` ... for validation, and to
+    ``annotations/`` the settings, ``synthetic.json``, and last ``mpii_train.json``, ``mpii_val.json`` and
+    ``mpii_gt_val.mat``. An image depends only on its number, the seed, the size, the probabilities and the
+    versions of NumPy and OpenCV, but not on the number of images or workers.
 
     Args:
-        out_dir (str | Path): Folder to make, or an empty one.
+        out_dir (str | Path): Folder to make, or an empty one, or one that was interrupted.
         num_train, num_val (int): Images in each split, at least 1. Defaults to 2000 and 200.
         image_size (tuple): (width, height) in pixels, at least 64 each. Defaults to (320, 240).
         seed (int): Not negative. Defaults to 0.
@@ -193,38 +169,28 @@ def make_synthetic(
     Raises:
         InputError: An argument is out of range, or ``out_dir`` holds something else or cannot be written.
     """
-    if min(num_train, num_val) < 1 or min(image_size) < 64 or seed < 0:
+    if min(num_train, num_val) < 1 or min(image_size) < 64:
         raise InputError(
-            f'{num_train} training and {num_val} validation images of {image_size} pixels, seed {seed}: give '
-            'at least one image of each, of at least 64x64 pixels, and a seed that is not negative.'
+            f'{num_train} training and {num_val} validation images of {image_size} pixels: give at least one '
+            'image of each, of at least 64x64 pixels.'
         )
     probabilities = PROBABILITIES | probabilities
     # the key picture_size stays as it was, so that existing datasets are reused
     settings = dict(version=VERSION, num_train=num_train, num_val=num_val, picture_size=list(image_size))
-    text = json.dumps(settings | dict(seed=seed, **probabilities), indent=2) + '\n'
-
-    out_dir = Path(out_dir)
-    partial_dir = out_dir.with_name(f'.{out_dir.name}.partial')
-    train, val = range(1, 1 + num_train), range(FIRST_VAL, FIRST_VAL + num_val)
-    try:
-        if out_dir.exists() and any(out_dir.iterdir()):
-            proof = out_dir / 'annotations/synthetic.json'
-            if proof.is_file() and proof.read_text('utf-8') == text:
-                return False
-            raise InputError(
-                f'{out_dir} holds files, but no synthetic dataset of these settings; choose another folder, '
-                'or remove it.'
-            )
-        shutil.rmtree(partial_dir, ignore_errors=True)  # left by a run that was killed
-        (partial_dir / 'images').mkdir(parents=True)
-        draw = partial(_write_image, partial_dir / 'images', seed, image_size, probabilities)
-        persons = list(imap_with_progress(draw, [*train, *val], num_workers, 'images'))
-        _write_annotations(partial_dir / 'annotations', 'train', train, persons[:num_train])
-        _write_annotations(partial_dir / 'annotations', 'val', val, persons[num_train:])
-        (partial_dir / 'annotations/synthetic.json').write_text(text)
-        os.replace(partial_dir, out_dir)
-    except OSError as error:
-        raise InputError(f'{out_dir} cannot be written ({error}); choose another folder.') from error
-    finally:
-        shutil.rmtree(partial_dir, ignore_errors=True)
+    settings |= dict(seed=seed, **probabilities)
+    folder = Path(out_dir)
+    claim_folder(folder, 'annotations/synthetic.json', settings)
+    truth = folder / 'annotations/mpii_gt_val.mat'
+    if truth.is_file():  # it is written last
+        return False
+    indices = [*range(1, 1 + num_train), *range(FIRST_VAL, FIRST_VAL + num_val)]
+    draw = partial(_write_image, folder, seed, image_size, probabilities)
+    persons = list(imap_with_progress(draw, indices, num_workers, 'images'))
+    for split, part in (('train', persons[:num_train]), ('val', persons[num_train:])):
+        columns = {key: np.array([person[key] for person in part]) for key in part[0]}
+        head_boxes = columns.pop('head_box')
+        save_annotations(folder / f'annotations/mpii_{split}.json', columns)
+    # rounded, so that both files have the same joints
+    written = load_annotations(folder / 'annotations/mpii_val.json')
+    save_ground_truth(truth, written['joints'], written['visible'], head_boxes)
     return True

@@ -57,11 +57,7 @@ def rotation(axis, degrees):
 
 
 def random_pose(rng, *, from_behind):
-    """Draw a random pose.
-
-    Args:
-        rng (np.random.Generator): Source of all randomness.
-        from_behind (float): Probability that the back faces the viewer.
+    """Draw a random pose, whose back faces the viewer with the probability ``from_behind``.
 
     Returns:
         tuple: ``(points, head)``. ``points`` maps the 16 MPII joints and rhand, lhand, rtoe, ltoe to (3,)
@@ -248,14 +244,10 @@ def draw_head(image, points, head, look):
 
 
 def draw_person(image, points, head, look, stature):
-    """Draw a person over an image.
+    """Draw a person over an image, in place.
 
-    Args:
-        image (np.ndarray): (h, w, 3) uint8, changed in place.
-        points (dict): From :func:`random_pose`, in pixels.
-        head (np.ndarray): From :func:`random_pose`.
-        look (dict): From :func:`random_look`.
-        stature (float): Pixels from head top to ankle when standing upright.
+    ``points``, in pixels, and ``head`` come from :func:`random_pose`, ``look`` from :func:`random_look`;
+    ``stature`` is from head top to ankle when standing upright, in pixels.
     """
     parts = [(points['head'][2] + 0.03 * stature, partial(draw_head, image, points, head, look))]
 

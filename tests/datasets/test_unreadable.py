@@ -91,13 +91,6 @@ def test_workers_count_together(load, persons, damages, persistent):
         assert dataset.unreadable.tolist() == [0, 1, 1, *[0] * 13]
 
 
-def test_a_scale_that_is_next_to_nothing_is_refused(load, persons, edit):
-    with edit(persons / 'annotations/mpii_train.json') as annotations:
-        annotations[3]['scale'] = 1e-9
-    with pytest.raises(InputError, match='annotation 3: scale makes the person smaller than a pixel'):
-        load()
-
-
 def test_no_visibility_weighs_a_loss(load, persons, edit):
     with edit(persons / 'annotations/mpii_train.json') as annotations:
         annotations[3]['joints_vis'] = [-1, 2, 255, 1e6, *[1] * 12]

@@ -119,9 +119,9 @@ def test_settings_and_folders_that_do_not_fit(cfg, sample_set, tmp_path):
     assert contents(sample_set) == before and not crops.exists()
     make_crops(cfg, str(crops))
     for other, options, message in (
-        (cfg, dict(quality=80), 'quality 90 instead of 80'),
+        (cfg, dict(quality=80), 'crops.json .*quality 80'),
         (cfg, dict(lossless=True), 'lossless'),
-        (turned, {}, 'train.rotate_factor 30 instead of 40'),
+        (turned, {}, 'train.rotate_factor 40'),
     ):
         with pytest.raises(InputError, match=message):
             make_crops(other, str(crops), **options)

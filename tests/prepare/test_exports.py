@@ -30,8 +30,7 @@ LEFT_OUT = {
     'cvat': {'shapes of several points': 1, 'keypoints in no box': 1},
     'labelme': {
         'shapes of the type polygon': 2,
-        'JSON files without shapes': 1,
-        'JSON files that cannot be used': 1,
+        'files that cannot be used': 2,
     },
     'labelstudio': {'tasks without annotations': 1},
     'yolo-pose': {'lines that are not': 2},
@@ -143,7 +142,7 @@ def test_sizes_are_those_of_upright_images(folder):
         ('cvat', 'a.xml', '<annotations><track id="0"/></annotations>', 'CVAT for images'),
         ('cvat', 'a.xml', '<annotations>', 'cannot be read'),
         ('yolo-pose', 'data.yaml', 'names: {0: person}', 'kpt_shape'),
-        ('coco', 'a.json', '[]', 'JSON files without'),
+        ('coco', 'a.json', '[]', 'an object'),
         ('labelstudio', 'a.zip', '', 'tasks'),
     ],
 )
