@@ -214,9 +214,11 @@ class PoseEstimator:
                 done = {name: array[count:] for name, array in done.items()}
 
     @torch.no_grad()
-    def inputs(self, image: Image, boxes: Sequence | None = None) -> Tensor:
-        """The network's inputs, (N, 3, H, W) and normalised, for an image and boxes, or the whole image."""
-        pixels, boxes, _ = self._read(image, boxes, whole_image=True)
+    def inputs(self, image: Image) -> Tensor:
+        """The network's inputs, (N, 3, H, W) and normalised, of the persons that it finds in an image, or of
+        the whole image if it finds nobody."""
+        pixels, boxes, _ = self._read(image, None, whole_image=False)
+        boxes = boxes if len(boxes) else check_boxes(None, pixels)[0]
         return self._inputs(self._crops([(pixels, box) for box in boxes]))
 
     @cached_property
