@@ -8,6 +8,7 @@ hg_plugin infer IMAGES --out PEOPLE.parquet. NETWORKS run at the same time, each
 
 import sys
 from functools import partial
+from itertools import chain
 
 import pandas
 import ray
@@ -32,7 +33,7 @@ class FindPeople:
             (path, decode_or_reason(path, partial(bytes, data)))
             for path, data in zip(batch['path'], batch['bytes'])
         )
-        return pandas.DataFrame(estimate_rows(self.estimator, images))
+        return pandas.DataFrame(chain.from_iterable(estimate_rows(self.estimator, images)))
 
 
 suffixes = [suffix[1:] for suffix in IMAGE_SUFFIXES]

@@ -16,6 +16,8 @@ from hg_plugin.utils.heatmaps import heatmap_peaks
 from hg_plugin.utils.images import read_image
 
 ORANGE = (255, 128, 0)  # RGB, of keypoints without a metainfo
+# sides of drawn persons, and heights of cells of heatmap sheets and of stage sheets, in pixels
+PERSON_SIZE, SHEET_HEIGHT, STAGE_HEIGHT = 192, 128, 256
 
 
 def crop_person(
@@ -98,15 +100,13 @@ def draw_skeleton(
     return image
 
 
-def draw_beside_truth(
-    sample: PoseDataSample, dataset_meta: dict, size: int = 192, kpt_thr: float = 0
-) -> np.ndarray:
-    """Draw prediction and ground truth of a tested person, (size, 2 * size, 3) BGR; ``size`` is in pixels.
+def draw_beside_truth(sample: PoseDataSample, dataset_meta: dict, kpt_thr: float = 0) -> np.ndarray:
+    """Draw prediction and ground truth of a tested person, (192, 2 * 192, 3) BGR.
 
     Of the annotated keypoints, those are drawn whose score is at least ``kpt_thr``.
     """
     image = read_image(sample.img_path)
-    crop, matrix = crop_person(image, sample.input_center, sample.input_scale, size)
+    crop, matrix = crop_person(image, sample.input_center, sample.input_scale, PERSON_SIZE)
     visible = np.asarray(sample.gt_instances.keypoints_visible)[0]
     annotated = visible.reshape(len(visible), -1)[:, 0] > 0  # KeypointConverter appends weights
     sure = sample.pred_instances.keypoint_scores[0] >= kpt_thr
@@ -119,10 +119,10 @@ def draw_beside_truth(
     return cell
 
 
-def write_grid(path, cells: Sequence[np.ndarray], title: str, columns: int = 4) -> None:
-    """Write images of one size, (H, W, 3) BGR, as a PNG of so many columns below a title, atomically."""
-    cells = [*cells, *[np.full_like(cells[0], 255)] * (-len(cells) % columns)]
-    rows = [np.hstack(cells[first : first + columns]) for first in range(0, len(cells), columns)]
+def write_grid(path, cells: Sequence[np.ndarray], title: str) -> None:
+    """Write images of one size, (H, W, 3) BGR, as a PNG of four columns below a title, atomically."""
+    cells = [*cells, *[np.full_like(cells[0], 255)] * (-len(cells) % 4)]
+    rows = [np.hstack(cells[first : first + 4]) for first in range(0, len(cells), 4)]
     with atomic_write(path) as file:
         file.write(cv2.imencode('.png', np.vstack([label(title, (rows[0].shape[1], 20)), *rows]))[1])
 
@@ -172,19 +172,6 @@ def draw_poses(
     return image
 
 
-def color_legend(dataset_meta: dict) -> dict[str, tuple[int, int, int]]:
-    """Name the colors of the keypoints by side.
-
-    Returns:
-        RGB of 'left', 'right' and 'middle', as far as there are such keypoints: the first one's color.
-    """
-    legend: dict[str, tuple[int, int, int]] = {}
-    colors = np.reshape(dataset_meta['keypoint_colors'], (-1, 3)).tolist()
-    for index, color in enumerate(colors):
-        legend.setdefault(_side(index, dataset_meta), tuple(color))
-    return legend
-
-
 def blend_by_color(image: np.ndarray, heatmaps: np.ndarray, dataset_meta: dict) -> np.ndarray:
     """Draw the heatmaps of all keypoints over the gray image, each in the color of its keypoint.
 
@@ -208,9 +195,7 @@ def blend_by_color(image: np.ndarray, heatmaps: np.ndarray, dataset_meta: dict) 
     return (gray * (1 - opacity) + color * opacity).astype(np.uint8)
 
 
-def heatmap_sheet(
-    crop: np.ndarray, heatmaps: np.ndarray, names: Sequence[str], cell_height: int = 128
-) -> np.ndarray:
+def heatmap_sheet(crop: np.ndarray, heatmaps: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Draw one person's heatmaps, a column per keypoint and a row per stack.
 
     A heatmap lies over the gray crop, from blue, just above 0, to red, which is 1. A cross marks its peak;
@@ -222,13 +207,12 @@ def heatmap_sheet(
         crop: (H, W, 3) BGR, the network's input.
         heatmaps: (S, K, h, w) of S stacks, of the same area. Values above 1 are scaled down.
         names: Of the K keypoints.
-        cell_height: Height of a heatmap in the sheet, in pixels. Defaults to 128.
 
     Returns:
         The sheet (height, width, 3), BGR.
     """
     num_stacks, _, height, width = heatmaps.shape
-    size = max(round(cell_height * crop.shape[1] / crop.shape[0]), 1), cell_height
+    size = max(round(SHEET_HEIGHT * crop.shape[1] / crop.shape[0]), 1), SHEET_HEIGHT
     gray = cv2.cvtColor(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
     background = np.repeat(gray[..., None], 3, axis=2) * 0.8
     heatmaps = np.clip(heatmaps / max(float(heatmaps.max()), 1.0), 0, 1)
@@ -238,8 +222,8 @@ def heatmap_sheet(
         """The center of a pixel of the heatmap, in the cell."""
         return tuple(int(value) for value in (peak + 0.5) * size / (width, height))
 
-    stacks = [label(f'stage {stack}', (64, cell_height + 20)) for stack in range(num_stacks)]
-    columns = [np.vstack([label('', (64, 20)), *stacks])]
+    stacks = [label(f'stage {stack}', (64, SHEET_HEIGHT + 20)) for stack in range(num_stacks)]
+    columns = [[label('', (64, 20)), *stacks]]
     for keypoint, name in enumerate(names):
         cells = [label(name.replace('_', ' '), (size[0], 20))]
         for stack in range(num_stacks):
@@ -251,11 +235,11 @@ def heatmap_sheet(
                 text += f', moved {moved:.0f}'
                 cv2.circle(cell, position(before), 4, (255, 255, 255), 1, cv2.LINE_AA)
                 cv2.line(cell, position(before), position(peak), (255, 255, 255), 1, cv2.LINE_AA)
-                cv2.rectangle(cell, (0, 0), (size[0] - 1, cell_height - 1), (0, 220, 255), 2)
+                cv2.rectangle(cell, (0, 0), (size[0] - 1, SHEET_HEIGHT - 1), (0, 220, 255), 2)
             cv2.drawMarker(cell, position(peak), (255, 255, 255), cv2.MARKER_CROSS, 9, 1, cv2.LINE_AA)
             cells += [cell, label(text, (size[0], 20))]
-        columns.append(np.vstack(cells))
-    sheet = np.hstack([np.pad(column, ((2, 2), (2, 2), (0, 0)), constant_values=255) for column in columns])
+        columns.append(cells)
+    sheet = _side_by_side(columns)
     legend = 'cross: peak, its height below; line: from the peak of the stack before, in pixels of the crop'
     return np.vstack([sheet, label(legend, (sheet.shape[1], 22))])
 
@@ -284,7 +268,6 @@ def stage_sheet(
     heatmaps: np.ndarray,
     keypoints: np.ndarray,
     dataset_meta: dict,
-    cell_height: int = 256,
 ) -> np.ndarray:
     """Draw what every stack makes of one person.
 
@@ -298,13 +281,12 @@ def stage_sheet(
         heatmaps: (S, K, h, w) of S stacks, of the same area.
         keypoints: (S, K, 2) that were decoded from them, in pixels of the input.
         dataset_meta: As for :func:`draw_skeleton`.
-        cell_height: Height of a cell, in pixels. Defaults to 256.
 
     Returns:
         The sheet (height, width, 3), BGR.
     """
-    factor = cell_height / crop.shape[0]
-    size = max(round(crop.shape[1] * factor), 1), cell_height
+    factor = STAGE_HEIGHT / crop.shape[0]
+    size = max(round(crop.shape[1] * factor), 1), STAGE_HEIGHT
     image = cv2.resize(crop, size, interpolation=cv2.INTER_LINEAR)
 
     def skeleton(points: np.ndarray) -> np.ndarray:
@@ -315,6 +297,11 @@ def stage_sheet(
         peak = maps[annotated].max(axis=(1, 2)).mean() if annotated.any() else 0.0
         text = label(f'stage {stack}, mean peak {peak:.2f}', (size[0], 20))
         columns.append([skeleton(points), text, blend_by_color(image, maps, dataset_meta)])
+    return _side_by_side(columns)
+
+
+def _side_by_side(columns: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Columns of images, with white between them."""
     edges = ((2, 2), (2, 2), (0, 0))
     return np.hstack([np.pad(np.vstack(column), edges, constant_values=255) for column in columns])
 

@@ -9,9 +9,7 @@ def test_a_sheet_shows_where_a_stack_moved_a_peak():
     heatmaps = np.zeros((3, 2, 16, 16), np.float32)
     heatmaps[0, :, 4, 4] = heatmaps[1, 0, 4, 5] = heatmaps[2, 0, 4, 5] = 0.5
     heatmaps[1, 1, 4, 9] = heatmaps[2, 1, 12, 9] = 0.9
-    sheet = heatmap_sheet(
-        np.full((64, 64, 3), 120, np.uint8), heatmaps, ['left wrist', 'right_wrist'], cell_height=128
-    )
+    sheet = heatmap_sheet(np.full((64, 64, 3), 120, np.uint8), heatmaps, ['left wrist', 'right_wrist'])
     tops = [2 + 20 + stack * 148 for stack in range(3)]
     corners = [
         [tuple(sheet[top, 68 + 2 + 132 * keypoint]) == (0, 220, 255) for keypoint in range(2)] for top in tops
@@ -79,13 +77,13 @@ def test_a_stage_sheet_shows_input_truth_and_stacks():
     points = np.array([[16, 16], [50, 32], [10, 58]], float)
     annotated = np.array([True, True, False])
     crop = np.full((64, 64, 3), 100, np.uint8)
-    sheet = stage_sheet(crop, points, annotated, heatmaps, np.stack([points] * 2), meta, cell_height=128)
-    assert sheet.shape == (2 + 128 + 20 + 128 + 2, 3 * 132, 3)
-    image, truth = sheet[2:130, 2:130], sheet[150:278, 2:130]
+    sheet = stage_sheet(crop, points, annotated, heatmaps, np.stack([points] * 2), meta)
+    assert sheet.shape == (2 + 256 + 20 + 256 + 2, 3 * 260, 3)
+    image, truth = sheet[2:258, 2:258], sheet[278:534, 2:258]
     assert (image == 100).all() and (truth == (0, 128, 255)).all(axis=2).any()
-    for stack, (x, y, color) in enumerate([(36, 36, (0, 128, 255)), (100, 68, (0, 255, 0))], 1):
-        left = 132 * stack + 2
-        np.testing.assert_allclose(sheet[150 + y, left + x], color, atol=70)
-        assert (sheet[2:130, left : left + 128] == (0, 128, 255)).all(axis=2).any()
-        blue = sheet[150 + 116, left + 20]  # not annotated
+    for stack, (x, y, color) in enumerate([(72, 72, (0, 128, 255)), (200, 136, (0, 255, 0))], 1):
+        left = 260 * stack + 2
+        np.testing.assert_allclose(sheet[278 + y, left + x], color, atol=70)
+        assert (sheet[2:258, left : left + 256] == (0, 128, 255)).all(axis=2).any()
+        blue = sheet[278 + 232, left + 40]  # not annotated
         assert np.ptp(blue.astype(int)) < 5

@@ -12,17 +12,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmpose.codecs import MSRAHeatmap, UDPHeatmap
-from torch import Tensor, nn
+from torch import nn
 
 from hg_plugin import __version__
 from hg_plugin.datasets.transforms import TopdownCrop
-from hg_plugin.inference.find import find_people
-from hg_plugin.inference.inputs import find_inputs
+from hg_plugin.inference.inputs import find_inputs, is_video
 from hg_plugin.inference.pose_estimator import PoseEstimator
 from hg_plugin.models.reparameterize import reparameterize
 from hg_plugin.utils.errors import InputError, need_packages
 from hg_plugin.utils.files import atomic_write
-from hg_plugin.utils.images import read_image
 from hg_plugin.utils.progress import imap_with_progress
 from hg_plugin.utils.weights import config_and_checkpoint
 
@@ -65,9 +63,10 @@ def export(
     The input ``image`` is float32 (N, 3, H, W) with any N, or (3, H, W) for ncnn. The output ``heatmaps``
     (N, K, H/4, W/4) are the last stack's, without the flip test. The metadata, each as JSON, are
     ``input_size`` [W, H], ``color`` ('RGB' or 'BGR'), ``mean`` and ``std`` (the input is
-    (pixels 0..255 - mean) / std), ``crop`` (how the input is cut from an image: ``padding``, ``use_udp``,
-    ``reduce`` and a ``description``), ``keypoint_names``, ``unannotated_keypoints`` (indices), ``skeleton``
-    (pairs of indices), ``codec``, and ``hg_plugin``, the version.
+    (pixels 0..255 - mean) / std), ``crop`` (how the input is cut from an image, see
+    ``examples/onnx_runtime.py``: ``padding``, ``use_udp``, ``reduce``), ``keypoint_names``,
+    ``unannotated_keypoints`` (indices), ``skeleton`` (pairs of indices), ``codec``, and ``hg_plugin``, the
+    version.
 
     Args:
         config: Config file with a :class:`StackedHourglass`; None for the network of the package, or the name
@@ -105,22 +104,17 @@ def export(
         raise InputError(f'{out} does not fit the format {format}; the suffixes are {known}.')
     to_format, suffixes, packages = EXPORTERS[format]
     paths = {suffix: f'{stem}{suffix}' for suffix in suffixes}
-    for path in paths.values():
-        is_source = osp.realpath(path) in map(osp.realpath, (config, checkpoint))
-        if is_source or osp.isdir(path) or (osp.exists(path) and not osp.exists(out)):
-            raise InputError(
-                f'{path} cannot be written, because it is a folder, the config, the checkpoint or a file '
-                f'that does not belong to {out}; choose another name.'
-            )
-    if decode + rtmlib + (format == 'ncnn') > 1 or (rtmlib and format == 'int8'):
-        raise InputError(f'{out}: give only one of decode, rtmlib and ncnn, and rtmlib without int8.')
-    if (format == 'int8') != bool(calibration_images):
-        raise InputError(f'{out}: int8, and no other format, needs calibration images; give some dozens.')
-    if dynamic and (format in ('torchscript', 'ncnn') or decode or rtmlib):
+    if osp.realpath(checkpoint) in map(osp.realpath, paths.values()):
+        raise InputError(f'{checkpoint} is the checkpoint, which {out} would replace; choose another name.')
+    if decode + rtmlib + dynamic + (format == 'ncnn') > 1 or (rtmlib and format == 'int8'):
         raise InputError(
-            f'{out}: only heatmaps in ONNX and OpenVINO can have a dynamic size; leave out the other options.'
+            f'{out}: give only one of decode, rtmlib, dynamic and ncnn, and no rtmlib with int8.'
         )
-    photographs = find_inputs(calibration_images or (), videos=False)
+    if dynamic and format == 'torchscript':
+        raise InputError(f'{out}: only ONNX and OpenVINO can have a dynamic size; leave out the option.')
+    if format == 'int8' and not calibration_images:
+        raise InputError(f'{out}: int8 needs calibration images; give some dozens.')
+    photographs = [path for path in find_inputs(calibration_images or ()) if not is_video(path)]
     estimator = PoseEstimator(config, checkpoint, device='cpu', cfg_options=cfg_options)
     model, cfg, meta = estimator.model, estimator.cfg, estimator.dataset_meta
     codec, decoded = model.head.decoder, decode or rtmlib
@@ -133,7 +127,7 @@ def export(
             f'this is {settings}; export the heatmaps.'
         )
     need_packages(f'The export to {format}', *packages)
-    persons = imap_with_progress(partial(_persons, estimator), photographs, 1, 'photographs')
+    persons = imap_with_progress(estimator.inputs, photographs, 1, 'photographs')
     calibration = [crop for crops in persons for crop in crops.split(1)] if photographs else []
 
     own = ImageFormat.of_config(cfg)
@@ -184,34 +178,24 @@ def export(
         files = {suffix: stack.enter_context(atomic_write(path)) for suffix, path in paths.items()}
         contents, run = to_format(network, images.normalize(sample[:2]), outputs, metadata)
         result = dict.fromkeys(outputs, 0.0)
-        for name, a, b in (
-            item
-            for sample, expected in comparisons
-            for item in zip(outputs, run(images.normalize(sample)), expected)
-        ):
-            largest, difference = b.abs().max().item(), (a - b).abs().max().item()
-            result[name] = max(result[name], difference)
-            wrong = ~torch.isclose(a, b, rtol=0, atol=1e-3 * largest)
-            # keypoints may jump if rounding decides between two equal peaks
-            if wrong.float().mean() > (0.05 if decoded else 0):
-                raise InputError(
-                    f'{out} was not written, because its {name} differ from torch by up to '
-                    f'{difference:.3g}, where they reach {largest:.3g}; install other versions of the '
-                    'packages that write it.'
-                )
+        for sample, expected in comparisons:
+            for name, a, b in zip(outputs, run(images.normalize(sample)), expected):
+                largest, difference = b.abs().max().item(), (a - b).abs().max().item()
+                result[name] = max(result[name], difference)
+                wrong = ~torch.isclose(a, b, rtol=0, atol=1e-3 * largest)
+                # keypoints may jump if rounding decides between two equal peaks
+                if wrong.float().mean() > (0.05 if decoded else 0):
+                    raise InputError(
+                        f'{out} was not written, because its {name} differ from torch by up to '
+                        f'{difference:.3g}, where they reach {largest:.3g}; install other versions of the '
+                        'packages that write it.'
+                    )
         if format == 'int8':
             contents['.onnx'], near = quantize(contents['.onnx'], calibration)
             result = dict(peaks=near)
         for suffix, file in files.items():
             file.write(contents[suffix])
     return result
-
-
-def _persons(estimator: PoseEstimator, image: str) -> Tensor:
-    """Inputs (N, 3, H, W) of the persons in a photograph, or of the whole photograph if none is found."""
-    pixels = read_image(image)
-    boxes = find_people(estimator, pixels)
-    return estimator.inputs(pixels, boxes[:, :4] if len(boxes) else None)
 
 
 def _crop(estimator: PoseEstimator) -> dict:
@@ -221,10 +205,4 @@ def _crop(estimator: PoseEstimator) -> dict:
         padding=next((transform.padding for transform in transforms if hasattr(transform, 'padding')), 1.0),
         use_udp=any(getattr(transform, 'use_udp', False) for transform in transforms),
         reduce=any(isinstance(transform, TopdownCrop) for transform in transforms),
-        description='Multiply the sides of the box by padding, about its center. Lengthen one, so that the '
-        'aspect ratio is that of input_size (W, H). Scale it by W / width, with use_udp by (W - 1) / width, '
-        'with its center at W / 2 of the input, with use_udp at (W - 1) / 2; bilinear, black outside the '
-        'image. With reduce, average squares of 2, 4 or 8 pixels of the image first, if the box is so many '
-        'times as large as the input or more. The keypoint (x, y) of the input is at '
-        '(x / W - 0.5) * width + center of the image, and so for y.',
     )

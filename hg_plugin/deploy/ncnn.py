@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from hg_plugin.utils.errors import InputError
-
 from .onnx import to_onnx
 
 
@@ -72,19 +70,14 @@ def to_ncnn(network: nn.Module, image: Tensor, outputs: Sequence[str], metadata:
 
     files, _ = to_onnx(norms_as_convolutions(network), image, outputs, {})
     height, width = image.shape[2:]
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            Path(folder, 'model.onnx').write_bytes(files['.onnx'])
-            command = [pnnx.EXEC_PATH, 'model.onnx', f'inputshape=[1,3,{height},{width}]', 'fp16=0']
-            subprocess.run(command, cwd=folder, capture_output=True, check=True)
-            param, weights = Path(folder, 'model.ncnn.param'), Path(folder, 'model.ncnn.bin')
-            graph = re.sub(r'\bin0\b', 'image', param.read_text('utf-8'))
-            param.write_text(re.sub(r'\bout0\b', 'heatmaps', graph))
-            run = ncnn_runner(f'{folder}/model.ncnn')
-            files = {'.param': param.read_bytes(), '.bin': weights.read_bytes()}
-    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
-        raise InputError(
-            f'pnnx and ncnn did not convert the network ({error}); install other versions of them.'
-        ) from error
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, 'model.onnx').write_bytes(files['.onnx'])
+        command = [pnnx.EXEC_PATH, 'model.onnx', f'inputshape=[1,3,{height},{width}]', 'fp16=0']
+        subprocess.run(command, cwd=folder, capture_output=True, check=True)
+        param, weights = Path(folder, 'model.ncnn.param'), Path(folder, 'model.ncnn.bin')
+        graph = re.sub(r'\bin0\b', 'image', param.read_text('utf-8'))
+        param.write_text(re.sub(r'\bout0\b', 'heatmaps', graph))
+        run = ncnn_runner(f'{folder}/model.ncnn')
+        files = {'.param': param.read_bytes(), '.bin': weights.read_bytes()}
     values = {key: json.loads(value) for key, value in metadata.items()}
     return files | {'.json': json.dumps(values, indent=2).encode()}, lambda image: [run(image)]

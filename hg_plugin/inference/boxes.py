@@ -1,8 +1,10 @@
 """Boxes of persons: checked, and read from files of several layouts."""
 
+import re
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.images import MAX_SIDE, ImageError
 from hg_plugin.utils.json_files import Json, read_json
 
-from .inputs import Source, is_stream, is_video
+from .inputs import Source, is_video
 
 # of a detected person that counts
 MIN_SCORE = 0.3
@@ -71,9 +73,7 @@ def read_boxes(
             - COCO's detections ``[{image_id or file_name, bbox [x, y, width, height], score, category_id},
               ...]`` or annotations ``{images, annotations}``, of which persons (category 1) with a score of
               0.3 or more count. An ``image_id`` is the number in an image's name, or the number of a frame if
-              a video is the only input; so is a ``frame_id``.
-            - MMPose's predictions for a video, ``[{frame_id, instances}, ...]``, or ``[{frame_id, boxes},
-              ...]``, if a video is the only input.
+              a video is the only input.
             - What :func:`infer_files` writes, for the only input or the one of this name.
         inputs: What :func:`find_inputs` returns.
 
@@ -84,8 +84,8 @@ def read_boxes(
     is_file = isinstance(boxes, (str, PathLike))
     content = read_json(boxes, example) if is_file else Json(boxes, 'boxes')
     if content.is_object and {'images', 'annotations'} <= content.value.keys():
-        names = {image['id'].name(): image['file_name'].value for image in content['images']}
-        found = _of_items(content['annotations'], inputs, names)
+        names = {image['id'].name(): image['file_name'].name() for image in content['images']}
+        found = _of_coco(content['annotations'], inputs, names)
     elif content.is_object and {'persons', 'frames'} & content.value.keys():
         found = _of_predictions(content, inputs)
     elif content.is_object:
@@ -94,7 +94,7 @@ def read_boxes(
             path: _of_input(content[key]) for path in inputs for key in keys[path] if key in content.value
         }
     elif content.is_list and any(item.is_object for item in content):
-        found = _of_items(content, inputs)
+        found = _of_coco(content, inputs)
     else:
         return dict.fromkeys(inputs, _of_input(content))
     if not found:
@@ -124,50 +124,32 @@ def _of_predictions(content: Json, inputs: Sequence[Source]) -> dict[Source, Box
         return [[*person['box'].numbers(4), person['box_score'].number()] for person in persons]
 
     name = content.get('image', 'video')
-    file = str(name.value).replace('\\', '/').rpartition('/')[2] if name else None
+    file = re.split(r'[/\\]', str(name.value))[-1] if name else None
     chosen = inputs if len(inputs) == 1 else [path for path in inputs if getattr(path, 'name', path) == file]
-    frames = content.get('frames')
-    boxes = (
-        {frame['frame_id'].whole_number(): rows(frame['persons']) for frame in frames}
-        if frames
-        else rows(content['persons'])
-    )
-    return dict.fromkeys(chosen, boxes)
+    if frames := content.get('frames'):
+        boxes = {frame['frame_id'].whole_number(): rows(frame['persons']) for frame in frames}
+        return dict.fromkeys(chosen, boxes)
+    return dict.fromkeys(chosen, rows(content['persons']))
 
 
-def _of_items(
-    items: Iterable[Json], inputs: Sequence[Source], names_of_ids: Mapping = {}
-) -> dict[Source, Boxes]:
-    """Detections, annotations of images with these names, or frames of the video, see :func:`read_boxes`."""
+def _of_coco(items: Json, inputs: Sequence[Source], names_of_ids: Mapping = {}) -> dict[Source, Boxes]:
+    """Detections, or annotations of images with these names, see :func:`read_boxes`."""
     video = inputs[0] if len(inputs) == 1 and is_video(inputs[0]) else None
-    names: dict[str | int, Source] = {}
-    for path in inputs:
-        names[str(path)] = path
-        if not is_stream(path):
-            names |= {path.name: path, path.stem: path}
-            if path.stem.isdecimal():
-                names[int(path.stem)] = path
+    sources: dict[str | int, Source] = {}
+    for source in inputs:
+        path = Path(source)
+        sources |= dict.fromkeys((str(source), path.name, path.stem), source)
+        if path.stem.isdecimal():
+            sources[int(path.stem)] = source
     found: dict[Source, Boxes] = {}
-    for item in items:
-        name, frame = item.get('file_name', 'image_id'), item.get('frame_id')
-        key = names_of_ids.get(name.name(), name.value) if name else None
-        path = names.get(key, names.get(str(key).rpartition('/')[2]))
-        if path is None and video:
-            path, frame = video, frame or name
-        if path is None:
-            continue
-        if frame is None:
-            place = found.setdefault(path, [])
-        else:
-            place = found.setdefault(path, {}).setdefault(frame.whole_number(), [])
-        if persons := item.get('instances'):
-            for person in persons:
-                score = person.get('bbox_score')
-                place += [[*box.numbers(4), score.number() if score else 1.0] for box in person['bbox']]
-        elif rows := item.get('boxes'):
-            place += _rows(rows)
-        else:
-            detection = read_detection(item)
-            if detection and detection.score >= MIN_SCORE:
-                place.append([*detection.box, detection.score])
+    for detection in filter(None, map(read_detection, items)):
+        name = names_of_ids.get(detection.image, detection.image)
+        source = sources.get(name, sources.get(str(name).rpartition('/')[2]))
+        if source is not None:
+            place = found.setdefault(source, [])
+        elif video:
+            frame = Json(name, f'{items.place}, image_id').whole_number()
+            place = found.setdefault(video, {}).setdefault(frame, [])
+        if (source or video) and detection.score >= MIN_SCORE:
+            place.append([*detection.box, detection.score])
     return found

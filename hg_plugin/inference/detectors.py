@@ -26,21 +26,14 @@ def boxes_inside(detector: Detector, image: np.ndarray) -> np.ndarray:
 
 
 def mmdet_detector(
-    config: str | PathLike,
-    checkpoint: str | PathLike,
-    device: torch.device | str | None = None,
-    min_score: float = 0.3,
-    nms_thr: float = 0.3,
-    category: int = 0,
+    config: str | PathLike, checkpoint: str | PathLike, device: str | None = None, min_score: float = 0.3
 ) -> Detector:
     """Return a detector of MMDetection, used as MMPose's ``topdown_demo_with_mmdet.py`` uses it.
 
     Args:
-        config, checkpoint: MMDetection's.
+        config, checkpoint: MMDetection's, whose category 0 is a person, as in COCO.
         device: Where it runs. Defaults to None: a GPU if torch can use one.
         min_score: Lowest score of a person. Defaults to 0.3.
-        nms_thr: Of two boxes with a larger IoU, the one with the lower score is dropped. Defaults to 0.3.
-        category: Number of the category of persons. Defaults to 0, as in COCO.
 
     Raises:
         InputError: MMDetection is not installed.
@@ -50,21 +43,19 @@ def mmdet_detector(
     from mmpose.evaluation.functional import nms
     from mmpose.utils import adapt_mmdet_pipeline
 
-    detector = init_detector(str(config), str(checkpoint), device=str(device or default_device()))
+    detector = init_detector(str(config), str(checkpoint), device=device or default_device())
     detector.cfg = adapt_mmdet_pipeline(detector.cfg)
 
     def detect(image: np.ndarray) -> np.ndarray:
         found = inference_detector(detector, image).pred_instances.cpu().numpy()
         boxes = np.concatenate([found.bboxes, found.scores[:, None]], axis=1)
-        boxes = boxes[(found.labels == category) & (found.scores >= min_score)]
-        return boxes[nms(boxes, nms_thr)]
+        boxes = boxes[(found.labels == 0) & (found.scores >= min_score)]
+        return boxes[nms(boxes, 0.3)]
 
     return detect
 
 
-def onnx_detector(
-    path: str | PathLike, device: torch.device | str | None = None, min_score: float = 0.3
-) -> Detector:
+def onnx_detector(path: str | PathLike, device: str | None = None, min_score: float = 0.3) -> Detector:
     """Return a detector that is an ONNX file of YOLOX's kind, as rtmlib runs it.
 
     The file either ends in a non-maximum suppression, with boxes (1, N, 5) and perhaps their categories
@@ -82,7 +73,7 @@ def onnx_detector(
     need_packages('A detector in an ONNX file', 'rtmlib', 'onnxruntime')
     from rtmlib import YOLOX
 
-    kind = torch.device(device or default_device()).type
+    kind = (device or default_device()).partition(':')[0]
     try:
         if not Path(path).is_file():  # rtmlib would download it
             raise FileNotFoundError('it does not exist')

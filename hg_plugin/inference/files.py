@@ -1,22 +1,16 @@
 """Estimate poses in image and video files; write JSON, drawn skeletons and heatmap sheets."""
 
 import contextlib
-import errno
 import json
 import sys
-import textwrap
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from os import PathLike
 from pathlib import Path
 
 import cv2
-import mmengine
 import numpy as np
 
-from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.images import ImageError, Video, read_image
 from hg_plugin.utils.progress import Progress
@@ -24,16 +18,13 @@ from hg_plugin.visualization import heatmap_sheet
 
 from .boxes import Boxes, check_boxes, read_boxes
 from .detectors import Detector, boxes_inside
-from .find import Follower, find_people
-from .inputs import Source, address_of, find_inputs, is_animated, is_video, output_names
+from .find import Follower
+from .inputs import Source, address_of, find_inputs, is_video, output_names
 from .pose_estimator import PoseEstimator
 from .results import Poses
 from .screen import Window
 from .smoothing import PersonIds, Smoother
-from .video import ctrl_c_sets_event, open_video, replacing
-
-# why a file of one name cannot be written where another may be
-WRONG_NAME = errno.ENAMETOOLONG, errno.EISDIR, errno.EILSEQ, errno.EINVAL
+from .video import ctrl_c_is_noted, open_video
 
 
 def infer_files(
@@ -91,8 +82,7 @@ def infer_files(
         flip_test, scales: See :meth:`PoseEstimator.__call__`.
 
     Returns:
-        The inputs that were left out, with the reason: they cannot be read, their boxes are wrong, or their
-        results cannot have such a name.
+        The inputs that were left out, with the reason: they cannot be read, or their boxes are wrong.
 
     Raises:
         InputError: If an input does not exist or could be overwritten, there are no boxes of any input, the
@@ -109,11 +99,10 @@ def infer_files(
         estimator.dataset_meta  # noqa: B018, so that a missing skeleton is told before the first image
     results = _Results(
         estimator=estimator,
-        options=dict(flip_test=flip_test, scales=scales, heatmaps=heatmaps),
+        options=dict(whole_image=whole_image, flip_test=flip_test, scales=scales, heatmaps=heatmaps),
         out_dir=Path(out_dir),
         boxes=given,
         detector=detector,
-        whole_image=whole_image,
         draw=draw,
         kpt_thr=estimator.kpt_thr if kpt_thr is None else kpt_thr,
         smooth=smooth,
@@ -130,7 +119,7 @@ def infer_files(
             results.write_video(source, names[source])
     if results.empty:
         print(
-            f'No person was found in {results.empty} of {len(images)} images; give boxes (--boxes, --box), a '
+            f'No person was found in {results.empty} images or frames; give boxes (--boxes, --box), a '
             'detector (--det-onnx), or --whole-image.',
             file=sys.stderr,
         )
@@ -152,7 +141,7 @@ class _Results:
 
     Attributes:
         scores: Of the keypoints that might have been drawn.
-        empty: Images in which no person was found.
+        empty: Number of images and frames in which no person was found.
     """
 
     estimator: PoseEstimator
@@ -160,7 +149,6 @@ class _Results:
     out_dir: Path
     boxes: dict[Source, Boxes]
     detector: Detector | None
-    whole_image: bool
     draw: bool
     kpt_thr: float
     smooth: bool
@@ -172,142 +160,126 @@ class _Results:
     def write_images(
         self, paths: list[Source], names: dict[Source, str], left_out: dict[Source, str]
     ) -> None:
+        readable: list[Source] = []
+
         def read():
             for path in paths:
                 with _leaving_out(path, left_out):
                     image = read_image(path)
-                    if path.suffix.lower() == '.gif' and is_animated(path):
-                        print(f'{path}: only its first frame is used; convert it to MP4', file=sys.stderr)
-                    boxes = self._boxes(path, image, partial(find_people, self.estimator))
-                    if not len(boxes) and path not in self.boxes:
-                        self.empty += 1
-                        print(f'{path}: no person found', file=sys.stderr)
-                if path in left_out:
-                    progress.update()
-                else:
-                    yield path, image, boxes
+                    boxes = self._boxes(path, image)
+                    readable.append(path)
+                    yield image, boxes
+                progress.update()
 
         with Progress(len(paths), 'images') as progress:
-            for path, poses in self._estimate(read()):
+            for index, poses in enumerate(self.estimator.stream(read(), **self.options)):
+                path = readable[index]
+                if not len(poses) and path not in self.boxes:
+                    print(f'{path}: no person found', file=sys.stderr)
                 with _leaving_out(path, left_out):
-                    if self.options['heatmaps']:
-                        self._write_sheets(self.out_dir / 'heatmaps', names[path], poses)
-                    drawn = self._draw(poses) if self.draw or self.window else None
+                    drawn = self._draw(path, poses, self.out_dir / 'heatmaps', names[path])
                     if self.draw:
                         _write_jpeg(self.out_dir / 'visualizations' / f'{names[path]}.jpg', drawn)
                     with atomic_write(self.out_dir / 'predictions' / f'{names[path]}.json') as file:
                         if self.mmpose_json:
-                            file.write(_mmpose_json(poses.to_mmpose()).encode())
+                            text = json.dumps(poses.to_mmpose(), default=float)
                         else:
-                            file.write(predictions_json(address_of(path), poses).encode())
+                            text = predictions_json(address_of(path), poses)
+                        file.write(text.encode())
                     if self.window and not self.window.show(drawn):
                         self.window = None
-                progress.update()
 
     def write_video(self, source: Source, name: str) -> None:
         video = Video(source)
-        persons, find, empty = PersonIds(), Follower(self.estimator), 0
+        persons, find, empty = PersonIds(), Follower(self.estimator), self.empty
         smoother = Smoother(video.fps) if self.smooth else None
-        frames = (
-            (index, frame, self._boxes(source, frame, find, index)) for index, frame in enumerate(video)
-        )
+
+        def read():
+            for index, frame in enumerate(video):
+                boxes = self._boxes(source, frame, index)
+                yield frame, find(frame) if boxes is None and not self.options['whole_image'] else boxes
+
         with contextlib.ExitStack() as files:
             file = files.enter_context(atomic_write(self.out_dir / 'predictions' / f'{name}.json'))
             if self.draw:
                 write = files.enter_context(open_video(self.out_dir / 'visualizations' / name, video))
-            if self.options['heatmaps']:
-                sheets = files.enter_context(replacing(self.out_dir / 'heatmaps' / name, is_folder=True))
             progress = files.enter_context(
                 Progress(video.num_frames, f'frames of {getattr(source, "name", name)}')
             )
-            stopped = files.enter_context(ctrl_c_sets_event()) if video.is_live else None
-            for index, poses in self._estimate(frames, one_by_one=video.is_live):
+            stopped = files.enter_context(ctrl_c_is_noted()) if video.is_live else []
+            if video.is_live:  # a frame is not kept waiting for a batch
+                found = (next(self.estimator.stream([item], **self.options)) for item in read())
+            else:
+                found = self.estimator.stream(read(), **self.options)
+            for index, poses in enumerate(found):
                 poses = replace(poses, ids=persons(poses.boxes))
-                empty += not len(poses)
                 if smoother:
                     poses = replace(poses, keypoints=smoother(poses.ids, poses.boxes, poses.keypoints))
-                if self.options['heatmaps']:
-                    self._write_sheets(sheets, f'frame{index:06d}', poses)
-                drawn = self._draw(poses) if self.draw or self.window else None
+                drawn = self._draw(source, poses, self.out_dir / 'heatmaps' / name, f'frame{index:06d}')
                 if self.draw:
                     write(drawn)
-                # frame by frame, in the layout of the whole
                 if self.mmpose_json:
-                    start, item = '[', dict(frame_id=index, instances=poses.to_mmpose())
-                    item = textwrap.indent(_mmpose_json(item), '  ')
+                    item = dict(frame_id=index, instances=poses.to_mmpose())
                 else:
-                    item = json.dumps(dict(frame_id=index, persons=poses.person_dicts()))
-                    if not index:
-                        head = dict(video=address_of(source), fps=video.fps, **poses.description())
-                        start = f'{json.dumps(head)[:-1]}, "frames": ['
-                file.write(f'{"," if index else start}\n{item}'.encode())
+                    item = dict(frame_id=index, persons=poses.person_dicts())
+                if index:
+                    start = ','
+                elif self.mmpose_json:
+                    start = '['
+                else:
+                    start = _start_of_json(poses, 'frames', video=address_of(source), fps=video.fps)
+                # frame by frame, because a camera has no end
+                file.write(f'{start}\n{json.dumps(item, default=float)}'.encode())
                 progress.update()
-                if (self.window and not self.window.show(drawn, 1)) or (stopped and stopped.is_set()):
+                if (self.window and not self.window.show(drawn, 1)) or stopped:
                     break
             file.write(b'\n]' if self.mmpose_json else b'\n]}\n')
-        if empty and source not in self.boxes:
-            print(f'{source}: no person found in {empty} of {index + 1} frames', file=sys.stderr)
+        if self.empty > empty:
+            print(f'{source}: no person found in {self.empty - empty} of {index + 1} frames', file=sys.stderr)
 
-    def _boxes(self, source: Source, image: np.ndarray, find: Callable, frame: int = 0) -> np.ndarray:
-        """Boxes and scores (N, 5) of an image or frame. A frame that is not among several has no persons."""
+    def _boxes(self, source: Source, image: np.ndarray, frame: int = 0) -> np.ndarray | None:
+        """Boxes and scores (N, 5) of an image or frame; None if there are none and no detector.
+
+        A frame that is not among several has no persons.
+        """
         boxes = self.boxes.get(source)
         if isinstance(boxes, Mapping):
             boxes = boxes.get(frame, [])
         if boxes is None and self.detector:
             boxes = boxes_inside(self.detector, image)
         checked = np.column_stack(check_boxes(boxes, image))  # and the size of the image
-        return find(image) if boxes is None and not self.whole_image else checked
+        return None if boxes is None else checked
 
-    def _estimate(self, items: Iterable[tuple], one_by_one: bool = False) -> Iterator[tuple]:
-        """Yield (key, poses) for every (key, image, boxes).
-
-        Args:
-            items: Images, see above.
-            one_by_one: Do not wait for a batch. Defaults to False.
-        """
-        waiting = deque()
-
-        def images():
-            for key, image, boxes in items:
-                waiting.append(key)
-                yield image, boxes
-
-        if one_by_one:
-            found = (self.estimator(*item, **self.options) for item in images())
-        else:
-            found = self.estimator.stream(images(), **self.options)
-        for poses in found:
-            yield waiting.popleft(), poses
-
-    def _draw(self, poses: Poses) -> np.ndarray:
-        """(H, W, 3) BGR."""
+    def _draw(self, source: Source, poses: Poses, sheets: Path, name: str) -> np.ndarray | None:
+        """Draw what is asked for. Returns (H, W, 3) BGR, or None if nobody wants to see it."""
+        self.empty += not len(poses) and source not in self.boxes
+        if self.options['heatmaps']:
+            for index, (crop, heatmaps) in enumerate(zip(poses.crops, poses.heatmaps)):
+                _write_jpeg(sheets / f'{name}_person{index}.jpg', heatmap_sheet(crop, heatmaps, poses.names))
+        if not (self.draw or self.window):
+            return None
         self.scores.append(poses.scores[:, poses.annotated].ravel())
         return poses.draw(self.kpt_thr)
-
-    def _write_sheets(self, folder: Path, name: str, poses: Poses) -> None:
-        for index, (crop, heatmaps) in enumerate(zip(poses.crops, poses.heatmaps)):
-            _write_jpeg(folder / f'{name}_person{index}.jpg', heatmap_sheet(crop, heatmaps, poses.names))
 
 
 @contextlib.contextmanager
 def _leaving_out(path: Source, left_out: dict[Source, str]) -> Iterator[None]:
-    """Record an input that is at fault itself; an error that concerns all, such as a full disk, goes on."""
+    """Record an input that cannot be used; an error that concerns all, such as a full disk, goes on."""
     try:
         yield
-    except InputError as error:
-        if not isinstance(error, ImageError) and getattr(error.__cause__, 'errno', None) not in WRONG_NAME:
-            raise
+    except ImageError as error:
         left_out[path] = str(error) if str(path) in str(error) else f'{path}: {error}'
 
 
 def predictions_json(image: str, poses: Poses) -> str:
     """An image's persons, see :func:`infer_files`, a line each."""
     persons = ',\n'.join(map(json.dumps, poses.person_dicts()))
-    return f'{json.dumps(dict(image=image, **poses.description()))[:-1]}, "persons": [\n{persons}\n]}}\n'
+    return f'{_start_of_json(poses, "persons", image=image)}\n{persons}\n]}}\n'
 
 
-def _mmpose_json(content) -> str:
-    return mmengine.dump(content, file_format='json', indent='  ')
+def _start_of_json(poses: Poses, items: str, **source) -> str:
+    """An object up to the list of persons or frames, which is its last value."""
+    return f'{json.dumps(source | poses.description())[:-1]}, "{items}": ['
 
 
 def _write_jpeg(path: Path, image: np.ndarray) -> None:

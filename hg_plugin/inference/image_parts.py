@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby, islice
 from os import PathLike
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,18 +18,15 @@ from hg_plugin.utils.images import ImageError, decode, read_regular_file
 from hg_plugin.utils.progress import init_worker
 
 from .boxes import check_boxes
-from .inputs import IMAGE_SUFFIXES
+from .inputs import IMAGE_SUFFIXES, files_below
 
 TAR_SUFFIXES = ('.tar', '.tar.gz', '.tgz')
 # of a damaged tar
 TAR_ERRORS = (tarfile.TarError, OSError, EOFError, zlib.error)
 
 
-class Part(NamedTuple):
-    """Its number, and the images or the one tar in it."""
-
-    number: int
-    sources: list[str]
+# its number, and the images or the one tar in it
+Part = tuple[int, list[str]]
 
 
 def list_images(inputs: str | PathLike | Sequence[str | PathLike]) -> list[str]:
@@ -47,13 +43,8 @@ def list_images(inputs: str | PathLike | Sequence[str | PathLike]) -> list[str]:
     for source in map(str, [inputs] if isinstance(inputs, (str, PathLike)) else inputs):
         before = len(found)
         if os.path.isdir(source):
-            for folder, folders, files in os.walk(source):
-                folders[:] = sorted(name for name in folders if not name.startswith('.'))
-                found += [
-                    os.path.join(folder, name)
-                    for name in sorted(files)
-                    if name.lower().endswith(IMAGE_SUFFIXES + TAR_SUFFIXES) and not name.startswith('.')
-                ]
+            suffixes = IMAGE_SUFFIXES + TAR_SUFFIXES
+            found += [path for path in files_below(source) if path.lower().endswith(suffixes)]
         elif source.lower().endswith('.txt'):
             text = read_regular_file(source).decode('utf-8', 'surrogateescape')
             found += [line.strip() for line in text.splitlines() if line.strip()]
@@ -71,14 +62,14 @@ def make_parts(sources: Sequence[str], images_per_part: int) -> list[Part]:
     for are_tars, group in groupby(sources, _is_tar):
         alike, size = list(group), 1 if are_tars else images_per_part
         for start in range(0, len(alike), size):
-            parts.append(Part(len(parts), alike[start : start + size]))
+            parts.append((len(parts), alike[start : start + size]))
     return parts
 
 
 def count_images(parts: Sequence[Part]) -> int:
     """How many there are; those in tars estimated by the sizes of the tars and the images in the first."""
-    tars = [source for part in parts for source in part.sources if _is_tar(source)]
-    count = sum(len(part.sources) for part in parts) - len(tars)
+    tars = [source for _, sources in parts for source in sources if _is_tar(source)]
+    count = sum(len(sources) for _, sources in parts) - len(tars)
     sizes = [os.path.getsize(tar) for tar in tars if os.path.exists(tar)]
     in_first = sum(1 for _ in _members(tars[0])) if sizes else 0
     return count + (in_first * sum(sizes) // max(1, sizes[0]) if sizes else 0)
@@ -151,9 +142,9 @@ class _Images(IterableDataset):
         worker = get_worker_info()
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         items = (
-            (part.number, *item)
-            for part in self.parts
-            for source in part.sources
+            (number, *item)
+            for number, sources in self.parts
+            for source in sources
             for item in (
                 _members(source) if _is_tar(source) else [(source, partial(read_regular_file, source))]
             )

@@ -1,15 +1,14 @@
 """What keypoints are found in: image and video files, folders of them, cameras and streams."""
 
 import json
+import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, count
 from os import PathLike
 from pathlib import Path
-
-from PIL import Image
 
 from hg_plugin.utils.errors import InputError
 
@@ -27,9 +26,7 @@ Source = Path | str
 
 
 def find_inputs(
-    inputs: str | PathLike | Sequence[str | PathLike],
-    out_dir: str | PathLike | None = None,
-    videos: bool = True,
+    inputs: str | PathLike | Sequence[str | PathLike], out_dir: str | PathLike | None = None
 ) -> list[Source]:
     """Return the files that ``inputs`` name, each once, and cameras and streams as they are.
 
@@ -40,13 +37,11 @@ def find_inputs(
     Args:
         inputs: One or several paths, cameras or streams.
         out_dir: The folder of the results, which may be in a folder of images. Defaults to None.
-        videos: Also find videos in folders. Defaults to True.
 
     Raises:
         InputError: If one does not exist, is a folder without images or videos, or is a result.
     """
     results = {Path(out_dir, name).resolve() for name in RESULTS} if out_dir is not None else set()
-    suffixes = IMAGE_SUFFIXES + (VIDEO_SUFFIXES if videos else ())
     found = {}
     for text in map(str, [inputs] if isinstance(inputs, (str, PathLike)) else inputs):
         path = Path(text)
@@ -54,10 +49,13 @@ def find_inputs(
             found.setdefault(text, text)
             continue
         if path.is_dir():
-            below = sorted(_files_below(path, results))
-            # .ts is also TypeScript's
-            files = [file for file in below if file.suffix.lower() in suffixes and file.suffix != '.ts']
-            others = Counter(file.suffix.lower() or file.name for file in {*below} - {*files})
+            files, others = [], Counter()
+            for file in map(Path, files_below(str(path), results)):
+                suffix = file.suffix.lower()
+                if suffix in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
+                    files.append(file)
+                else:
+                    others[suffix or file.name] += 1
             if others:
                 kinds = ', '.join(f'{count} {suffix}' for suffix, count in sorted(others.items()))
                 print(f'{path}: left out {kinds}, which are not read here', file=sys.stderr)
@@ -78,13 +76,15 @@ def find_inputs(
     return list(found.values())
 
 
-def _files_below(folder: Path, results: set[Path]) -> Iterator[Path]:
-    """Files that are not hidden, nor below results that are inside the folder."""
-    skipped = {path for path in results if folder.resolve() in path.parents}
-    for path in folder.rglob('*'):
-        hidden = any(part.startswith('.') for part in path.relative_to(folder).parts)
-        if not hidden and path.is_file() and not skipped & {*path.resolve().parents}:
-            yield path
+def files_below(folder: str, skipped: Collection[Path] = ()) -> Iterator[str]:
+    """The paths of files, sorted by folder, without hidden ones and those in folders of ``skipped``."""
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith('.') and not (skipped and Path(parent, name).resolve() in skipped)
+        )
+        yield from (os.path.join(parent, name) for name in sorted(files) if not name.startswith('.'))
 
 
 def is_stream(source: Source) -> bool:
@@ -95,15 +95,6 @@ def is_stream(source: Source) -> bool:
 def is_video(source: Source) -> bool:
     """Whether this has frames: a stream, or a video file by its name."""
     return is_stream(source) or Path(source).suffix.lower() in VIDEO_SUFFIXES
-
-
-def is_animated(source: Source) -> bool:
-    """Whether this is a GIF with several frames. OpenCV decodes the first, and as a video not all of any."""
-    try:
-        with Image.open(source, formats=['GIF']) as image:
-            return getattr(image, 'is_animated', False)
-    except Exception:  # damaged files raise anything; they are told when they are read
-        return False
 
 
 def address_of(source: Source) -> str:

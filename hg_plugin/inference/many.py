@@ -5,7 +5,7 @@ import io
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from os import PathLike
@@ -24,7 +24,6 @@ from .image_parts import count_images, division, list_images, load_images, make_
 from .pose_estimator import PoseEstimator
 
 COLUMNS = tuple('image width height person box box_score keypoints keypoint_scores reason'.split())
-COUNTS = ('parts', 'before', 'images', 'people', 'empty', 'unread')
 
 
 def infer_many(
@@ -72,8 +71,8 @@ def infer_many(
             written.
     """
     out, options = Path(out), dict(whole_image=whole_image, flip_test=flip_test, scales=[*scales])
-    if out.suffix not in WRITERS or images_per_part < 1:
-        raise InputError(f'{out}: give a name that ends in .jsonl or .parquet, and at least 1 image a part.')
+    if out.suffix not in WRITERS:
+        raise InputError(f'{out}: give a name that ends in .jsonl or .parquet.')
     if out.suffix == '.parquet':
         need_packages(f'{out}', 'pyarrow')
     index, count = division(shard)
@@ -82,27 +81,27 @@ def infer_many(
     settings |= dict(backend=str(estimator.backend), bfloat16=estimator.bfloat16)
     _check_run(estimator, sources, out, settings)
     own = make_parts(sources, images_per_part)[index::count]
-    files = {part.number: out / f'part-{part.number:05d}{out.suffix}' for part in own}
-    parts = [part for part in own if not files[part.number].exists()]
-    counts, start = dict.fromkeys(COUNTS, 0) | dict(before=len(own) - len(parts)), time.monotonic()
+    files = {number: out / f'part-{number:05d}{out.suffix}' for number, _ in own}
+    parts = [part for part in own if not files[part[0]].exists()]
+    counts = dict(parts=0, before=len(own) - len(parts), images=0, people=0, empty=0, unread=0)
+    start = time.monotonic()
     with Progress(count_images(parts), 'images') as progress:
-
-        def update(rows: list[dict]) -> None:
-            people = sum(row['reason'] is None for row in rows)
-            counts['images'] += 1
-            counts['people'] += people
-            counts['unread'] += rows[0]['width'] is None
-            counts['empty'] += rows[0]['width'] is not None and not people
-            speed = counts['images'] / (time.monotonic() - start)
-            progress.update(f'{speed:.1f}/s, {counts["people"]} people')
-
         for number, images in groupby(load_images(parts, workers), itemgetter(0)):
             images = (item[1:] for item in images)
-            rows = estimate_rows(estimator, images, detector=detector, update=update, **options)
+            part = []
+            for rows in estimate_rows(estimator, images, detector=detector, **options):
+                part += rows
+                people = sum(row['reason'] is None for row in rows)
+                counts['images'] += 1
+                counts['people'] += people
+                counts['unread'] += rows[0]['width'] is None
+                counts['empty'] += rows[0]['width'] is not None and not people
+                speed = counts['images'] / (time.monotonic() - start)
+                progress.update(f'{speed:.1f}/s, {counts["people"]} people')
             for partial in out.glob(f'{files[number].name}.*.partial'):  # of a run that was killed
                 partial.unlink(missing_ok=True)
             with atomic_write(files[number], synced=True) as file:
-                file.write(WRITERS[out.suffix](rows))
+                file.write(WRITERS[out.suffix](part))
             counts['parts'] += 1
     return counts
 
@@ -112,38 +111,34 @@ def estimate_rows(
     images: Iterable[tuple[str, np.ndarray | str]],
     *,
     detector: Detector | None = None,
-    update: Callable[[list[dict]], None] = lambda rows: None,
     **options,
-) -> list[dict]:
-    """The rows of images, in order, see :func:`infer_many`.
+) -> Iterator[list[dict]]:
+    """Yield the rows of each image, see :func:`infer_many`.
 
     Args:
         estimator: The network.
         images: Names, and what :func:`decode_or_reason` returns.
         detector: Finds boxes. Defaults to None: the network does.
-        update: Called with the rows of each image. Defaults to nothing.
         **options: Of :meth:`PoseEstimator.stream`.
     """
-    done, waiting = {}, deque()
+    waiting: deque[tuple[str, str | None]] = deque()  # names, and reasons why images cannot be used
 
-    def add(number: int, name: str, rows: list[dict]) -> None:
-        done[number] = [dict.fromkeys(COLUMNS) | dict(image=name) | row for row in rows]
-        update(done[number])
-
-    def readable():
-        for number, (name, image) in enumerate(images):
+    def read():
+        for name, image in images:
             if isinstance(image, str):
-                add(number, name, [dict(reason=image)])
+                waiting.append((name, image))
+                yield np.zeros((1, 1, 3), np.uint8), []  # which keeps its place
             else:
-                waiting.append((number, name))
+                waiting.append((name, None))
                 yield image, boxes_inside(detector, image) if detector else None
 
-    for poses in estimator.stream(readable(), **options):
-        size = dict(zip(('width', 'height'), poses.image_size))
-        persons = [size | dict(person=index) | person for index, person in enumerate(poses.person_dicts())]
-        number, name = waiting.popleft()
-        add(number, name, persons or [size | dict(reason='no person found')])
-    return [row for number in sorted(done) for row in done[number]]
+    for poses in estimator.stream(read(), **options):
+        name, reason = waiting.popleft()
+        row = dict.fromkeys(COLUMNS) | dict(image=name, reason=reason)
+        if reason is None:
+            row |= zip(('width', 'height'), poses.image_size)
+        persons = [row | dict(person=index) | person for index, person in enumerate(poses.person_dicts())]
+        yield persons or [row | dict(reason=reason or 'no person found')]
 
 
 def _check_run(estimator: PoseEstimator, sources: Sequence[str], out: Path, settings: dict) -> None:

@@ -3,10 +3,10 @@
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from os import PathLike
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from mmpose.apis.inference import dataset_meta_from_config
 from mmpose.models import TopdownPoseEstimator
 from torch import Tensor
 
+from hg_plugin.datasets.walk import walk
 from hg_plugin.engine.optim_wrapper import cpu_has_bfloat16
 from hg_plugin.models import StackedHourglass, average_flipped, reparameterize
 from hg_plugin.utils.checkpoint import check_weights, dataset_meta_of, kpt_thr_of, read_checkpoint, weights_of
@@ -30,19 +31,6 @@ from hg_plugin.utils.weights import config_and_checkpoint
 from .boxes import check_boxes
 from .find import find_people
 from .results import Image, Poses
-
-
-class _Image(NamedTuple):
-    """An image (H, W, 3) with its boxes (N, 4) and their scores (N,)."""
-
-    source: Image
-    pixels: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
-
-    @property
-    def persons(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [(self.pixels, box) for box in self.boxes]
 
 
 class PoseEstimator:
@@ -109,10 +97,8 @@ class PoseEstimator:
         self._channels = 3 if getattr(decoder, 'heatmap_type', None) == 'combined' else 1
         self.num_keypoints = self.model.head.out_channels // self._channels
         with building(self.config, 'test pipeline'):
-            dataset = self.cfg.test_dataloader.dataset
-            while not dataset.get('pipeline'):  # of RepeatDataset, ConcatDataset, CombinedDataset
-                dataset = dataset.dataset if 'dataset' in dataset else dataset.datasets[0]
-            self.pipeline = Compose(dataset.pipeline)
+            datasets = walk(self.cfg.test_dataloader.dataset)
+            self.pipeline = Compose(next(each.pipeline for each in datasets if each.get('pipeline')))
         self._use_udp = any(getattr(transform, 'use_udp', False) for transform in self.pipeline.transforms)
         content = read_checkpoint(str(checkpoint))
         state = weights_of(content, checkpoint)
@@ -196,31 +182,44 @@ class PoseEstimator:
                 f'The codec of {self.config} predicts offsets beside heatmaps, which can be neither drawn '
                 'nor averaged over scales; leave out heatmaps and scales.'
             )
-        waiting, done = deque(), deque()  # images that were read; results of persons
+        waiting: deque[Poses] = deque()  # images whose persons are not all estimated
 
         def read():
             for source, boxes in images:
-                waiting.append(image := self._read(source, boxes, whole_image))
+                pixels, boxes, box_scores = self._read(source, boxes, whole_image)
+                size = pixels.shape[1::-1]
+                poses = Poses(None, None, boxes, box_scores, source, size, self._meta, kpt_thr=self.kpt_thr)
+                waiting.append(poses)
                 # an image without persons takes a place too, or many of them would wait for the next person
-                yield from image.persons or [None]
+                yield from [(pixels, box) for box in boxes] or [None]
 
+        decoder, num_keypoints = self.model.head.decoder, self.num_keypoints
+        # results of persons, in order
+        done = dict(
+            keypoints=np.empty((0, num_keypoints, 2), np.float32),
+            scores=np.empty((0, num_keypoints), np.float32),
+        )
+        if heatmaps:
+            stages = getattr(self.model.head, 'num_stages', 1)
+            done['heatmaps'] = np.empty((0, stages, num_keypoints, *decoder.heatmap_size[::-1]), np.float32)
+            done['crops'] = np.empty((0, *decoder.input_size[::-1], 3), np.uint8)
         persons = read()
-        while True:
-            batch = list(islice(persons, self.batch_size))
+        while batch := list(islice(persons, self.batch_size)):
             if any(batch):
-                done += self._estimate([person for person in batch if person], flip_test, scales, heatmaps)
-            last = len(batch) < self.batch_size
+                new = self._estimate([person for person in batch if person], flip_test, scales, heatmaps)
+                done = {name: np.concatenate([done[name], new[name]]) for name in done}
             del batch  # with its images
-            while waiting and len(done) >= len(waiting[0].boxes):
-                own = [done.popleft() for _ in waiting[0].boxes]
-                yield self._collect(waiting.popleft(), own, heatmaps)
-            if last:
-                return
+            while waiting and len(done['scores']) >= (count := len(waiting[0].boxes)):
+                yield replace(waiting.popleft(), **{name: array[:count] for name, array in done.items()})
+                done = {name: array[count:] for name, array in done.items()}
 
     @torch.no_grad()
-    def inputs(self, image: Image, boxes: Sequence | None = None) -> Tensor:
-        """The network's inputs, (N, 3, H, W) and normalised, for an image and boxes, or the whole image."""
-        return self._inputs(self._crops(self._read(image, boxes, whole_image=True).persons))
+    def inputs(self, image: Image) -> Tensor:
+        """The network's inputs, (N, 3, H, W) and normalised, of the persons that it finds in an image, or of
+        the whole image if it finds nobody."""
+        pixels, boxes, _ = self._read(image, None, whole_image=False)
+        boxes = boxes if len(boxes) else check_boxes(None, pixels)[0]
+        return self._inputs(self._crops([(pixels, box) for box in boxes]))
 
     @cached_property
     def dataset_meta(self) -> dict:
@@ -249,10 +248,9 @@ class PoseEstimator:
 
     @cached_property
     def annotated(self) -> np.ndarray:
-        annotated = np.ones(self.num_keypoints, bool)
-        indices = self._meta.get('keypoint_name2id', {})
-        annotated[[indices[name] for name in self._meta.get('unannotated_keypoints', ())]] = False
-        return annotated
+        numbers = self._meta.get('keypoint_name2id', {})
+        missing = [numbers[name] for name in self._meta.get('unannotated_keypoints', ())]
+        return ~np.isin(np.arange(self.num_keypoints), missing)
 
     @cached_property
     def _meta(self) -> dict:
@@ -268,18 +266,18 @@ class PoseEstimator:
         is_hourglass = isinstance(self.model.backbone, StackedHourglass)
         return reparameterize(self.model, all_stacks=True) if is_hourglass else self.model
 
-    def _read(self, source: Image, boxes: Sequence | None, whole_image: bool) -> _Image:
-        """Decode an image, and check its boxes or find them."""
+    def _read(self, source: Image, boxes: Sequence | None, whole_image: bool) -> tuple:
+        """Decode an image (H, W, 3), and check its boxes (N, 4) and their scores (N,) or find them."""
         pixels = read_image(source) if isinstance(source, (str, PathLike)) else as_bgr(source)
         checked = check_boxes(boxes, pixels)
         if boxes is None and not whole_image:
             found = find_people(self, pixels)
             checked = found[:, :4], found[:, 4]
-        return _Image(source, pixels, *checked)
+        return pixels, *checked
 
     @torch.no_grad()
-    def _estimate(self, persons: list, flip_test: bool, scales: Sequence[float], heatmaps: bool) -> list:
-        """Return keypoints, scores and perhaps heatmaps and crop for each (image, box)."""
+    def _estimate(self, persons: list, flip_test: bool, scales: Sequence[float], heatmaps: bool) -> dict:
+        """Arrays of N persons, (image, box) each, as :class:`Poses` has them."""
         crops = self._crops(persons)
         total, seen = 0, 0
         for scale in scales:
@@ -291,15 +289,15 @@ class PoseEstimator:
         samples = [crop['data_samples'] for crop in crops]
         samples = self.model.add_pred_to_datasample(self.model.head.decode(stacks[-1]), None, samples)
         instances = [sample.pred_instances for sample in samples]
-        poses = [
-            (instance.keypoints[0], instance.keypoint_scores[0] * self.annotated) for instance in instances
-        ]
-        if not heatmaps:
-            return poses
-        return [
-            (*pose, maps, crop['inputs'].permute(1, 2, 0).numpy())
-            for pose, maps, crop in zip(poses, stacks.transpose(0, 1).cpu().numpy(), crops)
-        ]
+        found = dict(
+            keypoints=np.concatenate([each.keypoints for each in instances], dtype=np.float32),
+            scores=np.concatenate([each.keypoint_scores for each in instances], dtype=np.float32),
+        )
+        found['scores'] *= self.annotated
+        if heatmaps:
+            found['heatmaps'] = stacks.transpose(0, 1).cpu().numpy()
+            found['crops'] = torch.stack([crop['inputs'] for crop in crops]).permute(0, 2, 3, 1).numpy()
+        return found
 
     def _crops(self, persons: list[tuple], scale: float = 1.0) -> list[dict]:
         """Run the config's pipeline for (image, box): ``inputs`` (3, H, W) and ``data_samples``."""
@@ -330,22 +328,3 @@ class PoseEstimator:
             stages = self._network.head.forward(self._network.extract_feat(inputs))
         stages = [stages] if isinstance(stages, Tensor) else stages if all_stages else stages[-1:]
         return [stage.float() for stage in stages]
-
-    def _collect(self, image: _Image, persons: list[tuple], heatmaps: bool) -> Poses:
-        """Stack the results of one image's persons, of which there may be none."""
-        decoder, num_keypoints = self.model.head.decoder, self.num_keypoints
-        heatmap = getattr(self.model.head, 'num_stages', 1), num_keypoints, *decoder.heatmap_size[::-1]
-        shapes = (num_keypoints, 2), (num_keypoints,), heatmap, (*decoder.input_size[::-1], 3)
-        dtypes = np.float32, np.float32, np.float32, np.uint8
-        columns = zip(*persons) if persons else [()] * (4 if heatmaps else 2)
-        arrays = [np.reshape(c, (-1, *s)).astype(d) for c, s, d in zip(columns, shapes, dtypes)]
-        found = dict(zip(('keypoints', 'scores', 'heatmaps', 'crops'), arrays))
-        return Poses(
-            **found,
-            boxes=image.boxes,
-            box_scores=image.scores,
-            image=image.source,
-            image_size=image.pixels.shape[1::-1],
-            dataset_meta=self._meta,
-            kpt_thr=self.kpt_thr,
-        )

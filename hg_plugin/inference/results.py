@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -114,10 +115,9 @@ class Poses:
         """
         drawn = PIL.Image.fromarray(np.ascontiguousarray(self.draw(kpt_thr)[..., ::-1]))
         if path is not None:
-            kinds = PIL.Image.registered_extensions()
-            suffix = next((end for end in kinds if str(path).lower().endswith(end)), '.png')
+            kind = PIL.Image.registered_extensions().get(Path(path).suffix.lower(), 'PNG')
             with atomic_write(path) as file:
-                drawn.save(file, kinds[suffix])
+                drawn.save(file, kind)
         return drawn
 
     def _repr_png_(self) -> bytes:
@@ -157,11 +157,7 @@ class Poses:
     def to_mmpose(self) -> list[dict]:
         """MMPose's dicts of ``keypoints``, ``keypoint_scores``, ``bbox`` and ``bbox_score``, one a person."""
         fields = dict(keypoints=self.keypoints, keypoint_scores=self.scores)
-        persons = split_instances(InstanceData(**fields, bboxes=self.boxes, bbox_scores=self.box_scores))
-        if self.annotated.all():
-            return persons
-        unannotated = np.flatnonzero(~self.annotated).tolist()
-        return [person | dict(unannotated_keypoints=unannotated) for person in persons]
+        return split_instances(InstanceData(**fields, bboxes=self.boxes, bbox_scores=self.box_scores))
 
     def to_df(self):
         """A pandas DataFrame, a row for every keypoint that the network has learned.

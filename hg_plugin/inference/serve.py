@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from PIL import Image
 
 from hg_plugin.utils.errors import InputError, need_packages
 from hg_plugin.utils.images import ImageError, check_regular_file, read_image
-from hg_plugin.visualization import blend_by_color, color_legend, heatmap_sheet, person_color
+from hg_plugin.visualization import blend_by_color, heatmap_sheet, person_color
 
 from .files import predictions_json
 from .pose_estimator import PoseEstimator
@@ -57,21 +56,10 @@ def answer(
     max_megabytes: float = 20,
     max_megapixels: float = 50,
 ) -> Answer:
-    """Find the keypoints in an image file.
+    """Find the keypoints in an image file, which is turned by so many quarters, clockwise.
 
-    Args:
-        estimator: The network.
-        path: The file.
-        boxes: Left, top, right and bottom of each person, in pixels of the turned image. If there are none,
-            persons are looked for.
-        quarter_turns: How often the image is turned by 90 degrees, clockwise. Defaults to 0.
-        kpt_thr: Lowest score of a keypoint that is drawn. Defaults to the network's.
-        flip_test: Average with the flipped image. Defaults to False.
-        max_megabytes: Largest file that is read. Defaults to 20.
-        max_megapixels: Largest image that is decoded. Defaults to 50.
-
-    Returns:
-        The answer. For an image that cannot be read or is too large, its text says so.
+    Boxes are left, top, right and bottom of each person, in pixels of the turned image. If there are none,
+    persons are looked for. For an image that cannot be read or is too large, the answer's text says so.
     """
     try:
         _check_size(path, max_megabytes, max_megapixels)
@@ -95,12 +83,12 @@ def answer(
         cv2.putText(drawn, str(index + 1), place, *font, BLACK, 3 * thickness, cv2.LINE_AA)
         cv2.putText(drawn, str(index + 1), place, *font, person_color(index), thickness, cv2.LINE_AA)
     untrained = [name for name, known in zip(names, annotated) if not known]
-    text = _summary(poses.scores[:, annotated], poses.kpt_thr, bool(boxes), untrained)
+    text = _summary(poses.scores[:, annotated], poses.kpt_thr, untrained)
     json = predictions_json(Path(path).name, poses)
     return Answer(text, _rgb(drawn), stacks, sheets, json)
 
 
-def _summary(scores: np.ndarray, kpt_thr: float, boxed: bool, untrained: list[str]) -> str:
+def _summary(scores: np.ndarray, kpt_thr: float, untrained: list[str]) -> str:
     """Say what was found in (N, K) scores, and whether to trust it."""
     if not len(scores):
         return 'No person was found. Drag a box around each person.'
@@ -109,8 +97,6 @@ def _summary(scores: np.ndarray, kpt_thr: float, boxed: bool, untrained: list[st
     lines = [f'{persons}: {sure} of {scores.size} keypoints have a score of {kpt_thr:.2g} or more.']
     if untrained:
         lines.append(f'This network has not learned {" and ".join(untrained)}, which are not drawn.')
-    if not boxed:
-        lines.append('Persons were looked for, because there is no box.')
     if sure < scores.size / 2:
         lines.append(
             '**Most scores are low: do not trust this result.** Drag a box around each person, from head to '
@@ -119,14 +105,8 @@ def _summary(scores: np.ndarray, kpt_thr: float, boxed: bool, untrained: list[st
     return ' '.join(lines)
 
 
-def _legend(meta: dict) -> str:
-    """The colors of left and right, in HTML."""
-    dot = '<span style="color: rgb{}">\u25cf</span> {}'
-    return ' &nbsp; '.join(dot.format(color, side) for side, color in color_legend(meta).items())
-
-
 def _check_size(path: str, max_megabytes: float, max_megapixels: float) -> None:
-    """Refuse a large file, and a large image by its header, or one whose header Pillow does not know."""
+    """Refuse a large file, and a large image by its header."""
     check_regular_file(path)
     megabytes = os.path.getsize(path) / 2**20
     if megabytes > max_megabytes:
@@ -139,10 +119,8 @@ def _check_size(path: str, max_megabytes: float, max_megapixels: float) -> None:
         with Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
             width, height = image.size
     except Exception as error:  # damaged headers raise anything, and so do sizes beyond Pillow's limit
-        reason = str(error).replace(repr(str(path)), 'the file')
         raise ImageError(
-            f'{path} is not an image or is truncated, or its size cannot be told ({reason}); '
-            'save it as JPEG or PNG.'
+            f'{path} is not an image, or is too large for Pillow; save it as JPEG or PNG.'
         ) from error
     if width * height > max_megapixels * 1e6:
         raise ImageError(
@@ -173,14 +151,6 @@ def serve(
         InputError: Gradio is not installed, or the port is in use.
     """
     need_packages('hg_plugin serve', 'gradio', 'gradio_image_annotation')
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except OSError as error:
-            raise InputError(
-                f'Port {port} cannot be used ({error.strerror}); give another with --port.'
-            ) from error
     with tempfile.TemporaryDirectory(prefix='hg_plugin_serve_') as folder:
         os.environ.update(
             GRADIO_ANALYTICS_ENABLED='False',
@@ -189,9 +159,10 @@ def serve(
             # Gradio asks its own server whether it runs, which a proxy could not
             no_proxy=','.join(filter(None, (os.environ.get('no_proxy'), HOST))),
         )
+        import gradio
         from starlette.middleware import Middleware  # Gradio requires it
 
-        page, gradio = _page(estimator, folder, max_megabytes, max_megapixels)
+        page = _page(estimator, folder, max_megabytes, max_megapixels)
         for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background jobs ignore SIGINT
             signal.signal(number, signal.default_int_handler)
         try:
@@ -222,6 +193,8 @@ def serve(
                     _delete_old(Path(folder))
         except KeyboardInterrupt:
             pass
+        except OSError as error:
+            raise InputError(f'Port {port} cannot be used; give another with --port.') from error
         finally:
             page.close(verbose=False)
 
@@ -261,25 +234,20 @@ def _delete_old(folder: Path) -> None:
                 path.unlink()
 
 
-def _page(
-    estimator: PoseEstimator, folder: str, max_megabytes: float, max_megapixels: float
-) -> tuple[Any, Any]:
-    """Build the page. Returns Gradio's Blocks, and Gradio."""
+def _page(estimator: PoseEstimator, folder: str, max_megabytes: float, max_megapixels: float) -> Any:
+    """Build the page, Gradio's Blocks, which writes results to a folder."""
     import gradio
     from gradio_image_annotation import image_annotator
 
     def find(photo, kpt_thr: float, flip_test: bool):
-        if photo is None:
-            return _show(Answer(HINT))
-        path, boxes, quarter_turns = photo
-        options = dict(quarter_turns=quarter_turns, kpt_thr=kpt_thr, flip_test=flip_test)
-        limits = dict(max_megabytes=max_megabytes, max_megapixels=max_megapixels)
-        return _show(answer(estimator, path, boxes, **options, **limits), Path(path).stem)
-
-    def _show(found: Answer, name: str = ''):
-        file = None
+        found, file = Answer(HINT), None
+        if photo is not None:
+            path, boxes, quarter_turns = photo
+            options = dict(quarter_turns=quarter_turns, kpt_thr=kpt_thr, flip_test=flip_test)
+            limits = dict(max_megabytes=max_megabytes, max_megapixels=max_megapixels)
+            found = answer(estimator, path, boxes, **options, **limits)
         if found.json:
-            file = Path(tempfile.mkdtemp(dir=folder)) / f'{name}.json'
+            file = Path(tempfile.mkdtemp(dir=folder)) / f'{Path(path).stem}.json'
             file.write_text(found.json, encoding='utf-8')
         button = gradio.DownloadButton(value=file and str(file), interactive=file is not None)
         details = gradio.Column(visible=file is not None)
@@ -325,7 +293,7 @@ def _page(
                 )
                 download = gradio.DownloadButton('Download JSON', interactive=False, elem_id='json')
         with gradio.Column(visible=False) as details:
-            gradio.Markdown(f'### Heatmaps after each stack\n{_legend(estimator.dataset_meta)}')
+            gradio.Markdown('### Heatmaps after each stack')
             look = dict(format='jpeg', object_fit='contain', buttons=[], show_label=False)
             stacks = gradio.Gallery(columns=4, elem_id='stacks', **look)
             with gradio.Accordion('The heatmap of every keypoint', open=False):
@@ -337,4 +305,4 @@ def _page(
             [text, drawn, stacks, sheets, download, details],
             api_visibility='private',
         )
-    return page, gradio
+    return page

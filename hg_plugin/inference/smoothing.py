@@ -1,14 +1,18 @@
 """Tell who is who in the frames of a video, and smooth their keypoints."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from hg_plugin.datasets.detected_boxes import iou
 
 # of the boxes of one person in a frame and the one before
 MIN_IOU = 0.3
+# cutoff frequency at rest, in Hz: less removes more jitter; and its increase with speed: more lags less
+MIN_CUTOFF, BETA = 1.0, 4.0
 
 
 class PersonIds:
@@ -19,28 +23,20 @@ class PersonIds:
     """
 
     def __init__(self):
-        self.last: list[tuple[int, np.ndarray]] = []  # number and box of the persons of the frame before
-        self.count = 0
+        self.boxes, self.ids = np.zeros((0, 4)), []  # of the frame before
+        self.new = itertools.count()
 
     def __call__(self, boxes: np.ndarray) -> list[int]:
         """The numbers of N persons in the next frame, by their boxes (N, 4)."""
-        pairs = [
-            (overlap, index, number)
-            for number, box in self.last
-            for index, overlap in enumerate(iou(boxes, box))
-            if overlap >= MIN_IOU
-        ]
-        ids: dict[int, int] = {}
-        for _, index, number in sorted(pairs, reverse=True):
-            if index not in ids and number not in ids.values():
-                ids[index] = number
-        for index in range(len(boxes)):
-            if index not in ids:
-                ids[index] = self.count
-                self.count += 1
-        numbers = [ids[index] for index in range(len(boxes))]
-        self.last = [*zip(numbers, boxes)]
-        return numbers
+        overlaps = np.reshape([iou(self.boxes, box) for box in boxes], (len(boxes), len(self.boxes)))
+        known = {
+            index: self.ids[before]
+            for index, before in zip(*linear_sum_assignment(overlaps, maximize=True))
+            if overlaps[index, before] >= MIN_IOU
+        }
+        self.boxes = boxes
+        self.ids = [known[index] if index in known else next(self.new) for index in range(len(boxes))]
+        return self.ids
 
 
 class Smoother:
@@ -51,25 +47,14 @@ class Smoother:
 
     Args:
         fps: Frames per second.
-        min_cutoff: Cutoff frequency at rest, in Hz. Lower values remove more jitter. Defaults to 1.
-        beta: Increase of the cutoff frequency with speed. Higher values lag less. Defaults to 4.
     """
 
-    def __init__(self, fps: float, min_cutoff: float = 1.0, beta: float = 4.0):
-        self.fps, self.min_cutoff, self.beta = fps, min_cutoff, beta
+    def __init__(self, fps: float):
+        self.fps = fps
         self.last: dict[int, tuple] = {}  # keypoints and speed of the persons of the frame before
 
     def __call__(self, ids: Sequence[int], boxes: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
-        """Smooth the next frame.
-
-        Args:
-            ids: What :class:`PersonIds` gives.
-            boxes: (N, 4), left, top, right and bottom.
-            keypoints: (N, K, 2).
-
-        Returns:
-            Keypoints (N, K, 2).
-        """
+        """Smooth the keypoints (N, K, 2) of persons in the next frame, by their numbers and boxes (N, 4)."""
         now = {}
         for number, box, points in zip(ids, boxes, keypoints):
             speed = np.zeros_like(points)
@@ -78,7 +63,7 @@ class Smoother:
                 size = max(box[2] - box[0], box[3] - box[1])
                 measured = (points - before) / size * self.fps
                 speed = speed + self._share(1.0) * (measured - speed)
-                cutoff = self.min_cutoff + self.beta * np.linalg.norm(speed, axis=-1, keepdims=True)
+                cutoff = MIN_CUTOFF + BETA * np.linalg.norm(speed, axis=-1, keepdims=True)
                 points = before + self._share(cutoff) * (points - before)
             now[number] = points, speed
         self.last = now

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,10 +21,6 @@ from hg_plugin.utils.images import ImageError, Video, captured_stderr
 # H.264, for which OpenCV may find no encoder on Linux, and VP8, which takes twice as long as the last one,
 # which they do not play. VP9 takes ten times as long.
 FORMATS = (('.mp4', 'avc1'), ('.mp4', 'ffmpeg'), ('.webm', 'VP80'), ('.mp4', 'mp4v'))
-# libvpx's defaults take three times as long
-WRITER_OPTIONS = dict(VP80='deadline;realtime|cpu-used;8')
-# from which OpenCV reads them
-OPTIONS_VARIABLE = 'OPENCV_FFMPEG_WRITER_OPTIONS'
 
 
 class _FFmpegWriter:
@@ -64,23 +59,29 @@ def open_video(stem: Path, like: Video) -> Iterator[Callable[[np.ndarray], None]
     """
     suffix, codec = video_format(like.size)
     path = stem.with_name(f'{stem.name}{suffix}')
-    with replacing(path) as partial:
-        writer = _writer(partial, codec, like.fps, like.size)
-        if not writer.isOpened():
-            raise ImageError(f'{path} cannot be written: OpenCV cannot make this video; draw no skeletons.')
-        count = 0
+    partial = partial_name(path).with_suffix(suffix)  # OpenCV needs it
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    writer = _writer(partial, codec, like.fps, like.size)
+    if not writer.isOpened():
+        raise ImageError(f'{path} cannot be written: OpenCV cannot make this video; draw no skeletons.')
+    count = 0
 
-        def write(frame: np.ndarray) -> None:
-            nonlocal count
-            writer.write(frame)
-            count += 1
+    def write(frame: np.ndarray) -> None:
+        nonlocal count
+        writer.write(frame)
+        count += 1
 
-        try:
-            yield write
-        finally:
-            writer.release()
+    try:
+        yield write
+        writer.release()
         if _count_frames(partial) < count:
             raise InputError(f'{path} cannot be written completely; make room on the disk.')
+        with writing(path):
+            os.replace(partial, path)
+    finally:
+        writer.release()
+        partial.unlink(missing_ok=True)  # it is gone after success
 
 
 def _count_frames(path: Path) -> int:
@@ -112,49 +113,18 @@ def video_format(size: tuple[int, int]) -> tuple[str, str]:
 def _writer(path: Path, codec: str, fps: float, size: tuple[int, int]) -> cv2.VideoWriter | _FFmpegWriter:
     if codec == 'ffmpeg':
         return _FFmpegWriter(path, fps, size)
-    options = os.environ.get(OPTIONS_VARIABLE)
-    if options is None and codec in WRITER_OPTIONS:
-        os.environ[OPTIONS_VARIABLE] = WRITER_OPTIONS[codec]
-    try:
-        with captured_stderr():  # of which encoders FFmpeg does not find
-            return cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, size)
-    finally:
-        if options is None:
-            os.environ.pop(OPTIONS_VARIABLE, None)
+    # for VP8, whose defaults take three times as long; other encoders have no such options
+    os.environ.setdefault('OPENCV_FFMPEG_WRITER_OPTIONS', 'deadline;realtime|cpu-used;8')
+    with captured_stderr():  # of which encoders FFmpeg does not find
+        return cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, size)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, is_folder: bool = False) -> Iterator[Path]:
-    """Give a path for a file or folder that replaces ``path`` when the block ends without an error."""
-    partial = partial_name(path).with_suffix(path.suffix)  # OpenCV needs it
+def ctrl_c_is_noted() -> Iterator[list]:
+    """In the block, Ctrl-C adds to the list, and raises no KeyboardInterrupt amid a frame."""
+    noted: list[bool] = []
+    before = signal.signal(signal.SIGINT, lambda *_: noted.append(True))
     try:
-        with writing(path):
-            (partial if is_folder else path.parent).mkdir(parents=True, exist_ok=True)
-        yield partial
-        with writing(path):
-            if is_folder:
-                shutil.rmtree(path, ignore_errors=True)
-            os.replace(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        with contextlib.suppress(OSError):  # it is gone after success
-            partial.unlink()
-
-
-@contextlib.contextmanager
-def ctrl_c_sets_event() -> Iterator[threading.Event]:
-    """In the block, the first Ctrl-C sets the event, and raises no KeyboardInterrupt amid a frame."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # which cannot handle signals
-        yield event
-        return
-
-    def stop(*_):
-        event.set()
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield event
+        yield noted
     finally:
         signal.signal(signal.SIGINT, before)

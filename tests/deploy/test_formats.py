@@ -11,7 +11,6 @@ from mmpose.registry import KEYPOINT_CODECS
 from torch import nn
 
 from hg_plugin.apis import PoseEstimator, export
-from hg_plugin.deploy.export import _persons
 from hg_plugin.deploy.ncnn import ncnn_runner
 from hg_plugin.deploy.openvino import core, openvino_runner
 from hg_plugin.models.reparameterize import reparameterize
@@ -132,11 +131,13 @@ def test_int8_decodes(onnx, trained, image_files, tmp_path):
 
 
 def test_the_persons_that_are_found_calibrate_int8(trained, image_files, monkeypatch):
-    estimator = PoseEstimator(*trained, device='cpu')
+    estimator, image = PoseEstimator(*trained, device='cpu'), image_files[0]
     boxes = np.array([[10, 20, 90, 120, 0.9], [50, 40, 150, 200, 0.8]], np.float32)
-    for found, expected in ((boxes, boxes[:, :4]), (boxes[:0], None)):
-        monkeypatch.setattr('hg_plugin.deploy.export.find_people', lambda *_, found=found: found)
-        assert torch.equal(_persons(estimator, image_files[0]), estimator.inputs(image_files[0], expected))
+    for found, expected in ((boxes, boxes), (boxes[:0], [[0, 0, 200, 240]])):
+        monkeypatch.setattr('hg_plugin.inference.pose_estimator.find_people', lambda *_, found=found: found)
+        crops = torch.from_numpy(estimator(image, expected, heatmaps=True).crops).permute(0, 3, 1, 2)
+        inputs = estimator.model.data_preprocessor(dict(inputs=[*crops], data_samples=[]))['inputs']
+        assert torch.equal(estimator.inputs(image), inputs)
 
 
 def test_openvino_runs_int8_of_any_size(onnx, run_onnx, image_files, tmp_path):
@@ -144,7 +145,7 @@ def test_openvino_runs_int8_of_any_size(onnx, run_onnx, image_files, tmp_path):
     pytest.importorskip('openvino')
     out = tmp_path / 'pose.onnx'
     export(None, None, str(out), format='int8', calibration_images=image_files[:2], dynamic=True)
-    image = PoseEstimator(device='cpu').inputs(image_files[0])
+    image = PoseEstimator(device='cpu').inputs(image_files[0])[:1]
     image = torch.cat([image, image.flip(2)], dim=2)
     (expected,), (found,) = run_onnx(out, image.numpy()), openvino_runner(out)(image)
     assert np.abs(found.numpy() - expected).mean() < 0.4 * expected.std()
@@ -153,7 +154,7 @@ def test_openvino_runs_int8_of_any_size(onnx, run_onnx, image_files, tmp_path):
 def test_heatmaps_are_near_those_of_float32_for_any_batch(int8, run_onnx, trained, image_files, tmp_path):
     export(*trained, str(tmp_path / 'float32.onnx'))
     estimator = PoseEstimator(*trained, device='cpu')
-    image = torch.cat([_persons(estimator, path) for path in image_files])
+    image = torch.cat([estimator.inputs(path) for path in image_files])
     assert len(image) >= 4 and image.shape[1:] == (3, 64, 96) and image.abs().max() < 3  # normalized
     image = image.numpy()
     (expected,), (found,) = run_onnx(tmp_path / 'float32.onnx', image), run_onnx(int8[0], image)
@@ -210,13 +211,6 @@ def test_ncnn(ncnn, trained, onnx, images, heatmaps_of_torch, check_metadata, tm
         status, found = extractor.extract('heatmaps')
         expected = heatmaps_of_torch(image[None])[0]
         assert status == 0 and np.abs(np.array(found) - expected).max() < 1e-4 * expected.std()
-
-
-def test_a_network_that_pnnx_cannot_convert(ncnn, trained, tmp_path, onnx, monkeypatch):
-    monkeypatch.setattr('hg_plugin.deploy.ncnn.to_onnx', lambda *args: ({'.onnx': b'no network'}, None))
-    with pytest.raises(InputError, match='did not convert'):
-        export(*trained, str(tmp_path / 'small.param'), format='ncnn')
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning')

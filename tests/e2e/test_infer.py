@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -120,12 +121,12 @@ def persons_of(folder, name):
     return json.loads((folder / f'predictions/{name}.json').read_text())['persons']
 
 
-def same_but_for_rounding(ours, theirs):
-    """The same text, line by line, where numbers are nearly equal."""
-    number = re.compile(r'-?\d+(\.\d+)?(e-?\d+)?')
-    assert number.sub('0.0', ours) == number.sub('0.0', theirs)
-    ours, theirs = ([float(match[0]) for match in number.finditer(text)] for text in (ours, theirs))
-    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+def flat(content):
+    """The keys and numbers of JSON, in order."""
+    if isinstance(content, (dict, list)):
+        items = content.items() if isinstance(content, dict) else enumerate(content)
+        return [leaf for key, value in items for leaf in (key, *flat(value))]
+    return [content]
 
 
 @pytest.mark.parametrize('name', ['good/1.png', 'clip.avi'])
@@ -136,12 +137,13 @@ def test_the_json_is_mmposes(infer, network, inputs, tmp_path, name):
     list(inferencer(str(inputs / name), pred_out_dir=str(tmp_path / 'theirs')))
     file = f'{Path(name).stem}.json'
     ours, theirs = tmp_path / 'ours/predictions' / file, tmp_path / 'theirs' / file
-    same_but_for_rounding(ours.read_text(), theirs.read_text())
+    ours, theirs = (flat(json.loads(path.read_text())) for path in (ours, theirs))
+    assert ours == pytest.approx(theirs, abs=1e-3)
 
 
-def test_a_video_of_boxes_is_drawn_frame_by_frame(infer, inputs, tmp_path):
+def test_boxes_are_drawn_in_every_frame_of_a_video_that_browsers_play(infer, inputs, tmp_path):
     (tmp_path / 'boxes.json').write_text(json.dumps({'short.avi': [[0, 0, 80, 120], [80, 0, 160, 120]]}))
-    options = '--boxes', tmp_path / 'boxes.json', '--kpt-thr', '-1', '--heatmaps'
+    options = '--boxes', tmp_path / 'boxes.json', '--kpt-thr', '-1', '--heatmaps', '--smooth'
     end, out = infer(inputs / 'short.avi', '--out-dir', tmp_path, *options)
     assert end == 0, out
     content = json.loads((tmp_path / 'predictions/short.json').read_text())
@@ -154,7 +156,8 @@ def test_a_video_of_boxes_is_drawn_frame_by_frame(infer, inputs, tmp_path):
     assert written(tmp_path / 'heatmaps') == sheets
     drawn = cv2.VideoCapture(str(tmp_path / f'visualizations/short{VIDEO}'))
     source = cv2.VideoCapture(str(inputs / 'short.avi'))
-    assert drawn.get(cv2.CAP_PROP_FPS) == 10
+    code = int(drawn.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, 'little')
+    assert code in (b'VP80', b'avc1', b'h264') and drawn.get(cv2.CAP_PROP_FPS) == 10
     for _ in range(6):
         difference = np.abs(drawn.read()[1].astype(int) - source.read()[1])
         assert difference.max() > 100 and np.median(difference) < 20  # a skeleton on this frame
@@ -175,18 +178,6 @@ def test_boxes_and_heatmap_sheets(network, inputs, tmp_path):
     assert sheets[1:5] == ['1_person0.jpg', '1_person1.jpg', '3_person0.jpg', '4_person0.jpg']
     sheet = cv2.imread(str(tmp_path / 'heatmaps' / sheets[1]))
     assert sheet.shape == (20 + 2 * (128 + 20) + 4 + 22, 64 + 4 + 16 * (128 + 4), 3)
-
-
-def test_boxes_of_every_frame_in_a_video_that_browsers_play(infer, inputs, tmp_path):
-    boxes = {'short.avi': {0: [[0, 0, 80, 120]], 2: [[0, 0, 80, 120], [80, 0, 160, 120]]}}
-    (tmp_path / 'boxes.json').write_text(json.dumps(boxes))
-    options = '--boxes', tmp_path / 'boxes.json', '--smooth'
-    end, out = infer(inputs / 'short.avi', '--out-dir', tmp_path, *options)
-    assert end == 0, out
-    assert [len(frame['persons']) for frame in frames_of(tmp_path, 'short')] == [1, 0, 2, 0, 0, 0]
-    drawn = cv2.VideoCapture(str(tmp_path / f'visualizations/short{VIDEO}'))
-    code = int(drawn.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, 'little')
-    assert code in (b'VP80', b'avc1', b'h264') and drawn.get(cv2.CAP_PROP_FRAME_COUNT) == 6
 
 
 def test_ffmpeg_writes_mp4(tmp_path, inputs, monkeypatch):
@@ -303,7 +294,7 @@ IMAGE = '{i}/good/1.png'
     [
         ('{i}/nothing.jpg', 'nothing.jpg does not exist'),
         ('{i}/good/text.jpg', 'text.jpg is not an image'),
-        ('{i}/cut.avi --heatmaps', r'cut.avi .*\d+ of its 20 frames'),
+        ('{i}/cut.avi', r'cut.avi .*\d+ of its 20 frames'),
         (f'{IMAGE} --out-dir {{o}}/file', 'visualizations/1.jpg cannot be written'),
         ('{i}/clip.mp4 --out-dir {o}/file', 'predictions/clip.json cannot be written'),
         ('{i}/clip.mp4 --out-dir {o}/taken', f'visualizations/clip{VIDEO} cannot be written'),
@@ -322,22 +313,6 @@ def test_mistakes_end_with_a_sentence_and_leave_nothing(infer, inputs, tmp_path,
     assert 'Traceback' not in out and written(tmp_path) == before
 
 
-def test_a_file_that_alone_is_at_fault_does_not_end_the_others(infer, inputs, tmp_path):
-    longest = f'{"a" * 251}.png'  # a name as long as names can be, so that no result can have it
-    (tmp_path / 'in').mkdir()
-    for name in ('0.png', longest, 'taken.png', 'z.png'):
-        (tmp_path / 'in' / name).write_bytes((inputs / 'good/0.png').read_bytes())
-    cv2.imwrite(str(tmp_path / 'in/wide.png'), np.zeros((1, 2**15, 3), np.uint8))
-    (tmp_path / 'out/predictions/taken.json').mkdir(parents=True)
-    write_video(tmp_path / 'in/wide.avi', 3, 'MJPG')
-    (tmp_path / f'out/visualizations/wide{VIDEO}').mkdir(parents=True)
-    end, out = infer(tmp_path / 'in/wide.avi', tmp_path / 'in', '--out-dir', tmp_path / 'out')
-    assert '4 of 6 files were left out' in end, out
-    for sentence in (f'{longest}: ', 'taken.json cannot', 'wide.png: .*32,767', f'wide{VIDEO} cannot'):
-        assert len(re.findall(f'^.*{sentence}.*$', out, re.MULTILINE)) == 1, out
-    assert written(tmp_path / 'out/predictions') == ['0.json', 'z.json']
-
-
 def test_results_never_take_the_place_of_an_input(infer, inputs, tmp_path):
     (tmp_path / 'visualizations').mkdir()
     photograph, content = tmp_path / 'visualizations/0.jpg', (inputs / 'good/0.jpg').read_bytes()
@@ -349,15 +324,10 @@ def test_results_never_take_the_place_of_an_input(infer, inputs, tmp_path):
 
 
 def test_a_full_disk_ends_the_run(infer, inputs, tmp_path, monkeypatch):
-    opened = []
-
-    def full(self, *args, **kwargs):
-        opened.append(self)
-        raise OSError(errno.ENOSPC, 'No space left on device')
-
+    full = Mock(side_effect=OSError(errno.ENOSPC, 'No space left on device'))
     monkeypatch.setattr('hg_plugin.utils.files.Path.mkdir', full)
-    end, out = infer(inputs / 'good', '--out-dir', tmp_path)
-    assert 'No space left' in end and len(opened) == 1
+    assert 'No space left' in infer(inputs / 'good', '--out-dir', tmp_path)[0]
+    full.assert_called_once()
 
 
 def test_a_video_that_a_full_disk_cuts_off_is_not_kept(run, network, inputs, tmp_path):

@@ -22,11 +22,6 @@ def corners(boxes):
         {'clip.mp4': [FRAMES[0], [], FRAMES[2]]},
         {'in/clip.mp4': {'0': FRAMES[0], '2': FRAMES[2]}},
         [FRAMES[0], [], FRAMES[2]],
-        [dict(frame_id=frame, boxes=boxes) for frame, boxes in FRAMES.items()],
-        [  # MMPose's predictions for a video
-            dict(frame_id=frame, instances=[dict(bbox=[box], bbox_score=0.5) for box in boxes])
-            for frame, boxes in FRAMES.items()
-        ],
         [  # COCO's detections, an image a frame
             dict(image_id=frame, category_id=1, bbox=[*box[:2], 30, 40], score=0.5)
             for frame, boxes in FRAMES.items()
@@ -39,15 +34,10 @@ def test_boxes_of_frames(tmp_path, content):
     assert corners(read_boxes(tmp_path / 'boxes.json', [CLIP])[CLIP]) == FRAMES
 
 
-def test_boxes_of_all_frames_and_of_images_among_videos(tmp_path):
+def test_boxes_of_images_among_videos(tmp_path):
     inputs = [CLIP, Path('a/12.jpg'), 'rtsp://host/live']
-    content = [
-        dict(image_id=12, bbox=[1, 2, 30, 40], score=0.9),
-        dict(file_name='clip.mp4', frame_id=3, bbox=[5, 6, 30, 40]),
-    ]
-    (tmp_path / 'boxes.json').write_text(json.dumps(content))
-    found = read_boxes(tmp_path / 'boxes.json', inputs)
-    assert found == {inputs[1]: [[1, 2, 31, 42, 0.9]], CLIP: {3: [[5, 6, 35, 46, 1]]}}
+    (tmp_path / 'boxes.json').write_text('[{"image_id": 12, "bbox": [1, 2, 30, 40], "score": 0.9}]')
+    assert read_boxes(tmp_path / 'boxes.json', inputs) == {inputs[1]: [[1, 2, 31, 42, 0.9]]}
     given = {'clip.mp4': [[1, 2, 3, 4]], 'rtsp://host/live': [[5, 6, 7, 8]]}
     assert read_boxes(given, inputs) == {CLIP: [[1, 2, 3, 4]], inputs[2]: [[5, 6, 7, 8]]}
 
@@ -95,22 +85,19 @@ def test_boxes_that_are_none(box, problem):
         check_boxes([box], np.zeros((50, 60, 3), np.uint8))
 
 
-HOSTILE = [
-    *('3', '"text"', 'null', '{}', '[3]', '[null]', '["a.jpg"]', '[[1, 2, 3]]', '[[1, 2, 3, "4"]]'),
-    *('{"a.jpg": 3}', '{"a.jpg": null}', '{"a.jpg": [3]}', '{"a.jpg": [["1", "2", "3", "4"]]}'),
-    *('{"a.jpg": [[1, 2, 3, null]]}', '{"a.jpg": [[1, 2, 3, true]]}', '{"a.jpg": {"x": []}}'),
-    *('{"a.jpg": [[0, 0, 1e400, 9]]}', '{"a.jpg": [[0, 0, NaN, 9]]}', '[[0, 0, 1e99, 9]]'),
-    *('[{}]', '[{"image_id": "a"}]', '[{"image_id": [1], "bbox": [1, 2, 3, 4]}]', '[{"bbox": [1, 2, 3, 4]}]'),
-    *('[{"image_id": "a", "bbox": "1234"}]', '[{"image_id": "a", "bbox": [1, 2, 3]}]'),
-    *('[{"image_id": "a", "bbox": [1, 2, 3, 4], "score": "0.9"}]', '[{"image_id": "a", "instances": 3}]'),
-    *('[{"image_id": "a", "instances": [{}]}]', '[{"image_id": "a", "boxes": [[1]]}, 3]'),
-    *('{"images": 3, "annotations": []}', '{"images": [{}], "annotations": []}'),
-    *('{"images": [{"id": [], "file_name": 3}], "annotations": [3]}', '{"persons": 3}', '{"frames": [{}]}'),
-    *('[' * 100000, '{"a.jpg": [[1, 2, 3, 4]]', '', '{"a.jpg": ' + '9' * 5000 + '}'),
+def test_an_image_that_is_too_large_for_opencv():
+    with pytest.raises(ImageError, match='32,767'):
+        check_boxes(None, np.zeros((1, 2**15, 3), np.uint8))
+
+
+WRONG = [
+    *('3', '[null]', '["a.jpg"]', '[[1, 2, 3]]', '{"a.jpg": [[1, 2, 3, null]]}', '{"a.jpg": {"x": []}}'),
+    *('[{"image_id": "a"}]', '[{"image_id": "a", "bbox": [1, 2, 3]}]', '[{"bbox": [1, 2, 3, 4]}]'),
+    *('{"images": [{}], "annotations": []}', '{"persons": 3}', '{"frames": [{}]}', '{"a.jpg": [[1, 2'),
 ]
 
 
-@pytest.mark.parametrize('content', HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize('content', WRONG)
 @pytest.mark.parametrize('name', ['a.jpg', 'a.mp4'])
 def test_whatever_is_wrong_with_a_file_is_one_sentence(tmp_path, content, name):
     (tmp_path / 'boxes.json').write_text(content.replace('a.jpg', name))

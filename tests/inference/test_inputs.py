@@ -2,21 +2,18 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from hg_plugin.inference.inputs import address_of, find_inputs, is_animated, is_video, output_names
+from hg_plugin.inference.inputs import address_of, find_inputs, is_video, output_names
 from hg_plugin.utils.errors import InputError
 
 
 def test_sub_folders_and_videos_but_no_earlier_results(tmp_path):
-    names = 'a.jpg b/c.PNG b/d/e.mp4 .trash/f.jpg b/._g.jpg b/h.ts b/notes.txt out/visualizations/a.jpg'
+    names = 'a.jpg b/c.PNG b/d/e.mp4 .trash/f.jpg b/._g.jpg b/notes.txt out/visualizations/a.jpg'
     for name in names.split():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     expected = [tmp_path / name for name in ('a.jpg', 'b/c.PNG', 'b/d/e.mp4')]
     assert find_inputs(tmp_path, tmp_path / 'out') == expected
-    assert find_inputs(tmp_path, tmp_path / 'out', videos=False) == expected[:2]
-    assert find_inputs([tmp_path, tmp_path / 'b/h.ts'], tmp_path / 'out')[3:] == [tmp_path / 'b/h.ts']
     with pytest.raises(InputError, match='is in a folder of the results'):
         find_inputs(tmp_path / 'out/visualizations', tmp_path / 'out')
 
@@ -37,15 +34,6 @@ def test_folders_say_what_they_leave_out(tmp_path, capsys):
         (tmp_path / name).touch()
     assert [path.name for path in find_inputs(tmp_path)] == ['a.avif', 'b.jfif', 'c.JP2', 'd.gif', 'h.jpe']
     assert 'left out 2 .heic, 1 .txt' in capsys.readouterr().err
-
-
-def test_animated_gifs_are_known(tmp_path):
-    frames = [Image.new('RGB', (32, 32), color) for color in ('red', 'blue')]
-    frames[0].save(tmp_path / 'still.gif')
-    frames[0].save(tmp_path / 'moving.gif', save_all=True, append_images=frames[1:])
-    (tmp_path / 'broken.gif').write_bytes(b'GIF89a')
-    names = 'still', 'moving', 'broken'
-    assert [is_animated(tmp_path / f'{name}.gif') for name in names] == [False, True, False]
 
 
 def test_results_of_another_input_are_not_replaced(tmp_path):

@@ -252,10 +252,9 @@ def test_the_network_of_the_package_was_trained_without_pelvis_and_thorax():
     assert np.flatnonzero(~PoseEstimator(device='cpu').annotated).tolist() == [6, 7]
 
 
-@pytest.mark.parametrize('scales', [(), (0.0,), (-1.0, 1.0), (float('nan'),), (1e6,)], ids=str)
-def test_wrong_scales(mpii, image, scales):
+def test_scales_in_percent(mpii, image):
     with pytest.raises(InputError, match='scales are'):
-        mpii(image, scales=scales)
+        mpii(image, scales=(80, 100, 120))
 
 
 def test_what_the_config_does_not_allow(files, image):
@@ -272,7 +271,6 @@ def test_what_the_config_does_not_allow(files, image):
 
 def test_wrong_files_and_devices(files, tmp_path):
     config, checkpoint = files('mpii')
-    (tmp_path / 'stack.py').write_text(f'_base_ = ["{config}"]\nmodel = dict(backbone=dict(num_stack=3))')
     (tmp_path / 'warp.py').write_text(
         f'_base_ = ["{config}"]\ntest_dataloader = dict(dataset=dict(pipeline=[dict(type="Warp")]))'
     )
@@ -283,9 +281,7 @@ def test_wrong_files_and_devices(files, tmp_path):
     )
     for arguments, message in [
         ((config, files('coco')[1]), 'does not fit the config'),
-        ((config, tmp_path / 'none.pth'), 'does not exist'),
         ((tmp_path / 'none.py', checkpoint), 'does not exist'),
-        ((tmp_path / 'stack.py', checkpoint), "stack.py builds no model: TypeError: .*'num_stack'"),
         ((tmp_path / 'warp.py', checkpoint), "warp.py builds no test pipeline: KeyError: 'Warp is not in"),
         ((tmp_path / 'regression.py', checkpoint), 'builds a .*PoseEstimator with a RegressionLabel'),
         ((config, checkpoint, 'abacus'), "The device 'abacus' cannot be used"),
