@@ -60,6 +60,8 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         max_unreadable: Share of persons whose images may be unreadable in training, or three persons if that
             is more. Each is reported once, and the next person takes its place. With more of them, training
             stops. Defaults to 0.01.
+        data_mode: 'topdown', as MMPose's datasets name it. Defaults to 'topdown'.
+        sample_interval: 1. Defaults to 1.
         **kwargs: As for MMEngine's ``BaseDataset``: data_root, metainfo, pipeline, test_mode, indices, ...
 
     Attributes:
@@ -81,8 +83,15 @@ class MPIIPoseDataset(BaseCocoStyleDataset):
         headbox_file: str | None = None,
         data_prefix: dict | None = None,
         max_unreadable: float = 0.01,
+        data_mode: str = 'topdown',
+        sample_interval: int = 1,
         **kwargs,
     ):
+        if (data_mode, sample_interval) != ('topdown', 1):
+            raise InputError(
+                f'MPIIPoseDataset: data_mode={data_mode!r} and sample_interval={sample_interval} are not '
+                "supported, only 'topdown' and 1; set indices to use a part of the persons."
+            )
         self.headbox_file = headbox_file
         self.max_unreadable = max_unreadable
         self.images_must_exist = data_prefix is not None

@@ -52,7 +52,7 @@ def find_inputs(
             files, others = [], Counter()
             for file in map(Path, files_below(str(path), results)):
                 suffix = file.suffix.lower()
-                if suffix in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
+                if suffix in IMAGE_SUFFIXES + VIDEO_SUFFIXES and suffix != '.ts':  # also TypeScript's
                     files.append(file)
                 else:
                     others[suffix or file.name] += 1

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -121,9 +122,17 @@ def _writer(path: Path, codec: str, fps: float, size: tuple[int, int]) -> cv2.Vi
 
 @contextlib.contextmanager
 def ctrl_c_is_noted() -> Iterator[list]:
-    """In the block, Ctrl-C adds to the list, and raises no KeyboardInterrupt amid a frame."""
+    """In the block, the first Ctrl-C adds to the list, and raises no KeyboardInterrupt amid a frame."""
     noted: list[bool] = []
-    before = signal.signal(signal.SIGINT, lambda *_: noted.append(True))
+    if threading.current_thread() is not threading.main_thread():  # which cannot handle signals
+        yield noted
+        return
+
+    def note(*_):
+        noted.append(True)
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, note)
     try:
         yield noted
     finally:

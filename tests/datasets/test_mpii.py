@@ -180,3 +180,10 @@ def test_a_detectors_boxes_take_the_place_of_the_annotated_ones(sample_set, tmp_
         assert np.array_equal(a['keypoints'], b['keypoints']) and a['head_size'] == b['head_size']
     with pytest.raises(ValueError, match='bbox_file.*only'):
         load(sample_set, bbox_file=str(tmp_path / 'boxes.json'), test_mode=False)
+
+
+@pytest.mark.parametrize('setting', [dict(data_mode='bottomup'), dict(sample_interval=2)])
+def test_settings_of_mmposes_datasets_that_have_no_meaning_here_are_refused(sample_set, setting):
+    with pytest.raises(InputError, match="only 'topdown' and 1; set indices"):
+        load(sample_set, **setting)
+    load(sample_set, data_mode='topdown', sample_interval=1)
