@@ -5,8 +5,6 @@ import cv2
 import numpy as np
 import pytest
 
-from hg_plugin.training.data_check import _check_person
-
 CONFIG = 'configs/hg_2stack_synthetic.py'
 TOOL = 'hg_plugin/__main__.py', 'check'
 
@@ -93,11 +91,3 @@ def test_joints_and_boxes_where_they_cannot_be_are_found(check, change):
     assert code == 1 and found.keys() == {('box', 1), *(('joints', number) for number in range(1, 7))}
     assert [found['joints', number]['bad'] for number in range(2, 7)] == [False, True, True, True, False]
     assert 'in one spot' in found['joints', 4]['problem'] and 'far outside' in found['joints', 6]['problem']
-
-
-@pytest.mark.parametrize('annotated, bad', [(0, False), (1, True)])
-def test_joints_that_are_nan_are_counted(annotated, bad):
-    joints = np.array([[[np.nan, np.nan], [30, 40]]])
-    person = dict(index=3, img_path='a.jpg', bbox=None, keypoints=joints, keypoints_visible=[[annotated, 1]])
-    (finding,) = _check_person('a.json', person, 64, 64)
-    assert finding.bad == bad and f'1 joints, {annotated} of them annotated, are NaN' in finding.problem
