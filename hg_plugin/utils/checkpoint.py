@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import os.path as osp
 import pickle
 import re
 import warnings
@@ -11,7 +9,6 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,11 +34,6 @@ def read_checkpoint(path: str, trust: bool = False) -> dict:
         InputError: The file is missing, damaged or no checkpoint, or contains code.
     """
     path = str(checkpoint_path(path))
-    if osp.isdir(path) or not os.access(path, os.R_OK):
-        problem = (
-            'cannot be read' if osp.isfile(path) else 'is a folder' if osp.isdir(path) else 'does not exist'
-        )
-        raise InputError(f'The checkpoint {path} {problem}; give the path of a .pth file.')
     try:
         broken = _broken_record(path)
         with warnings.catch_warnings():
@@ -71,6 +63,8 @@ def _broken_record(path: str) -> str | None:
 
 def _explain(error: Exception, path: str) -> str:
     """What an error of ``torch.load`` means; its own message is long, and may advise to run the code."""
+    if isinstance(error, OSError) and error.strerror:
+        return f'cannot be read: {error.strerror}; give the path of a .pth file'
     if isinstance(error, (ImportError, AttributeError)):
         return f'needs code that this Python does not have ({error}); save its state_dict alone where it is'
     if 'TorchScript' in str(error):
@@ -113,56 +107,23 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str, pa
     Raises:
         InputError: They do not fit. The message names the first tensors.
     """
-    own = weights_of(model.state_dict(), path)
-    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights_of(model.state_dict(), path).items()}
     if partly:
         if not any(tensor.shape == shapes.get(name) for name, tensor in weights.items()):
             raise InputError(f"No weight in {path} (load_from) fits the config's model; give another one.")
         return
-    # values last, because a view of another shape may have any number of them
-    problems = misfits(weights, shapes) or unusable(weights, own)
-    if problems:
+    if problems := misfits(weights, shapes) or not_finite(weights):
         raise InputError(
             f"The checkpoint {path} does not fit the config's model: {'; '.join(problems)}; "
             'use the config that it was trained with.'
         )
 
 
-def unusable(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    """Which weights, of the right shapes, have values that a model's own cannot be replaced by, in words."""
-    odd = [name for name, tensor in weights.items() if _kind(tensor) != _kind(own[name])]
-    return [
-        *name_some('is of another type, quantized, sparse or without values', odd),
-        *name_some('is not finite', not_finite(weights)),
-    ]
-
-
-def dataset_meta_of(content: dict, path: str) -> dict | None:
-    """The metainfo of the dataset that the network was trained on, or None where a checkpoint has none.
-
-    Raises:
-        InputError: It is damaged.
-    """
+def dataset_meta_of(content: dict) -> dict | None:
+    """The metainfo of the dataset that the network was trained on, or None where a checkpoint has none."""
     meta = content.get('meta')
     meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
-    if not isinstance(meta, dict) or 'num_keypoints' not in meta:
-        return None
-    try:
-        number, links = meta['num_keypoints'], np.reshape(meta['skeleton_links'], (-1, 2)).astype(int)
-        names = [meta['keypoint_id2name'][index] for index in range(number)]
-        colors = (meta['keypoint_colors'], number), (meta['skeleton_link_colors'], len(links))
-        whole = (
-            sorted(meta['flip_indices']) == [*range(number)]
-            and [meta['keypoint_name2id'][name] for name in names] == [*range(number)]
-            and {*meta.get('unannotated_keypoints', ())} <= {*names}
-            and ((0 <= links) & (links < number)).all()
-            and all(np.reshape(color, (-1, 3)).astype(np.uint8).shape[0] == count for color, count in colors)
-        )
-    except (LookupError, TypeError, ValueError, OverflowError):
-        whole = False
-    if not whole:
-        raise InputError(f'{path} is damaged: its meta.dataset_meta describes no keypoints; get it again.')
-    return meta
+    return meta if isinstance(meta, dict) and 'num_keypoints' in meta else None
 
 
 def write_kpt_thr(checkpoint: str, kpt_thr: float) -> str:
@@ -195,23 +156,9 @@ def digest(path: str) -> str:
 
 
 def not_finite(weights: Mapping[str, Tensor]) -> list[str]:
-    """The names of weights with values that are NaN or infinite."""
-    return [
-        name
-        for name, tensor in weights.items()
-        # a view that repeats its values could have any size
-        if _kind(tensor) == 'float' and tensor.nbytes <= tensor.untyped_storage().nbytes()
-        if not tensor.isfinite().all()
-    ]
-
-
-def _kind(tensor: Tensor) -> str | None:
-    """Whether values are floating-point numbers that a network computes in, or integers; None for others."""
-    if tensor.is_quantized or tensor.is_meta or tensor.layout != torch.strided:
-        return None
-    if tensor.is_floating_point():
-        return 'float' if tensor.itemsize > 1 else None
-    return 'integer' if tensor.dtype in (torch.int32, torch.int64) else None
+    """Which weights have values that are NaN or infinite, in words."""
+    names = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    return name_some('is not finite', names)
 
 
 def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, tuple], optional=frozenset()) -> list[str]:

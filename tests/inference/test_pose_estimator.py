@@ -283,7 +283,7 @@ def test_wrong_files_and_devices(files, tmp_path):
     )
     for arguments, message in [
         ((config, files('coco')[1]), 'does not fit the config'),
-        ((config, tmp_path / 'none.pth'), 'does not exist'),
+        ((config, tmp_path / 'none.pth'), 'No such file'),
         ((tmp_path / 'none.py', checkpoint), 'does not exist'),
         ((tmp_path / 'stack.py', checkpoint), "stack.py builds no model: TypeError: .*'num_stack'"),
         ((tmp_path / 'warp.py', checkpoint), "warp.py builds no test pipeline: KeyError: 'Warp is not in"),
