@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hg_plugin import __version__
 from hg_plugin.models import StackedHourglass
-from hg_plugin.utils.checkpoint import misfits, not_finite, read_checkpoint, weights_of
+from hg_plugin.utils.checkpoint import misfits, read_checkpoint, unusable, weights_of
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 
@@ -137,8 +137,9 @@ def _fit(found: Mapping[str, Tensor], family: Family) -> tuple[dict, dict[str, T
     # torch before 0.4.1 did not count batches
     optional = {name for name in expected if name.endswith('num_batches_tracked')}
     unused = family.unused(expected)
-    used = {name: found[name] for name in expected if name in found}
-    if problems := misfits(found, expected | unused, optional | unused.keys()) or not_finite(used):
+    own = {theirs[name]: tensor for name, tensor in model.state_dict().items()}
+    used = {name: found[name] for name in own.keys() & found.keys()}
+    if problems := misfits(found, expected | unused, optional | unused.keys()) or unusable(used, own):
         raise ValueError('; '.join(problems))
     return arguments, {name: found.get(their, torch.tensor(0)) for name, their in theirs.items()}
 

@@ -118,7 +118,7 @@ class PoseEstimator:
         state = weights_of(content, checkpoint)
         check_weights(self.model, state, checkpoint)
         self.model.load_state_dict(state)
-        self._trained_meta = dataset_meta_of(content)
+        self._trained_meta = dataset_meta_of(content, checkpoint)
         self.kpt_thr = kpt_thr_of(str(checkpoint))
         try:
             self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))

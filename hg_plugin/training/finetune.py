@@ -115,7 +115,7 @@ def adapted_weights(names: Sequence[str]) -> tuple[dict[str, Tensor], int]:
     """
     path = str(shipped_networks()[DEFAULT].checkpoint)
     content = read_checkpoint(path)
-    meta, weights = dataset_meta_of(content), weights_of(content, path)
+    meta, weights = dataset_meta_of(content, path), weights_of(content, path)
     assert meta
     known = {words_of(name): index for name, index in meta['keypoint_name2id'].items()}
     mixed = torch.full((len(names), len(known)), 1 / len(known))

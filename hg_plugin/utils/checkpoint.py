@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -107,23 +108,60 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str, pa
     Raises:
         InputError: They do not fit. The message names the first tensors.
     """
-    shapes = {name: tuple(tensor.shape) for name, tensor in weights_of(model.state_dict(), path).items()}
+    own = weights_of(model.state_dict(), path)
+    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
     if partly:
         if not any(tensor.shape == shapes.get(name) for name, tensor in weights.items()):
             raise InputError(f"No weight in {path} (load_from) fits the config's model; give another one.")
         return
-    if problems := misfits(weights, shapes) or not_finite(weights):
+    if problems := misfits(weights, shapes) or unusable(weights, own):
         raise InputError(
             f"The checkpoint {path} does not fit the config's model: {'; '.join(problems)}; "
             'use the config that it was trained with.'
         )
 
 
-def dataset_meta_of(content: dict) -> dict | None:
-    """The metainfo of the dataset that the network was trained on, or None where a checkpoint has none."""
+def unusable(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Which weights, of the right shapes, have values that a model's own cannot be replaced by, in words."""
+    odd = [
+        name
+        for name, tensor in weights.items()
+        if tensor.is_meta
+        or tensor.layout != torch.strided
+        or tensor.itemsize == 1
+        or tensor.is_floating_point() != own[name].is_floating_point()
+    ]
+    return name_some('is of another type, quantized, sparse or without values', odd) or name_some(
+        'is not finite', not_finite(weights)
+    )
+
+
+def dataset_meta_of(content: dict, path: str) -> dict | None:
+    """The metainfo of the dataset that the network was trained on, or None where a checkpoint has none.
+
+    Raises:
+        InputError: It is damaged.
+    """
     meta = content.get('meta')
     meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
-    return meta if isinstance(meta, dict) and 'num_keypoints' in meta else None
+    if not isinstance(meta, dict) or 'num_keypoints' not in meta:
+        return None
+    try:
+        number, links = meta['num_keypoints'], np.reshape(meta['skeleton_links'], (-1, 2)).astype(int)
+        names = [meta['keypoint_id2name'][index] for index in range(number)]
+        colors = (meta['keypoint_colors'], number), (meta['skeleton_link_colors'], len(links))
+        whole = (
+            sorted(meta['flip_indices']) == [*range(number)]
+            and [meta['keypoint_name2id'][name] for name in names] == [*range(number)]
+            and {*meta.get('unannotated_keypoints', ())} <= {*names}
+            and ((0 <= links) & (links < number)).all()
+            and all(np.reshape(color, (-1, 3)).astype(np.uint8).shape[0] == count for color, count in colors)
+        )
+    except (LookupError, TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        raise InputError(f'{path} is damaged: its meta.dataset_meta describes no keypoints; get it again.')
+    return meta
 
 
 def write_kpt_thr(checkpoint: str, kpt_thr: float) -> str:
@@ -156,9 +194,14 @@ def digest(path: str) -> str:
 
 
 def not_finite(weights: Mapping[str, Tensor]) -> list[str]:
-    """Which weights have values that are NaN or infinite, in words."""
-    names = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
-    return name_some('is not finite', names)
+    """The names of weights with values that are NaN or infinite."""
+    return [
+        name
+        for name, tensor in weights.items()
+        # a view that repeats its values could have any size
+        if tensor.is_floating_point() and tensor.nbytes <= tensor.untyped_storage().nbytes()
+        if not tensor.float().isfinite().all()
+    ]
 
 
 def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, tuple], optional=frozenset()) -> list[str]:

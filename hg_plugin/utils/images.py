@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import stat
 import tempfile
 import threading
@@ -25,6 +26,18 @@ DECODE_FLAGS = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+# the largest value of a Netpbm file, which OpenCV does not scale to
+NETPBM_MAXIMUM = re.compile(rb'P[2356](?:\s+|#.*\n)+\d+(?:\s+|#.*\n)+\d+(?:\s+|#.*\n)+(\d+)')
+# the marker that begins a JPEG's frame, and more than 8 bits a pixel
+DEEP_JPEG = re.compile(rb'\xff[\xc0-\xc3]..([\x09-\x10])', re.DOTALL)
+# what neither OpenCV nor Pillow decodes, by how it begins
+FORMATS = {
+    rb'....ftyp(he|mif1|msf1)': 'HEIC',
+    rb'\xff\x0a|\0\0\0\x0cJXL ': 'JPEG XL',
+    rb'v/1\x01': 'OpenEXR',
+    rb'%PDF': 'PDF',
+    rb'\s*(<\?xml.*)?<svg': 'SVG',
 }
 _stderr_lock = threading.Lock()
 
@@ -81,20 +94,49 @@ def decode(data: bytes, path: str | PathLike, reduction: int = 1) -> np.ndarray:
         (H, W, 3) uint8, BGR.
 
     Raises:
-        ImageError: If the data is not an image that OpenCV decodes, or is truncated.
+        ImageError: If the data is not an image, is truncated, or has another depth than 8 or 16 bits.
     """
     jpeg = data.startswith(JPEG)
     reduced = jpeg and not (reduction > 1 and _shifts_reduced(data, reduction))
-    image = None
-    with contextlib.suppress(cv2.error):  # which empty data raises
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), DECODE_FLAGS[reduction if reduced else 1])
+    image = _imdecode(data, DECODE_FLAGS[reduction if reduced else 1])
     # OpenCV refuses truncated files, but fills a JPEG with gray; a whole JPEG may have data after its end
-    if image is None or (jpeg and END_OF_JPEG not in data[-1024:] and not _is_whole(data)):
-        raise ImageError(
-            f'{path} is not an image that OpenCV decodes, or is truncated; get it again, save it as JPEG or '
-            'as PNG of 8 or 16 bits, or leave it out.'
-        )
+    if image is None or (jpeg and END_OF_JPEG not in data[-1024:] and not _format_if_whole(data)):
+        raise ImageError(f'{path} {_why_not_decoded(data)}')
+    if not jpeg and (depth := _depth_that_is_lost(data)):
+        raise ImageError(f'{path} has {depth}; save it with 8 or 16 bits a channel.')
     return image if reduced else reduce_image(image, reduction)
+
+
+def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+
+
+def _depth_that_is_lost(data: bytes) -> str | None:
+    """The depth of pixels that OpenCV does not scale to 8 bits, but cuts off."""
+    maximum = NETPBM_MAXIMUM.match(data)
+    if maximum and int(maximum[1]) not in (255, 65535):
+        return f'pixels from 0 to {int(maximum[1])}'
+    if data.startswith((b'II', b'MM', b'#?', b'PF', b'Pf', b'v/1')):  # TIFF, HDR, PFM, OpenEXR
+        pixels = _imdecode(data, cv2.IMREAD_UNCHANGED)
+        if pixels is not None and pixels.dtype not in (np.uint8, np.uint16):
+            return f'pixels of {pixels.dtype}'
+    return None
+
+
+def _why_not_decoded(data: bytes) -> str:
+    """What is wrong with data that OpenCV does not decode: its depth, its format, or that it is damaged."""
+    deep = DEEP_JPEG.search(data[:65536]) if data.startswith(JPEG) else None
+    depth = f'{deep[1][0]} bits' if deep else _depth_that_is_lost(data)
+    if depth:
+        return f'has {depth}; save it with 8 bits a channel.'
+    known = (name for start, name in FORMATS.items() if re.match(start, data[:1024], re.DOTALL))
+    name = next(known, None) or _format_if_whole(data)
+    if name:
+        return f'has the format {name}, which OpenCV does not decode; save it as JPEG or PNG.'
+    return 'is not an image or is truncated; get it again, or leave it out.'
 
 
 def _shifts_reduced(data: bytes, reduction: int) -> bool:
@@ -109,14 +151,14 @@ def _shifts_reduced(data: bytes, reduction: int) -> bool:
         return True
 
 
-def _is_whole(data: bytes) -> bool:
-    """Whether Pillow decodes an image to its end."""
+def _format_if_whole(data: bytes) -> str | None:
+    """The format of an image that Pillow decodes to its end."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            return True
+            return image.format
     except Exception:  # damaged files raise anything: OSError, SyntaxError, ...
-        return False
+        return None
 
 
 @contextlib.contextmanager

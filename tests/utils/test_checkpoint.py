@@ -99,6 +99,9 @@ def test_weights_go_without_the_prefix_of_a_distributed_model():
         (dict(other=torch.ones(1)), 'other is left over'),
         (dict(bias=torch.ones(1)), r'bias \(1,\) for \(3,\)'),
         (dict(bias=torch.full((3,), torch.nan)), 'bias is not finite'),
+        (dict(bias=torch.ones(3, dtype=torch.long)), 'bias is of another type'),
+        (dict(bias=torch.ones(3, device='meta')), 'bias is of another type'),
+        (dict(bias=torch.ones(3).to_sparse()), 'bias is of another type'),
     ],
 )
 @pytest.mark.parametrize('wrap', [lambda model: model, torch.nn.DataParallel])

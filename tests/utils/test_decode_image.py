@@ -73,16 +73,19 @@ def test_16_bits_become_8(suffix):
 
 
 @pytest.mark.parametrize(
-    'data',
+    'data, name',
     [
-        encoded(RAMP.astype(np.float32), '.tiff'),
-        b'\0\0\0\x18ftypheic\0\0\0\0mif1heic' + bytes(500),
-        saved(Image.new('RGB', (9, 9)), 'TGA'),
+        (encoded(RAMP.astype(np.float32), '.tiff'), 'float32'),
+        (encoded(np.dstack([RAMP] * 3).astype(np.float32), '.hdr'), 'float32'),
+        (b'P5\n# 10 bits\n256 64\n1023\n' + (RAMP * 1023).astype('>u2').tobytes(), '0 to 1023'),
+        (b'\xff\xd8\xff\xc1\x00\x0b\x0c\x00\x08\x01\x00\x01\x01\x11\x00\xff\xd9', '12 bits'),
+        (b'\0\0\0\x18ftypheic\0\0\0\0mif1heic' + bytes(500), 'HEIC'),
+        (b'\xff\x0a' + bytes(500), 'JPEG XL'),
+        (saved(Image.new('RGB', (9, 9)), 'TGA'), 'TGA'),
     ],
-    ids=['float', 'HEIC', 'TGA'],
 )
-def test_other_formats_are_refused_with_those_to_save(data):
-    with pytest.raises(ImageError, match='JPEG .*PNG'):
+def test_other_depths_and_formats_are_refused_with_their_name(data, name):
+    with pytest.raises(ImageError, match=name):
         decode(data, 'a.x')
 
 
