@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS
 
 from hg_plugin.datasets import TopdownCrop
-from hg_plugin.training.checks import check_config
+from hg_plugin.training.config_check import check_config
 from hg_plugin.utils.config import parts_of, read_config
 
 CONFIGS = sorted((Path(__file__).parents[1] / 'configs').glob('*.py'))

@@ -17,7 +17,7 @@ from hg_plugin.apis import train
 from hg_plugin.models.stacked_hourglass import RESIDUALS
 from hg_plugin.prepare.metainfo import metainfo_of, metainfo_text
 from hg_plugin.prepare.synthetic import make_synthetic
-from hg_plugin.training.checks import check_config
+from hg_plugin.training.config_check import check_config
 from hg_plugin.utils.config import read_config
 
 EVERY = [pytest.param(line, id=f'{page.stem}: {" ".join(line)}') for page in PAGES for line in commands(page)]

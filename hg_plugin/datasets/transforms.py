@@ -113,8 +113,8 @@ class TopdownCrop(BaseTransform):
             # KeypointConverter leaves those of the former keypoints
             if [partners[k] for k in partners if k < len(partners)] != [*range(count)]:
                 raise InputError(
-                    f'flip_indices {partners} do not pair {count} keypoints; correct ids and swaps of the '
-                    'metainfo, or use KeypointConverter in a CombinedDataset of metainfo with such pairs.'
+                    f'flip_indices {partners} do not pair {count} keypoints; use KeypointConverter inside a '
+                    'CombinedDataset, whose metainfo pairs the converted ones.'
                 )
             for key in ('keypoints', 'keypoints_visible'):
                 results[key] = results[key].take(partners, axis=1)

@@ -3,8 +3,9 @@
 import json
 import os.path as osp
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
@@ -19,10 +20,6 @@ from hg_plugin.utils.images import MAX_SIDE, ImageError, captured_stderr, decode
 from hg_plugin.utils.progress import imap_with_progress
 
 EMPTY = 'need at least one array'  # what MMEngine says of a dataset without samples
-UNUSABLE = (
-    'no annotation can be used; each needs num_keypoints above 0, a bbox with an area, an image that is '
-    'listed, and iscrowd 0.'
-)
 MIN_SIDE = 8  # pixels of an image in which a person can be seen
 # a joint that is annotated outside of its image by more than this share of the person's box
 MARGIN = 0.05
@@ -104,7 +101,7 @@ def _read(part: dict, cfg: Config, persons: dict[str, list[dict]], findings: lis
         with building(cfg, 'dataset'):
             dataset = DATASETS.build({**part, 'pipeline': [], 'lazy_init': False})
     except InputError as error:
-        problem = UNUSABLE if EMPTY in str(error) else str(error)
+        problem = why_empty([part]) if EMPTY in str(error) else str(error)
         findings.append(Finding(name, None, None, 'dataset', problem))
         return
     people = persons[name] = []
@@ -112,6 +109,30 @@ def _read(part: dict, cfg: Config, persons: dict[str, list[dict]], findings: lis
         info = dataset.get_data_info(index)
         keys = ('img_path', 'bbox', 'keypoints', 'keypoints_visible')
         people.append(dict(index=info.get('id', index), **{key: info.get(key) for key in keys}))
+
+
+def why_empty(parts: Iterable[dict]) -> str:
+    """Why none of the annotations in the layout of COCO that datasets of a config name can be used."""
+    reasons = []
+    for part in parts:
+        path = Path(part.get('data_root') or '', part.get('ann_file') or '')
+        content = json.loads(path.read_text('utf-8-sig')) if path.suffix == '.json' else None
+        if isinstance(content, dict):
+            annotations = content.get('annotations') or []
+            counts = ''.join(f', {count} {why}' for why, count in Counter(map(_defect, annotations)).items())
+            reasons.append(f'{path} has {len(annotations)} annotations{counts}')
+    return f'no annotation can be used: {"; ".join(reasons) or "the datasets are empty"}.'
+
+
+def _defect(annotation: dict) -> str:
+    """Why MMPose leaves out an annotation."""
+    if annotation.get('iscrowd'):
+        return 'of crowds'
+    if not annotation.get('num_keypoints', any(annotation.get('keypoints') or ())):
+        return 'without keypoints'
+    if min(annotation.get('bbox', ())[2:], default=0) <= 0:
+        return 'without a box that has an area'
+    return 'of images that are not listed'
 
 
 def _check_images(persons: dict, findings: list[Finding], num_workers: int | None) -> dict[str, tuple]:
@@ -164,6 +185,10 @@ def _check_person(person: dict, width: int, height: int) -> Iterator[tuple[str, 
         return
     joints = np.asarray(person['keypoints'], np.float64)[0, :, :2]
     annotated = np.asarray(person['keypoints_visible'])[0].reshape(len(joints), -1)[:, 0] > 0
+    unknown = ~np.isfinite(joints).all(axis=1)
+    if unknown.any():
+        text = f'{unknown.sum()} joints, {(unknown & annotated).sum()} of them annotated, are NaN or null'
+        yield 'joints', f'{text} instead of points', bool((unknown & annotated).any())
     center, side = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]).max()
     margin = MARGIN * side
     far = f'far outside of the box, {box.round(1).tolist()}'

@@ -31,7 +31,8 @@ from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import DISK_ERRORS
 from hg_plugin.utils.weights import FOLDER, checkpoint_path
 
-from .checks import check_config, check_runner
+from .config_check import check_config
+from .runner_check import check_runner
 
 # what MMEngine and torch say of themselves, or of a small machine, which no user has to act on
 NOISE = ('"FileClient"', '"HardDiskBackend"', 'The prefix is not set')

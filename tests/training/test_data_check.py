@@ -5,6 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
+from hg_plugin.training.data_check import _check_person
+
 CONFIG = 'configs/hg_2stack_synthetic.py'
 TOOL = 'hg_plugin/__main__.py', 'check'
 
@@ -91,3 +93,11 @@ def test_joints_and_boxes_where_they_cannot_be_are_found(check, change):
     assert code == 1 and found.keys() == {('box', 1), *(('joints', number) for number in range(1, 7))}
     assert [found['joints', number]['bad'] for number in range(2, 7)] == [False, True, True, True, False]
     assert 'in one spot' in found['joints', 4]['problem'] and 'far outside' in found['joints', 6]['problem']
+
+
+@pytest.mark.parametrize('annotated, bad', [(0, False), (1, True)])
+def test_joints_that_are_nan_are_counted(annotated, bad):
+    joints = np.array([[[np.nan, np.nan], [30, 40]]])
+    person = dict(bbox=[[0, 0, 64, 64]], keypoints=joints, keypoints_visible=[[annotated, 1]])
+    ((_, problem, is_bad),) = _check_person(person, 64, 64)
+    assert is_bad == bad and f'1 joints, {annotated} of them annotated, are NaN' in problem

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from hg_plugin.prepare.exports import prepare_export
 from hg_plugin.training.browse import browse
-from hg_plugin.training.checks import check_config
+from hg_plugin.training.config_check import check_config
 from hg_plugin.training.finetune import adapted_weights, finetune, words_of, write_config
 from hg_plugin.training.runner import train
 from hg_plugin.utils.checkpoint import read_checkpoint, weights_of

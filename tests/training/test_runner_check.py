@@ -1,26 +1,30 @@
-"""Mistakes in a config, and in what a runner has built from it."""
+"""Mistakes in what a runner has built from a config."""
 
 import itertools
 import json
 import logging
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
+from mmengine.registry import MODELS
 from mmpose.registry import DATASETS, KEYPOINT_CODECS, METRICS
 from torch.utils.data import DataLoader
 
 from hg_plugin.datasets import MPIIPoseDataset, SeededInfiniteSampler
 from hg_plugin.models import StackedHourglass
-from hg_plugin.training.checks import (
-    check_config,
+from hg_plugin.training.runner_check import (
     check_runner,
+    clashes,
     moving,
     unfit_metrics,
-    wrong_best,
+    wrong_batches,
+    wrong_monitors,
     wrong_order,
 )
 from hg_plugin.utils.errors import InputError
@@ -36,27 +40,6 @@ LARGE = {**CODEC, 'heatmap_size': (32, 32)}
 TARGET = dict(type='GenerateTarget', encoder=CODEC)
 # read once
 MPII = Config.fromfile(MPIIPoseDataset.METAINFO['from_file']).to_dict()['dataset_info']
-
-
-@pytest.mark.parametrize(
-    'line, message',
-    [
-        ("codec = dict(type='UDPHeatmap')", 'sets codec, .*set model.codec'),
-        ("data_root = 'data/other/'", "sets data_root to 'data/other/'"),
-    ],
-)
-def test_a_variable_that_only_the_base_has_read(tmp_path, line, message):
-    (tmp_path / 'child.py').write_text(f"_base_ = ['{CONFIGS}/hg_2stack_mpii.py']\n{line}")
-    with pytest.raises(InputError, match=message):
-        check_config(Config.fromfile(tmp_path / 'child.py'))
-
-
-def test_a_config_that_a_run_has_written_passes(tmp_path):
-    cfg = Config.fromfile(CONFIGS / 'hg_2stack_mpii.py')
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        loader.dataset.data_root = 'elsewhere'
-    cfg.dump(tmp_path / 'config.py')
-    check_config(Config.fromfile(tmp_path / 'config.py'))
 
 
 def converter(count=16):
@@ -103,7 +86,8 @@ def check(real_data):
             dataloader=SimpleNamespace(dataset=dataset), evaluator=SimpleNamespace(metrics=metrics)
         )
         model = SimpleNamespace(head=head, data_preprocessor=SimpleNamespace(encoder=encoder))
-        check_runner(SimpleNamespace(model=model, hooks=[], **loops), 'train', 'val', 'test')
+        runner = SimpleNamespace(model=model, hooks=[], cfg=Config(), **loops)
+        check_runner(runner, 'train', 'val', 'test')
         return dataset
 
     return check
@@ -213,30 +197,76 @@ class OwnMetric:
     """May compute anything."""
 
 
-PCK = dict(type='PCKAccuracy', norm_item='bbox')
+PCKH, EPE, PCK = dict(type='MPIIPCKh'), dict(type='EPE'), dict(type='PCKAccuracy', norm_item='bbox')
+LEG = dict(type='MPIIPCKh', groups=dict(Leg=[1]))
+
+
+def build(metrics):
+    return [metric if isinstance(metric, OwnMetric) else METRICS.build(metric) for metric in metrics]
 
 
 @pytest.mark.parametrize(
-    'metrics, best, rule, word',
+    'metrics, name, rule, word',
     [
-        ([dict(type='MPIIPCKh')], ['Mean', 'stage0/Mean'], 'greater', None),
+        ([PCKH], 'Mean', 'greater', None),
+        ([PCKH], 'stage0/Mean', 'greater', None),
+        ([PCKH], 'Mean', 'less', "rule='greater'"),
+        ([PCKH], 'PCK', 'greater', 'computes .* Mean, '),
         ([dict(type='MPIIPCKh', prefix='mpii')], 'mpii/Knee', 'greater', None),
-        ([dict(type='MPIIPCKh', groups=dict(Leg=[1]))], 'Leg', 'greater', None),
-        ([dict(type='MPIIPCKh', groups=dict(Leg=[1]))], 'Knee', 'greater', 'computes Leg, Mean, AUC'),
+        ([LEG], 'Leg', 'greater', None),
+        ([LEG], 'Knee', 'greater', 'computes Leg, Mean, AUC'),
         ([PCK], 'Mean', 'greater', "'Mean', but val_evaluator computes PCK"),
-        ([PCK], 'PCK', 'greater', None),
         ([PCK, OwnMetric()], 'Mean', 'greater', None),
-        ([dict(type='EPE')], 'EPE', 'less', None),
-        ([dict(type='EPE')], 'EPE', 'greater', "rule='less'"),
-        ([dict(type='EPE')], 'auto', 'greater', "rule='less'"),
-        ([dict(type='NME', norm_mode='keypoint_distance')], 'NME', 'greater', "rule='less'"),
+        ([EPE], 'EPE', 'less', None),
+        ([EPE], 'EPE', 'greater', "rule='less'"),
+        ([EPE, PCKH], 'Mean', 'greater', None),
+        ([dict(type='NME', norm_mode='keypoint_distance')], 'own/NME', 'greater', "rule='less'"),
+        ([OwnMetric()], 'EPE', 'greater', "rule='less'"),
         ([], 'Mean', 'greater', None),
     ],
 )
-def test_the_best_is_of_a_metric_that_is_computed_and_not_the_worst(metrics, best, rule, word):
-    metrics = [metric if isinstance(metric, OwnMetric) else METRICS.build(metric) for metric in metrics]
-    found = [*wrong_best([CheckpointHook(save_best=best, rule=rule)], metrics)]
-    assert bool(found) == bool(word) and all(word in problem for problem in found)
+@pytest.mark.parametrize('place', ['save_best', 'EarlyStoppingHook', 'param_scheduler.0.monitor'])
+def test_a_monitor_is_of_a_metric_that_is_computed_and_not_the_worst(metrics, name, rule, word, place):
+    hooks, cfg = [], Config()
+    if place == 'save_best':
+        hooks = [CheckpointHook(save_best=name, rule=rule)]
+    elif place == 'EarlyStoppingHook':
+        hooks = [EarlyStoppingHook(monitor=name, rule=rule)]
+    else:
+        cfg.param_scheduler = [dict(type='ReduceOnPlateauLR', monitor=name, rule=rule)]
+    found = [*wrong_monitors(SimpleNamespace(hooks=hooks, cfg=cfg), build(metrics))]
+    assert bool(found) == bool(word) and all(re.search(word, each) and place in each for each in found)
+
+
+@pytest.mark.parametrize('best, rules', [('auto', ['greater']), (['EPE', 'Mean'], ['less', 'less'])])
+def test_rules_of_the_first_metric_and_of_several(best, rules):
+    hooks = [CheckpointHook(save_best=best, rule=rules)]
+    assert len([*wrong_monitors(SimpleNamespace(hooks=hooks, cfg=Config()), build([EPE, PCKH]))]) == 1
+
+
+def test_a_plateau_is_of_what_should_be_less_unless_told():
+    cfg = Config(dict(param_scheduler=[dict(type='ReduceOnPlateauLR', monitor='Mean')]))
+    (found,) = wrong_monitors(SimpleNamespace(hooks=[], cfg=cfg), build([PCKH]))
+    assert "rule='greater'" in found
+
+
+@pytest.mark.parametrize(
+    'metrics, name',
+    [
+        ([PCKH, dict(type='AUC')], 'AUC'),
+        ([LEG, dict(type='AUC')], 'AUC'),
+        ([dict(PCK, thr=0.1), dict(PCK, thr=0.2)], 'PCK'),
+        ([dict(EPE, prefix='a'), dict(EPE, prefix='a')], 'a/EPE'),
+        ([PCKH, dict(type='AUC', prefix='mmpose')], None),
+        ([PCK, dict(PCK, norm_item='torso')], None),
+        ([OwnMetric(), OwnMetric()], None),
+    ],
+)
+def test_two_metrics_of_one_name_are_told_with_the_prefix_to_give(metrics, name):
+    found = [*clashes(build(metrics))]
+    assert bool(found) == bool(name) and all(
+        f'compute {name};' in each and 'prefix' in each for each in found
+    )
 
 
 @pytest.fixture
@@ -269,6 +299,25 @@ def test_an_epoch_without_a_step_is_refused(train):
     train(batch_size=64, drop_last=True, sampler=SeededInfiniteSampler)
 
 
+@pytest.mark.parametrize('batch_size', [1, 3, 13])
+def test_a_batch_of_one_is_refused_where_batch_norm_has_one_value(batch_size):
+    def check(images=40, size=64, **options):
+        model = Config.fromfile(CONFIGS / 'hg_1stack_mpii.py').model
+        model.backbone.update(channels=4, depth=4, stem_channels=(4, 4, 4, 4))
+        model.codec.update(input_size=(size, size), heatmap_size=(size // 4, size // 4))
+        model = MODELS.build(model)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        found = [*wrong_batches(DataLoader(range(images), batch_size=batch_size, **options), model)]
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        return found
+
+    (problem,) = check()
+    assert 'batch of one' in problem
+    assert not check(size=128)  # 2x2 values
+    if batch_size > 1:
+        assert not check(drop_last=True) and not check(images=41)
+
+
 WARM_UP = dict(type='LinearLR', start_factor=0.001, begin=0, end=500, by_epoch=False)
 
 
@@ -297,17 +346,27 @@ def test_custom_keys_without_a_parameter_are_warned_of(train):
     assert "'scorse'" in train(keys=['scorse'])
 
 
-def test_a_coco_file_without_a_usable_annotation(tmp_path):
-    image = dict(id=1, file_name='a.jpg', width=9, height=9)
-    person = dict(
-        id=1, image_id=1, category_id=1, bbox=[0, 0, 9, 9], keypoints=[3, 3, 2] * 17, num_keypoints=0
+@pytest.mark.parametrize(
+    'changes, words',
+    [
+        (dict(num_keypoints=0), '2 without keypoints'),
+        (dict(iscrowd=1), '2 of crowds'),
+        (dict(bbox=[0, 0, 0, 9]), '2 without a box'),
+        (dict(image_id=9), '2 of images'),
+    ],
+)
+def test_a_coco_file_without_a_usable_annotation_says_why(tmp_path, changes, words):
+    annotation = dict(
+        id=1, image_id=1, category_id=1, bbox=[0, 0, 9, 9], keypoints=[3, 3, 2] * 17, num_keypoints=17
     )
-    content = dict(images=[image], annotations=[person], categories=[dict(id=1, name='person')])
+    annotations = [{**annotation, **changes}, {**annotation, **changes, 'id': 2}]
+    image = dict(id=1, file_name='a.jpg', width=9, height=9)
+    content = dict(images=[image], annotations=annotations, categories=[dict(id=1, name='person')])
     (tmp_path / 'a.json').write_text(json.dumps(content))
-    dataset = dict(type='CocoDataset', data_root=str(tmp_path), ann_file='a.json', pipeline=[])
+    loader = dict(dataset=dict(type='CocoDataset', data_root=str(tmp_path), ann_file='a.json', pipeline=[]))
 
     class Runner(SimpleNamespace):
-        train_loop = property(lambda self: DATASETS.build(dataset))
+        train_loop = property(lambda self: DATASETS.build(loader['dataset']))
 
-    with pytest.raises(InputError, match='train_dataloader: .*num_keypoints'):
-        check_runner(Runner(model=None), 'train')
+    with pytest.raises(InputError, match=f'train_dataloader: .*a.json has 2 annotations, {words}'):
+        check_runner(Runner(model=None, cfg=Config(dict(train_dataloader=loader))), 'train')

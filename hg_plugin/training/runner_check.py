@@ -1,17 +1,16 @@
-"""Refuse plausible mistakes in a config before anything is trained or tested.
+"""Refuse what was built wrong from a config, before anything is trained or tested.
 
 MMPose's transforms hand a dict to each other and take what they find in it, so that a wrong order trains on
 wrong keypoints in silence. What is checked are the transforms, codecs and metrics that were built, inside
 wrapped datasets too, and not the config, which may name them by classes, by words, or not at all.
 """
 
-import ast
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmpose.codecs import MSRAHeatmap, UDPHeatmap
@@ -20,10 +19,11 @@ from torch.utils.data import DataLoader
 
 from hg_plugin.datasets.walk import wrapped
 from hg_plugin.evaluation import METRIC_NAMES, joint_groups
-from hg_plugin.utils.config import DATASET, LOADER, parts_of
+from hg_plugin.models.checkpointing import frozen_running_stats
+from hg_plugin.utils.config import DATASET, parts_of
 from hg_plugin.utils.errors import InputError
 
-from .data_check import EMPTY, UNUSABLE
+from .data_check import EMPTY, why_empty
 
 CROPS = {'TopdownCrop', 'TopdownAffine'}
 # what decides about the crop, or changes keypoints that are not transformed yet
@@ -36,32 +36,12 @@ KEEP_POSITIONS = {
     *('NoOp', 'Lambda', 'CoarseDropout', 'ConstrainedCoarseDropout', 'Erasing', 'GridDropout', 'MaskDropout'),
     *('PixelDropout', 'XYMasking', 'TimeMasking', 'FrequencyMasking'),
 }
-# how the names begin that MMPose's metrics compute
-COMPUTED = dict(AUC=['AUC'], CocoMetric=['AP', 'AR'], EPE=['EPE'], NME=['NME'], PCKAccuracy=['PCK', 'tPCK'])
+# how the names of what MMPose's metrics compute begin
+COMPUTED = dict(AUC=['AUC'], CocoMetric=['AP', 'AR'], EPE=['EPE'], NME=['NME'])
+NORM_ITEMS = dict(bbox='PCK', head='PCKh', torso='tPCK')
 LESS_IS_BETTER = ('EPE', 'NME')
 # MMPose's classes for MPII count pixels from 1, and this package's from 0
 PIXEL_OFF = {('MPIIPoseDataset', 'MpiiPCKAccuracy'), ('MpiiDataset', 'MPIIPCKh')}
-
-
-def check_config(cfg: Config) -> None:
-    """Check that something reads the variables ``codec`` and ``data_root`` of a config that has a base.
-
-    Raises:
-        InputError: The base had copied them before the config's file set them.
-    """
-    own = ast.parse(Path(cfg.filename).read_text('utf-8-sig')).body if cfg.filename else []
-    targets = [target for node in own if isinstance(node, ast.Assign) for target in node.targets]
-    assigned = {getattr(target, 'id', None) for target in targets}
-    if '_base_' not in assigned:  # such as a config that a run has written
-        return
-    if 'codec' in assigned and cfg.codec not in parts_of(cfg, r'model\..+').values():
-        raise InputError(f'{cfg.filename} sets codec, which nothing reads; set model.codec, too.')
-    roots = [dataset.get('data_root') for dataset in parts_of(cfg, LOADER + DATASET).values()]
-    if 'data_root' in assigned and not any(str(root).startswith(cfg.data_root) for root in roots):
-        raise InputError(
-            f"{cfg.filename} sets data_root to '{cfg.data_root}', but no dataset has it; set the data_root "
-            'of the datasets, too.'
-        )
 
 
 def check_runner(runner: Runner, *phases: str) -> None:
@@ -74,8 +54,9 @@ def check_runner(runner: Runner, *phases: str) -> None:
 
     Raises:
         InputError: A transform comes where it has no effect or a wrong one; the input size, the codec,
-            ``use_udp`` or the number of keypoints differs from the head's; a metric does not fit the dataset;
-            ``save_best`` waits for what no metric computes, or keeps the worst; or an epoch has no step.
+            ``use_udp`` or the number of keypoints differs from the head's; a metric does not fit the dataset,
+            or two compute one name; ``save_best`` or a monitor waits for what no metric computes, or keeps
+            the worst; an epoch has no step, or a last batch that batch norm cannot take.
     """
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     for phase in phases:
@@ -83,7 +64,8 @@ def check_runner(runner: Runner, *phases: str) -> None:
             loop = getattr(runner, f'{phase}_loop')
         except ValueError as error:
             if EMPTY in str(error):
-                raise InputError(f'{phase}_dataloader: {UNUSABLE}') from error
+                parts = parts_of(runner.cfg, f'{phase}_dataloader{DATASET}').values()
+                raise InputError(f'{phase}_dataloader: {why_empty(parts)}') from error
             raise
         metrics = getattr(getattr(loop, 'evaluator', None), 'metrics', ())
         loader = getattr(loop, 'dataloader', None)  # None: the config has no such phase
@@ -94,15 +76,14 @@ def check_runner(runner: Runner, *phases: str) -> None:
                 *unfit_metrics(dataset, metrics),
             ):
                 raise InputError(f'{phase}_dataloader: {problem}')
+        for problem in clashes(metrics):
+            raise InputError(f'{phase}_evaluator: {problem}')
         if phase == 'val':
-            for problem in wrong_best(runner.hooks, metrics):
-                raise InputError(f'default_hooks.checkpoint: {problem}')
+            for problem in wrong_monitors(runner, metrics):
+                raise InputError(problem)
         if phase == 'train' and isinstance(loader, DataLoader):  # not a loop of one's own
-            if not len(loader) and not isinstance(loader.sampler, InfiniteSampler):
-                raise InputError(
-                    f'train_dataloader: an epoch has no step, as {len(loader.sampler)} images do not fill '
-                    f'a batch of {loader.batch_size}; give a smaller batch_size, or drop_last=False.'
-                )
+            for problem in wrong_batches(loader, model):
+                raise InputError(f'train_dataloader: {problem}')
             for problem in (*outlasting(runner.cfg, loop.max_epochs, loop.max_iters), *idle_keys(runner)):
                 runner.logger.warning(problem)
 
@@ -200,24 +181,80 @@ def unfit_metrics(dataset, metrics: Sequence) -> Iterator[str]:
             yield f'{dataset.ann_file} has no headbox_file, which MPIIPCKh needs; give its mpii_gt_*.mat.'
 
 
-def wrong_best(hooks: Sequence, metrics: Sequence) -> Iterator[str]:
-    """Metrics that ``save_best`` waits for and none computes, and rules that keep the worst."""
-    names: list[str] = []
+def computed(metric) -> list[str]:
+    """How the names of what a metric computes begin, without its prefix; [''] for those of others."""
+    kind = type(metric).__name__
+    if kind == 'MPIIPCKh':
+        groups = metric.groups or joint_groups(metric.dataset_meta)
+        return [*groups, 'Mean', 'AUC'] if groups else [*METRIC_NAMES]
+    if kind == 'PCKAccuracy':
+        return [NORM_ITEMS[item] for item in metric.norm_item]
+    return COMPUTED.get(kind, [''])
+
+
+def clashes(metrics: Sequence) -> Iterator[str]:
+    """Metrics that compute one name, which MMEngine tells after the validation."""
+    taken = {}
     for metric in metrics:
-        kind = type(metric).__name__
-        if kind == 'MPIIPCKh':
-            groups = metric.groups or joint_groups(metric.dataset_meta)
-            names += [*groups, 'Mean', 'AUC'] if groups else METRIC_NAMES
-        else:
-            names += COMPUTED.get(kind, [''])  # any name begins so
-    for hook in hooks:
-        best = isinstance(hook, CheckpointHook) and hook.save_best and zip(hook.key_indicators, hook.rules)
-        for full_name, rule in best if names and best else ():
-            name = names[0] if full_name == 'auto' else full_name.rpartition('/')[2]
-            if not name.startswith(tuple(names)):
-                yield f'save_best is {full_name!r}, but val_evaluator computes {", ".join(names)}.'
-            if name in LESS_IS_BETTER and rule == 'greater':
-                yield f"rule is 'greater', which keeps the worst {name}; set rule='less'."
+        for name in filter(None, computed(metric)):
+            full_name = f'{metric.prefix}/{name}' if metric.prefix else name
+            first = taken.setdefault(full_name, metric)
+            if first is not metric:
+                kinds = ' and '.join(type(each).__name__ for each in (first, metric))
+                yield f"{kinds} both compute {full_name}; give one a prefix='mmpose'."
+
+
+def wrong_monitors(runner: Runner, metrics: Sequence) -> Iterator[str]:
+    """Names of metrics that hooks or schedules wait for and none computes, and rules that keep the worst."""
+    monitors = []
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and hook.save_best:
+            monitors += [('save_best', *each) for each in zip(hook.key_indicators, hook.rules)]
+        elif isinstance(hook, EarlyStoppingHook):
+            monitors.append(('monitor of EarlyStoppingHook', hook.monitor, hook.rule))
+    for place, part in parts_of(runner.cfg, r'param_scheduler(\.\d+)?').items():
+        if 'monitor' in part:
+            monitors.append((f'{place}.monitor', part['monitor'], part.get('rule', 'less')))
+    names = [name for metric in metrics for name in computed(metric)]
+    for place, full_name, rule in monitors if names else ():
+        name = names[0] if full_name == 'auto' else full_name.rpartition('/')[2]
+        if not name.startswith(tuple(names)):
+            yield f'{place} is {full_name!r}, but val_evaluator computes {", ".join(names)}; give one.'
+        better = 'less' if name in LESS_IS_BETTER else 'greater'
+        if rule not in (better, None) and name in {*names, *LESS_IS_BETTER}:
+            yield f'{place}: the rule {rule!r} keeps the worst {name}; set rule={better!r}.'
+
+
+def wrong_batches(loader: DataLoader, model: nn.Module) -> Iterator[str]:
+    """An epoch without a step, and a batch of one image where batch norm would have one value a channel."""
+    images, size = len(loader.sampler), loader.batch_size
+    endless = isinstance(loader.sampler, InfiniteSampler)
+    if not len(loader) and not endless:
+        yield (
+            f'an epoch has no step, because {images} images do not fill a batch of {size}; give a smaller '
+            'batch_size, or drop_last=False.'
+        )
+    last = size if endless or loader.drop_last or not size else images % size or size
+    if last == 1 and needs_two_images(model):
+        yield (
+            f'{images} images in batches of {size} leave a batch of one, too small for batch norm at the '
+            'lowest resolution of the network; set drop_last=True or another batch_size.'
+        )
+
+
+def needs_two_images(model: nn.Module) -> bool:
+    """Whether a batch norm has one value a channel for one image."""
+    size = getattr(getattr(getattr(model, 'head', None), 'decoder', None), 'input_size', None)
+    if size is None:
+        return False
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    image = torch.zeros(1, first.in_channels, size[1], size[0], device=first.weight.device)
+    try:
+        with torch.no_grad(), frozen_running_stats((model.train(),)):
+            model.extract_feat(image)
+    except ValueError as error:
+        return 'more than 1 value per channel' in str(error)
+    return False
 
 
 def outlasting(cfg: Config, max_epochs: int, max_iters: int) -> Iterator[str]:
