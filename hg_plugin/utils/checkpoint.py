@@ -207,17 +207,15 @@ def not_finite(weights: Mapping[str, Tensor]) -> list[str]:
 def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, tuple], optional=frozenset()) -> list[str]:
     """How weights differ from expected shapes, in words; those in ``optional`` may be absent."""
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    others = [
+        f'{name} {shapes[name]} for {shape}'
+        for name, shape in expected.items()
+        if shapes.get(name, shape) != shape
+    ]
     return [
         *name_some('is missing', [name for name in expected if name not in shapes and name not in optional]),
         *name_some('is left over', [name for name in shapes if name not in expected]),
-        *name_some(
-            'has another shape',
-            [
-                f'{name} {shapes[name]} for {shape}'
-                for name, shape in expected.items()
-                if shapes.get(name, shape) != shape
-            ],
-        ),
+        *name_some('has another shape', others),
     ]
 
 

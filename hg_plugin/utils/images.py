@@ -36,8 +36,6 @@ FORMATS = {
     rb'....ftyp(he|mif1|msf1)': 'HEIC',
     rb'\xff\x0a|\0\0\0\x0cJXL ': 'JPEG XL',
     rb'v/1\x01': 'OpenEXR',
-    rb'%PDF': 'PDF',
-    rb'\s*(<\?xml.*)?<svg': 'SVG',
 }
 _stderr_lock = threading.Lock()
 

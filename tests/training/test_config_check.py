@@ -10,11 +10,6 @@ from hg_plugin.utils.errors import InputError
 CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
-@pytest.mark.parametrize('path', sorted(CONFIGS.glob('*.py')), ids=lambda path: path.stem)
-def test_the_configs_pass(path):
-    check_config(Config.fromfile(path))
-
-
 @pytest.mark.parametrize(
     'line, message',
     [
