@@ -57,8 +57,9 @@ def combined(dataset, number):
 WRAPPERS = dict(
     plain=lambda dataset: dataset,
     repeat=lambda dataset: dict(type='RepeatDataset', times=2, dataset=dataset),
-    concat=lambda dataset: dict(type='ConcatDataset', datasets=[dataset, dataset]),
-    nested=lambda dataset: dict(type='RepeatDataset', times=1, dataset=WRAPPERS['concat'](dataset)),
+    nested=lambda dataset: dict(
+        type='RepeatDataset', times=1, dataset=dict(type='ConcatDataset', datasets=[dataset, dataset])
+    ),
     combined=lambda dataset: combined(dataset, 0),
     split=lambda dataset: combined(dataset, 1),
 )
@@ -99,7 +100,6 @@ WRONG = [
     ([BOX, CROP, dict(type='RandomHalfBody'), KEYPOINTS], 'RandomHalfBody comes after TopdownCrop'),
     ([BOX, CROP, converter(), KEYPOINTS], 'KeypointConverter comes after TopdownCrop'),
     ([BOX, dict(CROP, use_udp=True), KEYPOINTS], 'TopdownCrop.use_udp is True'),
-    ([IMAGE, BOX, dict(AFFINE, use_udp=True), TARGET, SAMPLE], 'TopdownAffine.use_udp is True'),
     ([BOX, dict(CROP, input_size=(96, 64)), KEYPOINTS], r'input_size is \(96, 64\), .*\(64, 64\)'),
     ([IMAGE, BOX, AFFINE, dict(TARGET, encoder=UDP), SAMPLE], 'encoder.type is UDPHeatmap'),
     ([BOX, CROP, dict(TARGET, encoder=LARGE), SAMPLE], r'encoder.heatmap_size is \(32, 32\)'),
@@ -108,7 +108,6 @@ WRONG = [
 RIGHT = [
     [BOX, CROP, COLORS, KEYPOINTS],
     [IMAGE, BOX, FLIP, dict(type='RandomBBoxTransform'), AFFINE, COLORS, TARGET, SAMPLE],
-    [IMAGE, COLORS, BOX, CROP, TARGET, SAMPLE],
     [converter(), BOX, CROP, KEYPOINTS],
     [],
 ]
@@ -346,20 +345,10 @@ def test_custom_keys_without_a_parameter_are_warned_of(train):
     assert "'scorse'" in train(keys=['scorse'])
 
 
-@pytest.mark.parametrize(
-    'changes, words',
-    [
-        (dict(num_keypoints=0), '2 without keypoints'),
-        (dict(iscrowd=1), '2 of crowds'),
-        (dict(bbox=[0, 0, 0, 9]), '2 without a box'),
-        (dict(image_id=9), '2 of images'),
-    ],
-)
-def test_a_coco_file_without_a_usable_annotation_says_why(tmp_path, changes, words):
-    annotation = dict(
-        id=1, image_id=1, category_id=1, bbox=[0, 0, 9, 9], keypoints=[3, 3, 2] * 17, num_keypoints=17
-    )
-    annotations = [{**annotation, **changes}, {**annotation, **changes, 'id': 2}]
+def test_a_coco_file_without_a_usable_annotation_says_why(tmp_path):
+    good = dict(image_id=1, category_id=1, bbox=[0, 0, 9, 9], keypoints=[3, 3, 2] * 17, num_keypoints=17)
+    defects = dict(num_keypoints=0), dict(iscrowd=1), dict(bbox=[0, 0, 0, 9]), *[dict(image_id=9)] * 2
+    annotations = [{**good, **defect, 'id': index} for index, defect in enumerate(defects)]
     image = dict(id=1, file_name='a.jpg', width=9, height=9)
     content = dict(images=[image], annotations=annotations, categories=[dict(id=1, name='person')])
     (tmp_path / 'a.json').write_text(json.dumps(content))
@@ -368,5 +357,6 @@ def test_a_coco_file_without_a_usable_annotation_says_why(tmp_path, changes, wor
     class Runner(SimpleNamespace):
         train_loop = property(lambda self: DATASETS.build(loader['dataset']))
 
-    with pytest.raises(InputError, match=f'train_dataloader: .*a.json has 2 annotations, {words}'):
+    words = '5 annotations, 1 without keypoints, 1 of crowds, 1 without a box .*, 2 of images'
+    with pytest.raises(InputError, match=f'train_dataloader: .*a.json has {words}'):
         check_runner(Runner(model=None, cfg=Config(dict(train_dataloader=loader))), 'train')
