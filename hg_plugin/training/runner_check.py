@@ -102,28 +102,31 @@ def paths(dataset, after: Sequence = ()) -> Iterator[tuple[object, list]]:
         yield dataset, steps
 
 
+def kinds(thing) -> set[str]:
+    """The names of a thing's class and of those that it inherits."""
+    return {kind.__name__ for kind in type(thing).__mro__}
+
+
 def wrong_order(steps: Sequence) -> Iterator[str]:
     """What is wrong with a sequence of transforms, whatever the model. Those of others may do anything."""
-    names = [type(step).__name__ for step in steps]
-    crop = next((index for index, name in enumerate(names) if name in CROPS), None)
-    if crop is None:
-        return
-    if 'GenerateTarget' in names[:crop]:
-        yield f'GenerateTarget comes before {names[crop]}, and draws keypoints of the image; put it after.'
-    for name, step in zip(names[crop + 1 :], steps[crop + 1 :]):
-        if name in BEFORE_CROP:
-            yield f'{name} comes after {names[crop]}, too late for the crop and its keypoints; put it before.'
-        for mover in moving(step):
+    crop = None
+    for index, (step, name) in enumerate((step, type(step).__name__) for step in steps):
+        if crop is None and kinds(step) & CROPS:
+            crop = name
+            if any('GenerateTarget' in kinds(before) for before in steps[:index]):
+                yield f'GenerateTarget comes before {crop}, and draws keypoints of the image; put it after.'
+        elif crop and kinds(step) & BEFORE_CROP:
+            yield f'{name} comes after {crop}, too late for the crop and its keypoints; put it before.'
+        for mover in moving(step) if crop else ():
             yield (
-                f'{mover} of albumentations in {name} comes after {names[crop]}, and moves pixels without '
-                f'their keypoints; leave that to {names[crop]}.'
+                f'{mover} of albumentations in {name} comes after {crop}, and moves pixels without their '
+                f'keypoints; leave that to {crop}.'
             )
 
 
 def moving(step) -> Iterator[str]:
     """Transforms of albumentations that move pixels, in MMPose's ``Albumentation`` and whatever wraps it."""
-    bases = {base.__name__ for base in type(step).__mro__}
-    if 'DualTransform' in bases and type(step).__name__ not in KEEP_POSITIONS:
+    if 'DualTransform' in kinds(step) and type(step).__name__ not in KEEP_POSITIONS:
         yield type(step).__name__
     inner = getattr(step, 'aug', getattr(step, 'transforms', ()))  # of MMPose; of MMCV and albumentations
     for each in inner if isinstance(inner, (list, tuple)) else [inner]:
@@ -143,7 +146,7 @@ def disagreements(steps: Sequence, dataset, model: nn.Module) -> Iterator[str]:
         name = type(step).__name__
         codecs[name] = getattr(step, 'encoder', None)
         keypoints = getattr(step, 'num_keypoints', keypoints)  # which may change it
-        if name in CROPS:
+        if kinds(step) & CROPS:
             pairs.append((f'{name}.input_size', step.input_size, getattr(decoder, 'input_size', None)))
             if known:
                 pairs.append((f'{name}.use_udp', bool(step.use_udp), type(decoder) is UDPHeatmap))
@@ -158,7 +161,7 @@ def disagreements(steps: Sequence, dataset, model: nn.Module) -> Iterator[str]:
         value, wanted = (tuple(v) if isinstance(v, (list, tuple)) else v for v in (value, wanted))
         if value != wanted and None not in (value, wanted):
             yield f'{place} is {value}, but the codec of model.head needs {wanted}; make them agree.'
-    if 'PackKeypoints' in codecs and codecs['data_preprocessor'] is None:
+    if any('PackKeypoints' in kinds(step) for step in steps) and codecs['data_preprocessor'] is None:
         yield "PackKeypoints needs model.data_preprocessor=dict(type='HeatmapDataPreprocessor') and a codec."
     # a codec of offsets has three heatmaps a keypoint
     combined = getattr(decoder, 'heatmap_type', None) == 'combined'
@@ -171,13 +174,13 @@ def disagreements(steps: Sequence, dataset, model: nn.Module) -> Iterator[str]:
 
 def unfit_metrics(dataset, metrics: Sequence) -> Iterator[str]:
     """Metrics that need another dataset."""
-    for kind in (type(metric).__name__ for metric in metrics):
-        if (type(dataset).__name__, kind) in PIXEL_OFF:
+    for metric in metrics:
+        if any(one in kinds(dataset) and other in kinds(metric) for one, other in PIXEL_OFF):
             yield (
-                f'{kind} is a pixel off with {type(dataset).__name__}; use MPIIPCKh with MPIIPoseDataset, or '
-                'MpiiPCKAccuracy with MpiiDataset.'
+                f'{type(metric).__name__} is a pixel off with {type(dataset).__name__}; use MPIIPCKh with '
+                'MPIIPoseDataset, or MpiiPCKAccuracy with MpiiDataset.'
             )
-        if kind == 'MPIIPCKh' and not getattr(dataset, 'headbox_file', True):
+        if 'MPIIPCKh' in kinds(metric) and not getattr(dataset, 'headbox_file', True):
             yield f'{dataset.ann_file} has no headbox_file, which MPIIPCKh needs; give its mpii_gt_*.mat.'
 
 
@@ -200,8 +203,8 @@ def clashes(metrics: Sequence) -> Iterator[str]:
             full_name = f'{metric.prefix}/{name}' if metric.prefix else name
             first = taken.setdefault(full_name, metric)
             if first is not metric:
-                kinds = ' and '.join(type(each).__name__ for each in (first, metric))
-                yield f"{kinds} both compute {full_name}; give one a prefix='mmpose'."
+                both = ' and '.join(type(each).__name__ for each in (first, metric))
+                yield f"{both} both compute {full_name}; give one a prefix='mmpose'."
 
 
 def wrong_monitors(runner: Runner, metrics: Sequence) -> Iterator[str]:

@@ -173,6 +173,13 @@ def test_albumentations_that_move_pixels_are_found_in_every_wrapper(check, step,
     assert bool([*wrong_order([box, crop, step, pack])]) == bool(moves)
 
 
+def test_classes_that_inherit_the_packages_are_checked(check):
+    box, crop, pack = check([BOX, CROP, KEYPOINTS]).pipeline.transforms
+    for step in (box, crop):
+        step.__class__ = type('Own', (type(step),), {})
+    assert [*wrong_order([crop, box, pack])] and not [*wrong_order([box, crop, pack])]
+
+
 @pytest.mark.parametrize('wrap', ['plain', 'repeat'])
 def test_pckh_needs_head_boxes(check, wrap):
     steps, metrics = [BOX, CROP, SAMPLE], [METRICS.build(dict(type='MPIIPCKh'))]
