@@ -27,6 +27,7 @@ def test_the_model_index_lists_every_config(parameters):
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda p: p.stem)
 def test_every_config_builds_a_model_whose_heatmaps_fit_its_codec_and_pipelines(path, parameters):
     cfg = Config.fromfile(path)
+    check_config(cfg)
     model = MODELS.build(cfg.model)
     width, height = cfg.model.codec.input_size
     with torch.no_grad():

@@ -91,11 +91,8 @@ class Samples:
                 if hasattr(transform, 'pack_transformed'):
                     transform.pack_transformed = True
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
     def __iter__(self) -> Iterator[Sample]:
-        for index in islice(self.sampler, len(self)):
+        for index in islice(self.sampler, len(self.dataset)):
             with preserved():
                 if hasattr(self.dataset, '__getitems__'):
                     (packed,) = self.dataset.__getitems__([index])
@@ -143,7 +140,7 @@ def browse(
     drawn = list(islice(samples, num))
     counts = np.sum([(one.annotated, one.outside, one.untrained) for one in drawn], axis=0).T
     names = samples.meta['keypoint_id2name']
-    title = f'{Path(cfg.filename or "config").name}: {len(drawn)} of {len(samples):,} {split} samples'
+    title = f'{Path(cfg.filename or "config").name}: {len(drawn)} of {len(samples.dataset):,} {split} samples'
     title += f', seed {samples.seed}. Red crosses: joints outside of the input'
     write_grid(out, [_draw(sample, samples.meta) for sample in drawn], title)
     return {names[index].replace('_', ' '): row for index, row in enumerate(counts.tolist())}, len(drawn)

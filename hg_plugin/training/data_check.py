@@ -3,6 +3,7 @@
 import json
 import os.path as osp
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -68,8 +69,9 @@ def check_data(cfg: Config, out: str, *, num_workers: int | None = None) -> int:
     sizes = _check_images(persons, findings, num_workers)
     for name, people in persons.items():
         for person in people:
-            if person['img_path'] in sizes:
-                findings += _check_person(name, person, *sizes[person['img_path']])
+            path = person['img_path']
+            for found in _check_person(person, *sizes[path]) if path in sizes else ():
+                findings.append(Finding(name, person['index'], path, *found))
     content = dict(
         datasets={
             name: dict(persons=len(people), images=len({person['img_path'] for person in people}))
@@ -99,22 +101,25 @@ def _read(part: dict, cfg: Config, persons: dict[str, list[dict]], findings: lis
         with building(cfg, 'dataset'):
             dataset = DATASETS.build({**part, 'pipeline': [], 'lazy_init': False})
     except InputError as error:
-        problem = why_empty(dict(dataset=part)) if EMPTY in str(error) else str(error)
+        problem = why_empty([part]) if EMPTY in str(error) else str(error)
         findings.append(Finding(name, None, None, 'dataset', problem))
         return
-    persons[name] = [_summary(dataset.get_data_info(index), index) for index in range(len(dataset))]
+    people = persons[name] = []
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        keys = ('img_path', 'bbox', 'keypoints', 'keypoints_visible')
+        people.append(dict(index=info.get('id', index), **{key: info.get(key) for key in keys}))
 
 
-def why_empty(loader: dict) -> str:
-    """Why none of the annotations in the layout of COCO that a loader names can be used."""
+def why_empty(parts: Iterable[dict]) -> str:
+    """Why none of the annotations in the layout of COCO that datasets of a config name can be used."""
     reasons = []
-    for part in parts_of(Config(dict(test_dataloader=loader)), LOADER + DATASET).values():
+    for part in parts:
         path = Path(part.get('data_root') or '', part.get('ann_file') or '')
         content = json.loads(path.read_text('utf-8-sig')) if path.suffix == '.json' else None
         if isinstance(content, dict):
             annotations = content.get('annotations') or []
-            defects = Counter(map(_defect, annotations)).items()
-            counts = ''.join(f', {count} {defect}' for defect, count in defects)
+            counts = ''.join(f', {count} {why}' for why, count in Counter(map(_defect, annotations)).items())
             reasons.append(f'{path} has {len(annotations)} annotations{counts}')
     return f'no annotation can be used: {"; ".join(reasons) or "the datasets are empty"}.'
 
@@ -128,11 +133,6 @@ def _defect(annotation: dict) -> str:
     if min(annotation.get('bbox', ())[2:], default=0) <= 0:
         return 'without a box that has an area'
     return 'of images that are not listed'
-
-
-def _summary(info: dict, index: int) -> dict:
-    keys = ('img_path', 'bbox', 'keypoints', 'keypoints_visible')
-    return dict(index=info.get('id', index), **{key: info.get(key) for key in keys})
 
 
 def _check_images(persons: dict, findings: list[Finding], num_workers: int | None) -> dict[str, tuple]:
@@ -168,44 +168,42 @@ def _check_image(path: str) -> tuple[tuple[int, int] | None, str | None]:
     return (width, height), None
 
 
-def _check_person(name: str, person: dict, width: int, height: int) -> list[Finding]:
-    """Compare a person's joints with the box, and both with the size of the image."""
-    findings = []
+def _check_person(person: dict, width: int, height: int) -> Iterator[tuple[str, str, bool]]:
+    """Compare a person's joints with the box, and both with the size of the image.
+
+    Yields:
+        The kind of a finding, the problem, and whether it is bad.
+    """
+    if person['bbox'] is None:
+        return
     size = np.array([width, height])
-    image = f'of the image, {width}x{height} pixels'
-    box = np.asarray(person['bbox'], np.float64).reshape(-1, 4)[0] if person['bbox'] is not None else None
-
-    def add(kind: str, problem: str, bad: bool) -> None:
-        findings.append(Finding(name, person['index'], person['img_path'], kind, problem, bad))
-
-    if box is not None and ((box[2:] <= 0).any() or (box[:2] >= size).any()):
-        add('box', f'the box {box.round(1).tolist()} is outside {image}', True)
-    if person['keypoints'] is None or person['keypoints_visible'] is None:
-        return findings
+    box = np.asarray(person['bbox'], np.float64).reshape(-1, 4)[0]
+    outside = f'outside of the image, {width}x{height} pixels'
+    if (box[2:] <= 0).any() or (box[:2] >= size).any():
+        yield 'box', f'the box {box.round(1).tolist()} is {outside}', True
+    if person['keypoints'] is None:
+        return
     joints = np.asarray(person['keypoints'], np.float64)[0, :, :2]
     annotated = np.asarray(person['keypoints_visible'])[0].reshape(len(joints), -1)[:, 0] > 0
     unknown = ~np.isfinite(joints).all(axis=1)
     if unknown.any():
         text = f'{unknown.sum()} joints, {(unknown & annotated).sum()} of them annotated, are NaN or null'
-        add('joints', f'{text} instead of points', bool((unknown & annotated).any()))
-
-    def add_joints(wrong: np.ndarray, where: str, most: float) -> None:
+        yield 'joints', f'{text} instead of points', bool((unknown & annotated).any())
+    center, side = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]).max()
+    margin = MARGIN * side
+    far = f'far outside of the box, {box.round(1).tolist()}'
+    for wrong, where, most in (
+        (((joints < -margin) | (joints > size - 1 + margin)).any(axis=1), outside, 1),
+        (np.abs(joints - center).max(axis=1) > FAR * side, far, 0.5),
+    ):
         wrong = np.flatnonzero(wrong & annotated)
         if len(wrong):
             text = f'{len(wrong)} of {annotated.sum()} annotated joints, {wrong.tolist()}, are {where}'
-            add('joints', text, bool(len(wrong) >= most * annotated.sum()))
-
-    margin = MARGIN * (box[2:] - box[:2]).max() if box is not None else 0
-    add_joints(((joints < -margin) | (joints > size - 1 + margin)).any(axis=1), f'outside {image}', most=1)
-    if box is not None:
-        center, side = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]).max()
-        where = f'far outside of the box, {box.round(1).tolist()}'
-        add_joints(np.abs(joints - center).max(axis=1) > FAR * side, where, most=0.5)
-        if annotated.sum() >= 4 and np.ptp(joints[annotated], axis=0).max() < SPOT * side:
-            corner = joints[annotated].min(axis=0).round(2).tolist()
-            text = f'all {annotated.sum()} annotated joints are in one spot, {corner}; give them in pixels'
-            add('joints', text, True)
-    return findings
+            yield 'joints', text, bool(len(wrong) >= most * annotated.sum())
+    if annotated.sum() >= 4 and np.ptp(joints[annotated], axis=0).max() < SPOT * side:
+        corner = joints[annotated].min(axis=0).round(2).tolist()
+        text = f'all {annotated.sum()} annotated joints are in one spot, {corner}; give them in pixels'
+        yield 'joints', text, True
 
 
 def _print(datasets: dict, findings: list[Finding], out: str) -> None:

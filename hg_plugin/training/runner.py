@@ -32,9 +32,7 @@ from hg_plugin.utils.files import DISK_ERRORS
 from hg_plugin.utils.weights import FOLDER, checkpoint_path
 
 from .config_check import check_config
-from .length_check import check_length
-from .optimizer_check import check_custom_keys
-from .pipeline_check import check_pipelines
+from .runner_check import check_runner
 
 # what MMEngine and torch say of themselves, or of a small machine, which no user has to act on
 NOISE = ('"FileClient"', '"HardDiskBackend"', 'The prefix is not set')
@@ -167,9 +165,7 @@ def train(
         runner = _build_runner(cfg, checkpoint, partly=True)
         for hook in hooks:
             runner.register_hook(hook)
-        check_pipelines(runner, 'train', 'val')
-        check_length(runner)
-        check_custom_keys(runner)
+        check_runner(runner, 'train', 'val')
         return runner.train()
 
 
@@ -195,7 +191,7 @@ def test(config: str | PathLike | Config, checkpoint: str, *, dump: str | None =
     content = _check(cfg)
     with _work_dir(cfg), building(cfg, 'test', late=True):
         runner = _build_runner(cfg, content)
-        check_pipelines(runner, 'test')
+        check_runner(runner, 'test')
         metrics = runner.test()
         _keep_kpt_thr(runner, checkpoint)
     drawing = cfg.get('default_hooks', {}).get('visualization') or {}

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import os.path as osp
 import pickle
 import re
 import warnings
@@ -37,11 +35,6 @@ def read_checkpoint(path: str, trust: bool = False) -> dict:
         InputError: The file is missing, damaged or no checkpoint, or contains code.
     """
     path = str(checkpoint_path(path))
-    if osp.isdir(path) or not os.access(path, os.R_OK):
-        problem = (
-            'cannot be read' if osp.isfile(path) else 'is a folder' if osp.isdir(path) else 'does not exist'
-        )
-        raise InputError(f'The checkpoint {path} {problem}; give the path of a .pth file.')
     try:
         broken = _broken_record(path)
         with warnings.catch_warnings():
@@ -71,6 +64,8 @@ def _broken_record(path: str) -> str | None:
 
 def _explain(error: Exception, path: str) -> str:
     """What an error of ``torch.load`` means; its own message is long, and may advise to run the code."""
+    if isinstance(error, OSError) and error.strerror:
+        return f'cannot be read: {error.strerror}; give the path of a .pth file'
     if isinstance(error, (ImportError, AttributeError)):
         return f'needs code that this Python does not have ({error}); save its state_dict alone where it is'
     if 'TorchScript' in str(error):
@@ -119,9 +114,7 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str, pa
         if not any(tensor.shape == shapes.get(name) for name, tensor in weights.items()):
             raise InputError(f"No weight in {path} (load_from) fits the config's model; give another one.")
         return
-    # values last, because a view of another shape may have any number of them
-    problems = misfits(weights, shapes) or unusable(weights, own)
-    if problems:
+    if problems := misfits(weights, shapes) or unusable(weights, own):
         raise InputError(
             f"The checkpoint {path} does not fit the config's model: {'; '.join(problems)}; "
             'use the config that it was trained with.'
@@ -130,11 +123,17 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str, pa
 
 def unusable(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
     """Which weights, of the right shapes, have values that a model's own cannot be replaced by, in words."""
-    odd = [name for name, tensor in weights.items() if _kind(tensor) != _kind(own[name])]
-    return [
-        *name_some('is of another type, quantized, sparse or without values', odd),
-        *name_some('is not finite', not_finite(weights)),
+    odd = [
+        name
+        for name, tensor in weights.items()
+        if tensor.is_meta
+        or tensor.layout != torch.strided
+        or tensor.itemsize == 1
+        or tensor.is_floating_point() != own[name].is_floating_point()
     ]
+    return name_some('is of another type, quantized, sparse or without values', odd) or name_some(
+        'is not finite', not_finite(weights)
+    )
 
 
 def dataset_meta_of(content: dict, path: str) -> dict | None:
@@ -200,34 +199,23 @@ def not_finite(weights: Mapping[str, Tensor]) -> list[str]:
         name
         for name, tensor in weights.items()
         # a view that repeats its values could have any size
-        if _kind(tensor) == 'float' and tensor.nbytes <= tensor.untyped_storage().nbytes()
-        if not tensor.isfinite().all()
+        if tensor.is_floating_point() and tensor.nbytes <= tensor.untyped_storage().nbytes()
+        if not tensor.float().isfinite().all()
     ]
-
-
-def _kind(tensor: Tensor) -> str | None:
-    """Whether values are floating-point numbers that a network computes in, or integers; None for others."""
-    if tensor.is_quantized or tensor.is_meta or tensor.layout != torch.strided:
-        return None
-    if tensor.is_floating_point():
-        return 'float' if tensor.itemsize > 1 else None
-    return 'integer' if tensor.dtype in (torch.int32, torch.int64) else None
 
 
 def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, tuple], optional=frozenset()) -> list[str]:
     """How weights differ from expected shapes, in words; those in ``optional`` may be absent."""
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    others = [
+        f'{name} {shapes[name]} for {shape}'
+        for name, shape in expected.items()
+        if shapes.get(name, shape) != shape
+    ]
     return [
         *name_some('is missing', [name for name in expected if name not in shapes and name not in optional]),
         *name_some('is left over', [name for name in shapes if name not in expected]),
-        *name_some(
-            'has another shape',
-            [
-                f'{name} {shapes[name]} for {shape}'
-                for name, shape in expected.items()
-                if shapes.get(name, shape) != shape
-            ],
-        ),
+        *name_some('has another shape', others),
     ]
 
 

@@ -36,8 +36,6 @@ FORMATS = {
     rb'....ftyp(he|mif1|msf1)': 'HEIC',
     rb'\xff\x0a|\0\0\0\x0cJXL ': 'JPEG XL',
     rb'v/1\x01': 'OpenEXR',
-    rb'%PDF': 'PDF',
-    rb'\s*(<\?xml.*)?<svg': 'SVG',
 }
 _stderr_lock = threading.Lock()
 
@@ -49,12 +47,11 @@ class ImageError(InputError):
 def check_regular_file(path: str | PathLike) -> None:
     """Raise an :class:`ImageError` for what is no file, and for a pipe, which could block without end."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ImageError(f'{path} is a folder, a pipe or a device; give a regular file.')
+        regular = stat.S_ISREG(os.stat(path).st_mode)
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
-        if isinstance(error, ImageError):
-            raise
         raise ImageError(f'{path} cannot be read: {getattr(error, "strerror", None) or error}.') from error
+    if not regular:
+        raise ImageError(f'{path} is a folder, a pipe or a device; give a regular file.')
 
 
 def read_regular_file(path: str | PathLike) -> bytes:

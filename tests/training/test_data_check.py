@@ -98,6 +98,6 @@ def test_joints_and_boxes_where_they_cannot_be_are_found(check, change):
 @pytest.mark.parametrize('annotated, bad', [(0, False), (1, True)])
 def test_joints_that_are_nan_are_counted(annotated, bad):
     joints = np.array([[[np.nan, np.nan], [30, 40]]])
-    person = dict(index=3, img_path='a.jpg', bbox=None, keypoints=joints, keypoints_visible=[[annotated, 1]])
-    (finding,) = _check_person('a.json', person, 64, 64)
-    assert finding.bad == bad and f'1 joints, {annotated} of them annotated, are NaN' in finding.problem
+    person = dict(bbox=[[0, 0, 64, 64]], keypoints=joints, keypoints_visible=[[annotated, 1]])
+    ((_, problem, is_bad),) = _check_person(person, 64, 64)
+    assert is_bad == bad and f'1 joints, {annotated} of them annotated, are NaN' in problem

@@ -78,7 +78,7 @@ def test_torchscript_is_named(refusal, tmp_path):
 
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / 'code.pth').write_bytes(b'\x80\x02cnowhere\nNothing\n.')
-    for name, message in (('none.pth', 'does not exist'), ('', 'is a folder'), ('code.pth', "'nowhere'")):
+    for name, message in (('none.pth', 'No such file'), ('', 'directory'), ('code.pth', "'nowhere'")):
         with pytest.raises(InputError, match=message):
             read_checkpoint(str(tmp_path / name), trust=True)
 
@@ -99,6 +99,7 @@ def test_weights_go_without_the_prefix_of_a_distributed_model():
         (dict(other=torch.ones(1)), 'other is left over'),
         (dict(bias=torch.ones(1)), r'bias \(1,\) for \(3,\)'),
         (dict(bias=torch.full((3,), torch.nan)), 'bias is not finite'),
+        (dict(bias=torch.ones(3, dtype=torch.long)), 'bias is of another type'),
         (dict(bias=torch.ones(3, device='meta')), 'bias is of another type'),
         (dict(bias=torch.ones(3).to_sparse()), 'bias is of another type'),
     ],
