@@ -45,6 +45,7 @@ class MPIIPCKh(BaseMetric):
     Attributes:
         kpt_thr: After an evaluation, the score that nine of ten right keypoints reach, those within half a
             head size; None where none is right.
+        persons: After an evaluation, what :meth:`process` has kept, as an array of all persons by its key.
 
     Raises:
         InputError: ``weights`` or the extension of ``pred_file`` is unknown. When the metric gets the
@@ -73,6 +74,7 @@ class MPIIPCKh(BaseMetric):
         self.pred_file = pred_file
         self.groups = groups
         self.kpt_thr: float | None = None
+        self.persons: dict[str, np.ndarray] = {}
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: Mapping | None) -> None:
@@ -93,10 +95,11 @@ class MPIIPCKh(BaseMetric):
             data_samples: Dictionaries with ``id``, the person's row in the annotation file;
                 ``pred_instances`` with ``keypoints`` (1, K, 2) and perhaps ``stage_keypoints`` (1, S, K, 2);
                 and ``gt_instances`` with ``keypoints`` (1, K, 2), ``keypoints_visible`` (1, K) or with
-                weights (1, K, 2), and ``head_size`` (1, 1). Arrays or tensors, in pixels of the image.
+                weights (1, K, 2), and ``head_size`` (1, 1). Arrays or tensors, in pixels of the image. For a
+                report also ``img_path``, ``input_center``, ``input_scale``, and ``bboxes`` of the truth.
         """
         for sample in data_samples:
-            person, truth = sample['id'], sample['gt_instances']
+            person, truth, found = sample['id'], sample['gt_instances'], sample['pred_instances']
             if truth.get('head_size') is None:
                 raise InputError(
                     f"MPIIPCKh: person {person} has no head size; set the dataset's headbox_file to "
@@ -105,20 +108,26 @@ class MPIIPCKh(BaseMetric):
             visible = to_numpy(truth['keypoints_visible'])
             if visible.ndim == 3:  # MMPose appends the weights of the joints
                 visible = visible[..., 0]
-            pred, gt = to_numpy(sample['pred_instances']['keypoints']), to_numpy(truth['keypoints'])
+            pred, gt = to_numpy(found['keypoints']), to_numpy(truth['keypoints'])
             if not pred.shape == gt.shape == (1, *visible.shape[1:], 2):
                 raise InputError(
                     f'MPIIPCKh: the predictions of person {person} have shape {pred.shape} and the '
                     f'annotations {gt.shape}; both must be (1, K, 2), of the same keypoints.'
                 )
-            head_size = to_numpy(truth['head_size']).item()
-            result = dict(id=int(person), pred=pred[0], gt=gt[0], visible=visible[0] > 0, head_size=head_size)
-            result['scores'] = to_numpy(
-                sample['pred_instances'].get('keypoint_scores', np.zeros(pred.shape[:2]))
-            )[0]
-            stages = sample['pred_instances'].get('stage_keypoints')
-            if stages is not None:
-                result['stages'] = to_numpy(stages)[0]
+            result = dict(
+                id=int(person),
+                pred=pred[0],
+                gt=gt[0],
+                visible=visible[0] > 0,
+                head_size=to_numpy(truth['head_size']).item(),
+                scores=to_numpy(found.get('keypoint_scores', np.zeros(pred.shape[:2])))[0],
+                stages=to_numpy(found.get('stage_keypoints', pred[:, None]))[0],
+            )
+            if 'bboxes' in truth:
+                result['box'] = truth['bboxes'][0]
+            for key in ('img_path', 'input_center', 'input_scale'):
+                if key in sample:
+                    result[key] = sample[key]
             self.results.append(result)
 
     def compute_metrics(self, results: Sequence[dict]) -> dict[str, float]:
@@ -134,9 +143,11 @@ class MPIIPCKh(BaseMetric):
                     f'MPIIPCKh: two different persons have the id {result["id"]}; '
                     'evaluate each dataset with a metric of its own.'
                 )
-        pred, gt, visible, head_size, scores = (
-            np.stack([persons[person][key] for person in sorted(persons)])
-            for key in ('pred', 'gt', 'visible', 'head_size', 'scores')
+        self.persons = {
+            key: np.stack([persons[person][key] for person in sorted(persons)]) for key in results[0]
+        }
+        pred, gt, visible, head_size, scores, stages = (
+            self.persons[key] for key in ('pred', 'gt', 'visible', 'head_size', 'scores', 'stages')
         )
         right = visible & (np.linalg.norm(pred - gt, axis=-1) <= head_size[:, None] / 2)
         self.kpt_thr = float(np.quantile(scores[right], 0.1)) if right.any() else None
@@ -158,9 +169,7 @@ class MPIIPCKh(BaseMetric):
         if self.pred_file is not None:
             save_predictions(self.pred_file, pred)
             logger.info(f'The predictions for {len(pred)} persons are in {self.pred_file}')
-        if all('stages' in person for person in persons.values()):
-            stages = np.stack([persons[person]['stages'] for person in sorted(persons)], axis=1)
-            if len(stages) > 1:
-                means = {f'stage{i}/Mean': score(stage)['Mean'] for i, stage in enumerate(stages)}
-                metrics = {**metrics, **means}
+        if stages.shape[1] > 1:
+            means = {f'stage{i}/Mean': score(stages[:, i])['Mean'] for i in range(stages.shape[1])}
+            metrics = {**metrics, **means}
         return metrics
