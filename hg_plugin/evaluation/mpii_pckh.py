@@ -1,6 +1,5 @@
 """The PCKh metric for MMEngine's runners."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
@@ -40,7 +39,7 @@ class MPIIPCKh(BaseMetric):
             no file.
         groups: Names or indices of keypoints by column, instead of those of the dataset's names; 'Mean' is of
             all keypoints. Defaults to None.
-        collect_device, prefix, collect_dir: As in MMEngine's ``BaseMetric``.
+        **kwargs: ``collect_device``, ``prefix`` and ``collect_dir``, as in MMEngine's ``BaseMetric``.
 
     Attributes:
         kpt_thr: After an evaluation, the score that nine of ten right keypoints reach, those within half a
@@ -61,11 +60,9 @@ class MPIIPCKh(BaseMetric):
         weights: str = 'annotations',
         pred_file: str | None = None,
         groups: Mapping[str, Sequence[str | int]] | None = None,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-        collect_dir: str | None = None,
+        **kwargs,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        super().__init__(**kwargs)
         if weights not in MEAN_WEIGHTS:
             raise InputError(f'MPIIPCKh: weights is {weights!r}; use one of {list(MEAN_WEIGHTS)}.')
         if pred_file is not None:
@@ -83,9 +80,8 @@ class MPIIPCKh(BaseMetric):
         ids = (dataset_meta or {}).get('keypoint_name2id', {})
         for name in chain.from_iterable((self.groups or {}).values()):
             if name not in ids and name not in ids.values():
-                near = difflib.get_close_matches(str(name), ids, n=1)
-                hint = f'did you mean {near[0]!r}?' if near else f'give some of {", ".join(ids)}.'
-                raise InputError(f'MPIIPCKh: {name!r} in groups is no keypoint of the dataset; {hint}')
+                names = ', '.join(ids)
+                raise InputError(f'MPIIPCKh: {name!r} in groups is no keypoint of the dataset ({names}).')
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Keep what PCKh needs of a batch.
