@@ -44,7 +44,7 @@ class MPIIPCKh(BaseMetric):
     Attributes:
         kpt_thr: After an evaluation, the score that nine of ten right keypoints reach, those within half a
             head size; None where none is right.
-        persons: After an evaluation, what :meth:`process` has kept, as an array of all persons by its key.
+        persons: After an evaluation, what :meth:`process` has kept, as arrays of all persons by name.
 
     Raises:
         InputError: ``weights`` or the extension of ``pred_file`` is unknown. When the metric gets the
@@ -111,19 +111,17 @@ class MPIIPCKh(BaseMetric):
                     f'annotations {gt.shape}; both must be (1, K, 2), of the same keypoints.'
                 )
             result = dict(
-                id=int(person),
+                ids=int(person),
                 pred=pred[0],
-                gt=gt[0],
-                visible=visible[0] > 0,
-                head_size=to_numpy(truth['head_size']).item(),
                 scores=to_numpy(found.get('keypoint_scores', np.zeros(pred.shape[:2])))[0],
-                stages=to_numpy(found.get('stage_keypoints', pred[:, None]))[0],
+                keypoints=to_numpy(found.get('stage_keypoints', pred[:, None]))[0],
+                truth=gt[0],
+                annotated=visible[0] > 0,
+                head_size=to_numpy(truth['head_size']).item(),
             )
-            if 'bboxes' in truth:
-                result['box'] = truth['bboxes'][0]
-            for key in ('img_path', 'input_center', 'input_scale'):
-                if key in sample:
-                    result[key] = sample[key]
+            if 'input_center' in sample:
+                result |= dict(images=sample['img_path'], boxes=truth['bboxes'][0])
+                result |= dict(centers=sample['input_center'], scales=sample['input_scale'])
             self.results.append(result)
 
     def compute_metrics(self, results: Sequence[dict]) -> dict[str, float]:
@@ -133,17 +131,17 @@ class MPIIPCKh(BaseMetric):
         """
         persons = {}
         for result in results:
-            known = persons.setdefault(result['id'], result)
-            if not np.array_equal(known['gt'], result['gt'], equal_nan=True):
+            known = persons.setdefault(result['ids'], result)
+            if not np.array_equal(known['truth'], result['truth'], equal_nan=True):
                 raise InputError(
-                    f'MPIIPCKh: two different persons have the id {result["id"]}; '
+                    f'MPIIPCKh: two different persons have the id {result["ids"]}; '
                     'evaluate each dataset with a metric of its own.'
                 )
         self.persons = {
             key: np.stack([persons[person][key] for person in sorted(persons)]) for key in results[0]
         }
         pred, gt, visible, head_size, scores, stages = (
-            self.persons[key] for key in ('pred', 'gt', 'visible', 'head_size', 'scores', 'stages')
+            self.persons[key] for key in ('pred', 'truth', 'annotated', 'head_size', 'scores', 'keypoints')
         )
         right = visible & (np.linalg.norm(pred - gt, axis=-1) <= head_size[:, None] / 2)
         self.kpt_thr = float(np.quantile(scores[right], 0.1)) if right.any() else None

@@ -135,7 +135,10 @@ class Hourglass(nn.Module):
 
 
 class AddJoin(nn.Module):
-    """Input of the next hourglass by addition: x + conv(features) + conv(heatmaps). All are (N, C, H, W)."""
+    """Input of the next hourglass by addition: x + conv(features) + conv(heatmaps). All are (N, C, H, W).
+
+    :func:`reparameterize` makes ``from_heatmaps`` a part of ``from_features``, and sets it to None.
+    """
 
     def __init__(self, channels: int, num_keypoints: int):
         super().__init__()
@@ -143,7 +146,8 @@ class AddJoin(nn.Module):
         self.from_heatmaps = nn.Conv2d(num_keypoints, channels, 1)
 
     def forward(self, x: Tensor, feats: Tensor, heatmaps: Tensor, previous: Tensor) -> Tensor:
-        return x + self.from_features(feats) + self.from_heatmaps(heatmaps)
+        x = x + self.from_features(feats)
+        return x if self.from_heatmaps is None else x + self.from_heatmaps(heatmaps)
 
 
 class ConcatJoin(nn.Module):
@@ -159,7 +163,8 @@ class ConcatJoin(nn.Module):
         self.from_heatmaps = nn.Conv2d(num_keypoints, out_channels, 1)
 
     def forward(self, x: Tensor, feats: Tensor, heatmaps: Tensor, previous: Tensor) -> Tensor:
-        return self.from_features(torch.cat([feats, previous], dim=1)) + self.from_heatmaps(heatmaps)
+        x = self.from_features(torch.cat([feats, previous], dim=1))
+        return x if self.from_heatmaps is None else x + self.from_heatmaps(heatmaps)
 
 
 @MODELS.register_module()

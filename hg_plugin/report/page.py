@@ -53,10 +53,8 @@ def write_report(work_dirs: Sequence[str | PathLike], out: str | PathLike | None
     runs = [read_run(folder) for folder in work_dirs]
     places = [run.folder.resolve() for run in runs]
     common = os.path.commonpath([place.parent for place in places])
-    for number, (run, place) in enumerate(zip(runs, places)):
+    for run, place in zip(runs, places):
         run.name = os.path.relpath(place, common)
-        if place in places[:number]:  # names tell curves apart
-            run.name += f' ({number})'
     persons, missing = {}, []
     for run in runs:
         try:

@@ -24,30 +24,18 @@ NO_METRICS = ('data_time', 'time', 'step', 'iter', 'epoch', 'x')
 
 @dataclass
 class Run:
-    """A training, with its resumes.
+    """A training, with its resumes."""
 
-    Attributes:
-        folder: The work directory.
-        name: For headings and legends.
-        others: The number of older trainings in the folder, which this one does not resume.
-        starts: Names of the folders of the first start and of those that resume it.
-        record: What ReportHook has recorded, the newest value of each field.
-        seconds: How long it has run.
-        train, val: Rows of numbers that were logged of training iterations and of validations, with ``iter``
-            and ``x``, the place on the axis of curves, which counts epochs or iterations.
-        events: Dicts of ``iter``, ``level``, ``kind`` and ``text``.
-        config: What it ran with.
-    """
-
-    folder: Path
-    name: str
-    others: int = 0
-    starts: list[str] = field(default_factory=list)
-    record: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0
+    folder: Path  # the work directory
+    name: str  # for headings and legends
+    others: int = 0  # older trainings in the folder, which this one does not resume
+    starts: list[str] = field(default_factory=list)  # folders of the first start and of the resumes
+    record: dict[str, Any] = field(default_factory=dict)  # of ReportHook, the newest value of each field
+    seconds: float = 0  # how long it has run
+    # rows that were logged of training iterations and of validations; ``x`` counts epochs or iterations
     train: list[dict[str, float]] = field(default_factory=list)
     val: list[dict[str, float]] = field(default_factory=list)
-    events: list[dict] = field(default_factory=list)
+    events: list[dict] = field(default_factory=list)  # of ``iter``, ``level``, ``kind`` and ``text``
     config: dict[str, Any] = field(default_factory=dict)
 
     def setting(self, place: str) -> Any:

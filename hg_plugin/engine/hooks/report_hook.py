@@ -19,7 +19,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from hg_plugin import __file__ as package
 from hg_plugin import __version__
-from hg_plugin.evaluation import MPIIPCKh, joint_groups
+from hg_plugin.evaluation import joint_groups
 from hg_plugin.utils.environment import describe, device_name, git_state
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
@@ -28,18 +28,6 @@ from hg_plugin.utils.files import atomic_write
 RECORD, EVENTS = 'run.json', 'events.jsonl'
 # in the work directory
 PREDICTIONS = 'predictions.npz'
-# arrays of that file, and where the metric has them
-PERSONS = dict(
-    ids='id',
-    images='img_path',
-    keypoints='stages',
-    truth='gt',
-    annotated='visible',
-    head_size='head_size',
-    boxes='box',
-    centers='input_center',
-    scales='input_scale',
-)
 
 
 class EventHandler(logging.Handler):
@@ -79,7 +67,7 @@ class ReportHook(Hook):
     - The folder of the log gets ``run.json``: environment, device and the state of git at its start, which
       iteration it resumes and how long it has run; and ``events.jsonl``, see :class:`EventHandler`.
     - After each validation, the work directory's ``predictions.npz`` is replaced: keypoints of all stages,
-      truth, head sizes, boxes and image paths of all persons, which :class:`MPIIPCKh` has collected. Only for
+      truth, head sizes, boxes and image paths of all persons, which ``MPIIPCKh`` has collected. Only for
       MPII's joints.
     """
 
@@ -123,11 +111,14 @@ class ReportHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         self._write_record(runner)
         for metric in runner.val_evaluator.metrics if self.events else ():
-            has_mpii_joints = isinstance(metric, MPIIPCKh) and joint_groups(metric.dataset_meta) is None
-            if has_mpii_joints and {*PERSONS.values()} <= metric.persons.keys():
-                columns = {name: metric.persons[key] for name, key in PERSONS.items()}
-                small = {name: np.float32(own) for name, own in columns.items() if own.dtype == np.float64}
-                columns |= small | dict(images=[osp.abspath(path) for path in columns['images']])
+            persons = getattr(metric, 'persons', {})
+            if 'images' in persons and joint_groups(metric.dataset_meta) is None:
+                columns = {
+                    name: np.float32(own) if own.dtype == np.float64 else own
+                    for name, own in persons.items()
+                    if name not in ('pred', 'scores')
+                }
+                columns['images'] = [osp.abspath(path) for path in columns['images']]
                 content = io.BytesIO()
                 np.savez_compressed(content, **columns, weights=metric.weights, run=runner.timestamp)
                 self._write(runner, osp.join(runner.work_dir, PREDICTIONS), content.getvalue())
