@@ -1,7 +1,6 @@
 """Configs as lists of settings, and how two of them differ."""
 
 import ast
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +69,9 @@ def shipped_base(settings: dict[str, str], filename: str) -> tuple[str, dict[str
     """The config of the package with this file name, or else the one that differs least, and its settings."""
     paths = sorted((MIM / 'configs').glob('*.py'))
     paths = [path for path in paths if path.name == filename] or paths
-    shipped = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        for path in paths:
-            shipped[path.name] = flatten(Config.fromfile(path, import_custom_modules=False).to_dict())
+    shipped = {
+        path.name: flatten(Config.fromfile(path, import_custom_modules=False).to_dict()) for path in paths
+    }
     name = min(shipped, key=lambda name: len(set(shipped[name].items()) ^ set(settings.items())))
     return name, shipped[name]
 
