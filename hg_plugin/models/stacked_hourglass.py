@@ -135,10 +135,7 @@ class Hourglass(nn.Module):
 
 
 class AddJoin(nn.Module):
-    """Input of the next hourglass by addition: x + conv(features) + conv(heatmaps). All are (N, C, H, W).
-
-    :func:`reparameterize` makes ``from_heatmaps`` a part of ``from_features``, and sets it to None.
-    """
+    """Input of the next hourglass by addition: x + conv(features) + conv(heatmaps). All are (N, C, H, W)."""
 
     def __init__(self, channels: int, num_keypoints: int):
         super().__init__()
@@ -146,7 +143,7 @@ class AddJoin(nn.Module):
         self.from_heatmaps = nn.Conv2d(num_keypoints, channels, 1)
 
     def forward(self, x: Tensor, feats: Tensor, heatmaps: Tensor, previous: Tensor) -> Tensor:
-        x = x + self.from_features(feats)
+        x = x + self.from_features(feats)  # of which reparameterize() makes from_heatmaps a part
         return x if self.from_heatmaps is None else x + self.from_heatmaps(heatmaps)
 
 
