@@ -29,7 +29,7 @@ class ReparameterizedTestLoop(TestLoop):
 
     def run_iter(self, idx: int, data_batch) -> None:
         if 'predict' not in vars(self.model):  # now that hooks have put averaged weights into the model
-            all_stacks = any(self.model.test_cfg.get(key) for key in ('output_stages', 'stage_keypoints'))
+            all_stacks = self.model.test_cfg.get('stage_keypoints', False)
             self.model.predict = reparameterize(self.model, all_stacks=all_stacks).predict
             self.runner.logger.info('The test runs the reparameterized network.')
         super().run_iter(idx, data_batch)

@@ -1,6 +1,5 @@
 """The PCKh metric for MMEngine's runners."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
@@ -40,11 +39,12 @@ class MPIIPCKh(BaseMetric):
             no file.
         groups: Names or indices of keypoints by column, instead of those of the dataset's names; 'Mean' is of
             all keypoints. Defaults to None.
-        collect_device, prefix, collect_dir: As in MMEngine's ``BaseMetric``.
+        **kwargs: ``collect_device``, ``prefix`` and ``collect_dir``, as in MMEngine's ``BaseMetric``.
 
     Attributes:
         kpt_thr: After an evaluation, the score that nine of ten right keypoints reach, those within half a
             head size; None where none is right.
+        persons: After an evaluation, what :meth:`process` has kept, as arrays of all persons by name.
 
     Raises:
         InputError: ``weights`` or the extension of ``pred_file`` is unknown. When the metric gets the
@@ -60,11 +60,9 @@ class MPIIPCKh(BaseMetric):
         weights: str = 'annotations',
         pred_file: str | None = None,
         groups: Mapping[str, Sequence[str | int]] | None = None,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-        collect_dir: str | None = None,
+        **kwargs,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        super().__init__(**kwargs)
         if weights not in MEAN_WEIGHTS:
             raise InputError(f'MPIIPCKh: weights is {weights!r}; use one of {list(MEAN_WEIGHTS)}.')
         if pred_file is not None:
@@ -73,6 +71,7 @@ class MPIIPCKh(BaseMetric):
         self.pred_file = pred_file
         self.groups = groups
         self.kpt_thr: float | None = None
+        self.persons: dict[str, np.ndarray] = {}
 
     @BaseMetric.dataset_meta.setter
     def dataset_meta(self, dataset_meta: Mapping | None) -> None:
@@ -81,9 +80,8 @@ class MPIIPCKh(BaseMetric):
         ids = (dataset_meta or {}).get('keypoint_name2id', {})
         for name in chain.from_iterable((self.groups or {}).values()):
             if name not in ids and name not in ids.values():
-                near = difflib.get_close_matches(str(name), ids, n=1)
-                hint = f'did you mean {near[0]!r}?' if near else f'give some of {", ".join(ids)}.'
-                raise InputError(f'MPIIPCKh: {name!r} in groups is no keypoint of the dataset; {hint}')
+                names = ', '.join(ids)
+                raise InputError(f'MPIIPCKh: {name!r} in groups is no keypoint of the dataset ({names}).')
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         """Keep what PCKh needs of a batch.
@@ -93,10 +91,11 @@ class MPIIPCKh(BaseMetric):
             data_samples: Dictionaries with ``id``, the person's row in the annotation file;
                 ``pred_instances`` with ``keypoints`` (1, K, 2) and perhaps ``stage_keypoints`` (1, S, K, 2);
                 and ``gt_instances`` with ``keypoints`` (1, K, 2), ``keypoints_visible`` (1, K) or with
-                weights (1, K, 2), and ``head_size`` (1, 1). Arrays or tensors, in pixels of the image.
+                weights (1, K, 2), and ``head_size`` (1, 1). Arrays or tensors, in pixels of the image. For a
+                report also ``img_path``, ``input_center``, ``input_scale``, and ``bboxes`` of the truth.
         """
         for sample in data_samples:
-            person, truth = sample['id'], sample['gt_instances']
+            person, truth, found = sample['id'], sample['gt_instances'], sample['pred_instances']
             if truth.get('head_size') is None:
                 raise InputError(
                     f"MPIIPCKh: person {person} has no head size; set the dataset's headbox_file to "
@@ -105,20 +104,24 @@ class MPIIPCKh(BaseMetric):
             visible = to_numpy(truth['keypoints_visible'])
             if visible.ndim == 3:  # MMPose appends the weights of the joints
                 visible = visible[..., 0]
-            pred, gt = to_numpy(sample['pred_instances']['keypoints']), to_numpy(truth['keypoints'])
+            pred, gt = to_numpy(found['keypoints']), to_numpy(truth['keypoints'])
             if not pred.shape == gt.shape == (1, *visible.shape[1:], 2):
                 raise InputError(
                     f'MPIIPCKh: the predictions of person {person} have shape {pred.shape} and the '
                     f'annotations {gt.shape}; both must be (1, K, 2), of the same keypoints.'
                 )
-            head_size = to_numpy(truth['head_size']).item()
-            result = dict(id=int(person), pred=pred[0], gt=gt[0], visible=visible[0] > 0, head_size=head_size)
-            result['scores'] = to_numpy(
-                sample['pred_instances'].get('keypoint_scores', np.zeros(pred.shape[:2]))
-            )[0]
-            stages = sample['pred_instances'].get('stage_keypoints')
-            if stages is not None:
-                result['stages'] = to_numpy(stages)[0]
+            result = dict(
+                ids=int(person),
+                pred=pred[0],
+                scores=to_numpy(found.get('keypoint_scores', np.zeros(pred.shape[:2])))[0],
+                keypoints=to_numpy(found.get('stage_keypoints', pred[:, None]))[0],
+                truth=gt[0],
+                annotated=visible[0] > 0,
+                head_size=to_numpy(truth['head_size']).item(),
+            )
+            if 'input_center' in sample:
+                result |= dict(images=sample['img_path'], boxes=truth['bboxes'][0])
+                result |= dict(centers=sample['input_center'], scales=sample['input_scale'])
             self.results.append(result)
 
     def compute_metrics(self, results: Sequence[dict]) -> dict[str, float]:
@@ -128,15 +131,17 @@ class MPIIPCKh(BaseMetric):
         """
         persons = {}
         for result in results:
-            known = persons.setdefault(result['id'], result)
-            if not np.array_equal(known['gt'], result['gt'], equal_nan=True):
+            known = persons.setdefault(result['ids'], result)
+            if not np.array_equal(known['truth'], result['truth'], equal_nan=True):
                 raise InputError(
-                    f'MPIIPCKh: two different persons have the id {result["id"]}; '
+                    f'MPIIPCKh: two different persons have the id {result["ids"]}; '
                     'evaluate each dataset with a metric of its own.'
                 )
-        pred, gt, visible, head_size, scores = (
-            np.stack([persons[person][key] for person in sorted(persons)])
-            for key in ('pred', 'gt', 'visible', 'head_size', 'scores')
+        self.persons = {
+            key: np.stack([persons[person][key] for person in sorted(persons)]) for key in results[0]
+        }
+        pred, gt, visible, head_size, scores, stages = (
+            self.persons[key] for key in ('pred', 'truth', 'annotated', 'head_size', 'scores', 'keypoints')
         )
         right = visible & (np.linalg.norm(pred - gt, axis=-1) <= head_size[:, None] / 2)
         self.kpt_thr = float(np.quantile(scores[right], 0.1)) if right.any() else None
@@ -158,9 +163,7 @@ class MPIIPCKh(BaseMetric):
         if self.pred_file is not None:
             save_predictions(self.pred_file, pred)
             logger.info(f'The predictions for {len(pred)} persons are in {self.pred_file}')
-        if all('stages' in person for person in persons.values()):
-            stages = np.stack([persons[person]['stages'] for person in sorted(persons)], axis=1)
-            if len(stages) > 1:
-                means = {f'stage{i}/Mean': score(stage)['Mean'] for i, stage in enumerate(stages)}
-                metrics = {**metrics, **means}
+        if stages.shape[1] > 1:
+            means = {f'stage{i}/Mean': score(stages[:, i])['Mean'] for i in range(stages.shape[1])}
+            metrics = {**metrics, **means}
         return metrics

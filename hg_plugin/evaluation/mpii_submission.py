@@ -33,7 +33,7 @@ class MPIISubmission(BaseMetric):
         out_file: The ``.mat`` file to write. Defaults to 'pred_keypoints_mpii.mat'.
         ann_file: ``mpii_test.json`` from ``hg_plugin prepare mpii``, with ``mpii_test_annolist.mat`` beside
             it. Defaults to None, that of the tested dataset.
-        collect_device, prefix, collect_dir: As in MMEngine's ``BaseMetric``.
+        **kwargs: ``collect_device``, ``prefix`` and ``collect_dir``, as in MMEngine's ``BaseMetric``.
 
     Raises:
         InputError: ``out_file`` is not a ``.mat``. Later: the annotation files are missing, damaged, not
@@ -45,14 +45,9 @@ class MPIISubmission(BaseMetric):
     default_prefix = ''
 
     def __init__(
-        self,
-        out_file: str = 'pred_keypoints_mpii.mat',
-        ann_file: str | None = None,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-        collect_dir: str | None = None,
+        self, out_file: str = 'pred_keypoints_mpii.mat', ann_file: str | None = None, **kwargs
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        super().__init__(**kwargs)
         check_extension(out_file, ['.mat'])
         self.out_file = out_file
         self.ann_file = ann_file

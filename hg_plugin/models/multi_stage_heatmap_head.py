@@ -219,13 +219,12 @@ class MultiStageHeatmapHead(CPMHead):
             batch_data_samples: N samples; the flip test reads their ``flip_indices``.
             test_cfg: ``flip_test``, ``flip_mode`` and ``shift_heatmap``, see :func:`average_flipped`;
                 ``stage_keypoints`` also decodes the stages before the last; ``output_heatmaps`` also returns
-                the last stage's heatmaps, ``output_stages`` those of every stage. Defaults to {}.
+                the last stage's heatmaps. Defaults to {}.
 
         Returns:
             N ``InstanceData`` with keypoints (1, K, 2) in input pixels and keypoint_scores (1, K), with
             ``stage_keypoints`` also those of every stage, (1, S, K, 2) in image pixels. With
-            ``output_heatmaps`` or ``output_stages`` also N ``PixelData`` with ``heatmaps`` (K, H, W) and, for
-            the latter, ``heatmaps_stage{i}``.
+            ``output_heatmaps`` also N ``PixelData`` with ``heatmaps`` (K, H, W).
         """
         if test_cfg.get('flip_test', False):
             flip_indices = batch_data_samples[0].metainfo['flip_indices']
@@ -238,14 +237,9 @@ class MultiStageHeatmapHead(CPMHead):
         preds = self.decode(all_heatmaps[-1])
         if test_cfg.get('stage_keypoints', False):
             self._add_stage_keypoints([*map(self.decode, all_heatmaps[:-1]), preds], batch_data_samples)
-        output_stages = test_cfg.get('output_stages', False)
-        if not (output_stages or test_cfg.get('output_heatmaps', False)):
+        if not test_cfg.get('output_heatmaps', False):
             return preds
-        fields = [PixelData(heatmaps=heatmaps) for heatmaps in all_heatmaps[-1].detach()]
-        for stage, heatmaps in enumerate(all_heatmaps if output_stages else []):
-            for field, sample_heatmaps in zip(fields, heatmaps.detach()):
-                field.set_field(sample_heatmaps, f'heatmaps_stage{stage}')
-        return preds, fields
+        return preds, [PixelData(heatmaps=heatmaps) for heatmaps in all_heatmaps[-1].detach()]
 
     @staticmethod
     def _add_stage_keypoints(stages: list[Predictions], batch_data_samples: OptSampleList) -> None:

@@ -11,34 +11,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from hg_plugin.utils.errors import InputError
 
 from .multi_stage_heatmap_head import MultiStageHeatmapHead
-from .stacked_hourglass import AddJoin, ConcatJoin, PostActResidual, PreActResidual, StackedHourglass
+from .stacked_hourglass import PostActResidual, PreActResidual, StackedHourglass
 
 # The norms that read only a convolution. The first norm of a PreActResidual reads a sum, and stays.
 NORM_AFTER = {
     PreActResidual: dict(conv1='norm2', conv2='norm3'),
     PostActResidual: dict(conv1='norm1', conv2='norm2', conv3='norm3'),
 }
-
-
-class MergedAddJoin(nn.Module):
-    """:class:`AddJoin` with heatmaps as a linear function of the features: x + conv(features)."""
-
-    def __init__(self, conv: nn.Conv2d):
-        super().__init__()
-        self.from_features = conv
-
-    def forward(self, x: Tensor, feats: Tensor, heatmaps: Tensor, previous: Tensor) -> Tensor:
-        return self.from_features(feats).add_(x)
-
-
-class MergedConcatJoin(MergedAddJoin):
-    """The same for :class:`ConcatJoin`: conv(concat(features, previous))."""
-
-    def forward(self, x: Tensor, feats: Tensor, heatmaps: Tensor, previous: Tensor) -> Tensor:
-        return self.from_features(torch.cat([feats, previous], dim=1))
-
-
-MERGED = {AddJoin: MergedAddJoin, ConcatJoin: MergedConcatJoin}
 
 
 class LastStack(nn.Module):
@@ -77,7 +56,7 @@ def merge_joins(network: StackedHourglass) -> None:
         # the features come first in a concatenation
         merged.weight[:, : score.in_channels, 0, 0] += from_heatmaps @ score.weight.double().flatten(1)
         merged.bias += join.from_heatmaps.bias + from_heatmaps @ score.bias.double()
-        network.joins[stack] = MERGED[type(join)](merged)
+        join.from_heatmaps = None
         network.scores[stack] = nn.Identity()
 
 

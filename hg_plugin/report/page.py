@@ -13,20 +13,17 @@ from hg_plugin import __version__
 from hg_plugin.engine.hooks.report_hook import PREDICTIONS
 from hg_plugin.evaluation import METRIC_NAMES, pckh_metrics
 from hg_plugin.mpii_format import JOINT_GROUPS
-from hg_plugin.utils.config import parts_of
 from hg_plugin.utils.errors import InputError, need_packages
 from hg_plugin.utils.files import atomic_write
 
 from . import figures
 from .persons import Persons, read_persons
 from .pictures import draw_persons
-from .records import merge
-from .runs import Run, read_run
+from .runs import Run, merge, read_run
 from .settings import differences, flatten, shipped_base
 
 # that are listed
 MOST_EVENTS = 200
-STEP_NAMES = dict(time='whole step', data_time='wait for data')
 TEMPLATE = Path(__file__).with_name('page.html')
 
 
@@ -51,26 +48,42 @@ def write_report(work_dirs: Sequence[str | PathLike], out: str | PathLike | None
     # here, because nothing else needs them; torch requires Jinja
     from jinja2 import Environment
     from plotly.offline import get_plotlyjs
+    from plotly.utils import PlotlyJSONEncoder
 
     runs = [read_run(folder) for folder in work_dirs]
     places = [run.folder.resolve() for run in runs]
     common = os.path.commonpath([place.parent for place in places])
-    for number, (run, place) in enumerate(zip(runs, places)):
+    for run, place in zip(runs, places):
         run.name = os.path.relpath(place, common)
-        if place in places[:number]:  # names tell curves apart
-            run.name += f' ({number})'
-    content = _content(runs)
-    charts = [own for group in content['charts'].values() for own in group]
-    for number, own in enumerate(charts):
-        own['id'] = f'figure{number}'
+    persons, missing = {}, []
+    for run in runs:
+        try:
+            persons[run.name] = _persons(run)
+        except InputError as error:
+            missing.append(f'{run.name}: {error}')
+    content = _one(runs[0], persons.get(runs[0].name)) if len(runs) == 1 else _several(runs, persons)
+    steps = figures.log_axis(
+        figures.history('Training step', runs, 'train', ['time', 'data_time'], 'seconds')
+    )
+    charts = dict(
+        curves=figures.curves(runs),
+        accuracy=content.pop('accuracy', []),
+        timings=[steps] if steps['data'] else [],
+    )
+    drawn = {f'figure{number}': own for number, own in enumerate(sum(charts.values(), []))}
+    for name, own in drawn.items():
+        own['id'] = name
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(TEMPLATE.read_text('utf-8')).render(
         **content,
+        charts=charts,
+        missing=missing,
+        runs=[_summary(run) for run in runs],
         title=runs[0].name if len(runs) == 1 else f'{len(runs)} runs compared',
         version=__version__,
         made=datetime.now().strftime('%Y-%m-%d %H:%M'),
         # < would end the script
-        figures=json.dumps({own['id']: own for own in charts}).replace('<', '\\u003c'),
+        figures=json.dumps(drawn, cls=PlotlyJSONEncoder).replace('<', '\\u003c'),
         plotly=get_plotlyjs(),
     )
     out = Path(out or (runs[0].folder / 'report.html' if len(runs) == 1 else 'report.html'))
@@ -79,31 +92,12 @@ def write_report(work_dirs: Sequence[str | PathLike], out: str | PathLike | None
     return str(out)
 
 
-def _content(runs: list[Run]) -> dict:
-    """What the page shows, of one run or of several."""
-    persons, missing = {}, []
-    for run in runs:
-        try:
-            persons[run.name] = _persons(run)
-        except InputError as error:
-            missing.append(f'{run.name}: {error}')
-    steps = figures.history('Training step', runs, 'train', ['time', 'data_time'], 'seconds', STEP_NAMES)
-    charts = dict(curves=figures.curves(runs), timings=[figures.log_axis(steps)] if steps['data'] else [])
-    content = dict(charts=charts, missing=missing, runs=[_summary(run) for run in runs])
-    content |= _several(runs, persons) if len(runs) > 1 else _one(runs[0], persons.get(runs[0].name))
-    if persons:
-        charts['accuracy'] = [
-            figures.over_threshold(content['shares']),
-            figures.joints_pckh(content['errors']),
-        ]
-        if len(runs) == 1:
-            charts['accuracy'].append(figures.sides(*persons.values()))
-    return content
-
-
 def _one(run: Run, persons: Persons | None) -> dict:
+    """What the page shows of one run only."""
     settings = flatten(run.config)
-    base_name, base = shipped_base(settings, _filename(run))
+    # MMEngine leaves a copy of the config in the work directory
+    copies = sorted(run.folder.glob('*.py'), key=os.path.getmtime)
+    base_name, base = shipped_base(settings, copies[-1].name if copies else '')
     content: dict = dict(
         base=base_name,
         settings=[(place, value, base.get(place)) for place, value in settings.items()],
@@ -111,14 +105,19 @@ def _one(run: Run, persons: Persons | None) -> dict:
     )
     if persons:
         stages = range(persons.keypoints.shape[1])
-        curves = [persons.curves(_weights(run), stage) for stage in stages]
-        tables = [pckh_metrics(own) for own in curves]
+        curves = [persons.curves(stage) for stage in stages]
+        joints = {f'stage {stage}': persons.joints(stage) for stage in stages}
+        note = 'Joints that the predictions are nearest to, within half a head.'
+        options = dict(colors=figures.PLACE_COLORS, note=note, barmode='stack')
         pictures, problems = draw_persons(run, persons)
         content |= dict(
-            shares={name: curves[-1][name] for name in ('Mean', *JOINT_GROUPS)},
-            errors={f'stage {stage}': persons.errors(stage) for stage in stages},
+            accuracy=[
+                figures.over_threshold({name: curves[-1][name] for name in ('Mean', *JOINT_GROUPS)}),
+                figures.bars('PCKh@0.5 of every joint', joints, 'PCKh@0.5 (%)'),
+                figures.bars('Left and right joints', persons.sides(), 'predictions (%)', **options),
+            ],
             columns=METRIC_NAMES,
-            stages=[[_number(table[metric]) for metric in METRIC_NAMES] for table in tables],
+            stages=[[*map(_number, pckh_metrics(own).values())] for own in curves],
             pictures=pictures,
             problems=problems,
         )
@@ -126,19 +125,20 @@ def _one(run: Run, persons: Persons | None) -> dict:
 
 
 def _several(runs: list[Run], persons: dict[str, Persons]) -> dict:
+    """What the page shows of several runs only."""
     results = []
     for metric in dict.fromkeys(metric for run in runs for metric in run.metrics):
         values = [run.metrics.get(metric, np.nan) for run in runs]
         changes = [_number(value - values[0], '+.2f') for value in values[1:]]
         results.append((metric, [*zip(map(_number, values), ['', *changes])]))
-    return dict(
-        shares={
-            run.name: persons[run.name].curves(_weights(run))['Mean'] for run in runs if run.name in persons
-        },
-        errors={name: own.errors() for name, own in persons.items()},
-        results=results,
-        differences=differences([flatten(run.config) for run in runs]),
-    )
+    content: dict = dict(results=results, differences=differences([flatten(run.config) for run in runs]))
+    if persons:
+        joints = {name: own.joints() for name, own in persons.items()}
+        content['accuracy'] = [
+            figures.over_threshold({name: own.curves()['Mean'] for name, own in persons.items()}),
+            figures.bars('PCKh@0.5 of every joint', joints, 'PCKh@0.5 (%)'),
+        ]
+    return content
 
 
 def _persons(run: Run) -> Persons:
@@ -150,45 +150,34 @@ def _persons(run: Run) -> Persons:
     if not (run.folder / PREDICTIONS).exists():
         raise InputError(
             f'There are no predictions ({PREDICTIONS}), so persons and accuracy are left out. ReportHook '
-            'writes them after a validation of a dataset with head sizes.'
+            'writes them after a validation by MPIIPCKh.'
         )
     persons = read_persons(run.folder / PREDICTIONS)
-    if persons.run not in [start.folder.name for start in run.starts]:
+    if persons.run not in run.starts:
         raise InputError(f'{PREDICTIONS} is of an earlier training in this folder, so persons are left out.')
     return persons
 
 
-def _weights(run: Run) -> str:
-    """How the metric of the validation averages joints."""
-    parts = parts_of(run.config, r'val_evaluator(\.\d+)?').values()
-    return 'equal' if 'equal' in [part.get('weights') for part in parts] else 'annotations'
-
-
-def _filename(run: Run) -> str:
-    """The config's name, of which MMEngine leaves a copy in the work directory."""
-    own = [path for path in run.folder.glob('*.py') if path.is_file()]
-    return max(own, key=lambda path: path.stat().st_mtime).name if own else ''
-
-
 def _summary(run: Run) -> dict:
     """The headline, warnings and environment of a run."""
-    cards = []
+    cards = {}
     main = run.main_metric
     if main:
-        sign = -1 if run.setting('default_hooks', 'checkpoint', 'rule') == 'less' else 1
-        best = np.argmax(np.where(np.isfinite(run.val[main]), sign * run.val[main], -np.inf))
-        note = f'best {_number(run.val[main][best])} at {run.unit} {run.val["x"][best]:g}'
-        cards.append(('PCKh@0.5' if main == 'Mean' else main, _number(run.metrics[main]), note))
-    for metric, label in (('Mean@0.1', 'PCKh@0.1'), ('AUC', 'AUC')):
+        sign = -1 if run.setting('default_hooks.checkpoint.rule') == 'less' else 1
+        values = [(sign * row[main], row) for row in run.val if np.isfinite(row.get(main, np.nan))]
+        best = max(values, key=lambda value: value[0])[1] if values else run.val[-1]
+        note = f'best {_number(best[main])} at {run.unit} {best["x"]:g}'
+        cards[figures.display_name(main)] = _number(run.metrics[main]), note
+    for metric in ('Mean@0.1', 'AUC'):
         if main == 'Mean' and metric in run.metrics:
-            cards.append((label, _number(run.metrics[metric]), 'last validation'))
-    done = run.position(run.iteration)
-    cards.append((f'{run.unit}s', f'{done:.4g}', f'of {run.total}' if run.total else ''))
-    time = f'{run.hours:.1f} h' if run.hours >= 1 else f'{60 * run.hours:.0f} min'
-    cards.append(('time', time, f'{len(run.starts)} starts' if len(run.starts) > 1 else ''))
+            cards[figures.display_name(metric)] = _number(run.metrics[metric]), 'last validation'
+    cards[f'{run.unit}s'] = f'{run.position(run.iteration):.4g}', f'of {run.total}' if run.total else ''
+    hours = run.seconds / 3600
+    time = f'{hours:.1f} h' if hours >= 1 else f'{60 * hours:.0f} min'
+    cards['time'] = time, f'{len(run.starts)} starts' if len(run.starts) > 1 else ''
     if run.images_per_second:
-        cards.append(('images/s', f'{run.images_per_second:,.3g}', f'{run.batch} images a step'))
-    cards.append(('device', run.newest('device') or 'not recorded', ''))
+        cards['images/s'] = f'{run.images_per_second:,.3g}', f'{run.batch} images a step'
+    cards['device'] = run.record.get('device', 'not recorded'), ''
     return dict(
         name=run.name,
         folder=str(run.folder.resolve()),
@@ -196,10 +185,10 @@ def _summary(run: Run) -> dict:
         cards=cards,
         others=run.others,
         unit=run.unit,
-        started=[start.folder.name for start in run.starts],
+        starts=run.starts,
         position=lambda iteration: f'{run.position(iteration):.4g}',
         events=merge(run.events)[:MOST_EVENTS],
-        environment=run.newest('environment') or {},
+        environment=run.record.get('environment', {}),
     )
 
 

@@ -8,54 +8,48 @@ import numpy as np
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
 from hg_plugin.datasets import MPIIPoseDataset
-from hg_plugin.evaluation import pckh_curves
-from hg_plugin.mpii_format import JOINT_GROUPS, JOINTS, NUM_JOINTS, SCORED_JOINTS
+from hg_plugin.evaluation import pckh, pckh_curves
+from hg_plugin.mpii_format import JOINT_GROUPS, NUM_JOINTS, SCORED_JOINTS
 from hg_plugin.utils.array_files import read_file
 
-# within this share of the head size a joint is found
-FOUND = 0.5
-# where the place of a prediction falls, in the order of precedence
+# from head to feet, the right joint before the left, of those that are scored
+JOINT_ORDER = [9, 8, *(joint for pair in JOINT_GROUPS.values() for joint in pair if joint != 9)]
+# where a prediction falls: the first that holds, within half a head
 PLACES = ('right place', 'other side', 'another joint', 'elsewhere')
 
 
 @dataclass
 class Persons:
-    """N persons of a validation, S stages and 16 joints, in 0-based pixels of the images.
+    """N persons of a validation, S stages and 16 joints, in 0-based pixels of the images."""
 
-    Attributes:
-        images: N paths.
-        keypoints: (N, S, 16, 2).
-        truth: (N, 16, 2).
-        annotated: (N, 16) bool.
-        head_size: (N,).
-        boxes: (N, 4), left, top, right, bottom.
-        centers, scales: (N, 2), of the network's inputs.
-        ids: (N,), rows of the annotation file.
-        run: The start of the training that wrote them.
-    """
+    ids: np.ndarray  # (N,), rows of the annotation file
+    images: np.ndarray  # (N,) paths
+    keypoints: np.ndarray  # (N, S, 16, 2)
+    truth: np.ndarray  # (N, 16, 2)
+    annotated: np.ndarray  # (N, 16) bool
+    head_size: np.ndarray  # (N,)
+    boxes: np.ndarray  # (N, 4), left, top, right, bottom
+    centers: np.ndarray  # (N, 2), of the network's inputs
+    scales: np.ndarray  # (N, 2)
+    run: str  # the start of the training that wrote them
+    weights: str = 'annotations'  # how its metric averages joints; older files do not say
 
-    images: np.ndarray
-    keypoints: np.ndarray
-    truth: np.ndarray
-    annotated: np.ndarray
-    head_size: np.ndarray
-    boxes: np.ndarray
-    centers: np.ndarray
-    scales: np.ndarray
-    ids: np.ndarray
-    run: str
-
-    def errors(self, stage: int = -1) -> np.ndarray:
+    def errors(self) -> np.ndarray:
         """(N, 16) distances to the truth in head sizes; NaN where a joint is not annotated or not scored."""
-        distance = np.linalg.norm(self.keypoints[:, stage] - self.truth, axis=2) / self.head_size[:, None]
+        distance = np.linalg.norm(self.keypoints[:, -1] - self.truth, axis=2) / self.head_size[:, None]
         scored = np.isin(np.arange(NUM_JOINTS), SCORED_JOINTS)
         return np.where(self.annotated & scored, distance, np.nan)
 
-    def curves(self, weights: str, stage: int = -1) -> dict[str, np.ndarray]:
+    def curves(self, stage: int = -1) -> dict[str, np.ndarray]:
         """PCKh over the threshold, see :func:`hg_plugin.evaluation.pckh_curves`."""
-        return pckh_curves(
-            self.keypoints[:, stage], self.truth, self.annotated, self.head_size, weights=weights
-        )
+        people = self.keypoints[:, stage], self.truth, self.annotated, self.head_size
+        return pckh_curves(*people, weights=self.weights)
+
+    def joints(self, stage: int = -1) -> dict[str, float]:
+        """PCKh@0.5 by the name of the joint."""
+        people = self.keypoints[:, stage], self.truth, self.annotated, self.head_size
+        (values,) = pckh(*people, thresholds=[0.5])
+        return {joint_name(joint): values[joint] for joint in JOINT_ORDER}
 
     def ranking(self) -> np.ndarray:
         """Persons from the smallest to the largest mean error, of those with half of the joints or more."""
@@ -63,6 +57,20 @@ class Persons:
         counts = np.isfinite(errors).sum(axis=1)
         able = np.flatnonzero(counts * 2 >= max(counts.max(initial=0), 2))
         return able[np.argsort(np.nanmean(errors[able], axis=1), kind='stable')]
+
+    def sides(self) -> dict[str, dict[str, float]]:
+        """For right and left joints, the share of predictions at each of PLACES, in percent, by place."""
+        pred, truth = self.keypoints[:, -1], self.truth
+        distance = np.linalg.norm(pred[:, :, None] - truth[:, None], axis=3) / self.head_size[:, None, None]
+        near = (distance <= 0.5) & self.annotated[:, None]  # (N, predicted, true)
+        shares: dict[str, dict[str, float]] = {place: {} for place in PLACES}
+        for pair in (pair for pair in JOINT_GROUPS.values() if len(pair) == 2):
+            for own, other in (pair, pair[::-1]):
+                joint = near[self.annotated[:, own], own]
+                places = np.select([joint[:, own], joint[:, other], joint.any(axis=1)], [0, 1, 2], 3)
+                for place, count in zip(PLACES, np.bincount(places, minlength=4)):
+                    shares[place][joint_name(own)] = 100 * count / max(len(joint), 1)
+        return shares
 
 
 def read_persons(path: Path) -> Persons:
@@ -74,7 +82,7 @@ def read_persons(path: Path) -> Persons:
 
     def reader(path):
         with np.load(path, allow_pickle=False) as file:
-            return Persons(**{**file, 'run': str(file['run'])})
+            return Persons(**{**file, **{key: str(file[key]) for key in ('run', 'weights') if key in file}})
 
     return read_file(path, reader, 'the next validation writes it again')
 
@@ -88,25 +96,3 @@ def mpii_meta() -> dict:
 def joint_name(joint: int) -> str:
     """Such as 'right wrist'."""
     return mpii_meta()['keypoint_id2name'][joint].replace('_', ' ')
-
-
-def confusion(persons: Persons) -> dict[str, np.ndarray]:
-    """For right and left joints, the share of predictions in each of PLACES, in percent.
-
-    A prediction within FOUND of its joint is at the right place; else, within FOUND of the same joint of the
-    other side or of any other joint of the person, it is there.
-    """
-    pred, truth = persons.keypoints[:, -1], persons.truth
-    distance = np.linalg.norm(pred[:, :, None] - truth[:, None], axis=3) / persons.head_size[:, None, None]
-    near = (distance <= FOUND) & persons.annotated[:, None]  # (N, predicted, true)
-    shares = {}
-    for pair in (pair for pair in JOINT_GROUPS.values() if len(pair) == 2):
-        for own, other in sorted((pair, pair[::-1]), key=lambda joints: JOINTS[joints[0]], reverse=True):
-            counted = persons.annotated[:, own]
-            right = near[:, own, own]
-            swapped = ~right & near[:, own, other]
-            another = ~right & ~swapped & near[:, own].any(axis=1)
-            places = np.stack([right, swapped, another, ~(right | swapped | another)])[:, counted]
-            if counted.any():
-                shares[joint_name(own)] = 100 * places.mean(axis=1)
-    return shares

@@ -21,26 +21,30 @@ from hg_plugin.visualization import blend_heatmap, crop_person, draw_skeleton
 from .persons import Persons, joint_name, mpii_meta
 from .runs import Run
 
+# persons of either kind
+NUMBER = 12
 PERSON_SIZE, HEATMAP_SIZE, QUALITY = 240, 176, 80
 RED, WHITE = (60, 60, 240), (255, 255, 255)
 
 
-def draw_persons(run: Run, persons: Persons, number: int = 12) -> tuple[dict[str, list[dict]], list[str]]:
+def draw_persons(run: Run, persons: Persons) -> tuple[dict[str, list[dict]], list[str]]:
     """Draw the worst and the best persons.
-
-    Args:
-        run: Whose newest whole checkpoint computes the heatmaps.
-        persons: Of its last validation.
-        number: Persons of either kind. Defaults to 12.
 
     Returns:
         By heading, persons with ``title``, ``text``, images as data URIs, ``prediction`` and ``truth``, and
         ``heatmaps``, (image, caption) by stage; and sentences about what is missing.
     """
-    ranking = persons.ranking()
-    number = min(number, len(ranking) // 2)
+    ranking = persons.ranking().tolist()
+    number = min(NUMBER, len(ranking) // 2)
     groups = dict(worst=ranking[: -number - 1 : -1], best=ranking[:number])
-    images, missing = _read_images(persons, np.concatenate([*groups.values()]))
+    images, problems, missing = {}, [], []
+    for index in sum(groups.values(), []):
+        try:
+            images[index] = read_image(str(persons.images[index]))
+        except (ImageError, OSError) as error:
+            problems.append(str(error))
+    if problems:
+        missing.append(f'{len(problems)} persons cannot be drawn: {problems[0]}')
     maps: dict[int, Poses] = {}
     try:
         maps = _run_network(run, persons, images)
@@ -53,24 +57,11 @@ def draw_persons(run: Run, persons: Persons, number: int = 12) -> tuple[dict[str
     return drawn, missing
 
 
-def _read_images(persons: Persons, indices: np.ndarray) -> tuple[dict[int, np.ndarray], list[str]]:
-    images, problems = {}, []
-    for index in indices.tolist():
-        try:
-            images[index] = read_image(str(persons.images[index]))
-        except (ImageError, OSError) as error:
-            problems.append(str(error))
-    missing = [f'{len(problems)} persons cannot be drawn: {problems[0]}'] if problems else []
-    return images, missing
-
-
 def _run_network(run: Run, persons: Persons, images: dict[int, np.ndarray]) -> dict[int, Poses]:
     """Heatmaps of the newest whole checkpoint, on the CPU: a training may need all of the GPU."""
-    out_dir = run.setting('default_hooks', 'checkpoint', 'out_dir')
-    out_dir = out_dir if isinstance(out_dir, str) else None
-    checkpoint = latest_checkpoint(str(run.folder), out_dir) if images else None
+    checkpoint = latest_checkpoint(str(run.folder), run.setting('default_hooks.checkpoint.out_dir'))
     if checkpoint is None:
-        raise InputError(f'{run.folder} has no checkpoint.' if images else 'no image can be read.')
+        raise InputError(f'{run.folder} has no checkpoint.')
     estimator = PoseEstimator(_network_config(run), checkpoint, device='cpu')
     people = [(image, persons.boxes[index][None]) for index, image in images.items()]
     return dict(zip(images, estimator.stream(people, heatmaps=True)))
@@ -82,7 +73,7 @@ def _network_config(run: Run) -> Config:
     Raises:
         InputError: A type is not registered: MMEngine would import it by its name.
     """
-    dataset = run.setting('test_dataloader', 'dataset')
+    dataset = run.setting('test_dataloader.dataset')
     while not dataset.get('pipeline'):  # of RepeatDataset, ConcatDataset, CombinedDataset
         dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
     # metainfo may name a file that would be run
@@ -96,7 +87,7 @@ def _network_config(run: Run) -> Config:
     return config
 
 
-def _draw(persons: Persons, index: int, image: np.ndarray, maps: Poses | None) -> dict:
+def _draw(persons: Persons, index: int, image: np.ndarray, poses: Poses | None) -> dict:
     errors = persons.errors()[index]
     worst = int(np.nanargmax(errors))
     center, scale = persons.centers[index], persons.scales[index]
@@ -107,44 +98,41 @@ def _draw(persons: Persons, index: int, image: np.ndarray, maps: Poses | None) -
         half = draw_skeleton(crop.copy(), points, persons.annotated[index], mpii_meta())
         cv2.circle(half, _pixel(points[worst]), 9, WHITE, 3, cv2.LINE_AA)
         cv2.circle(half, _pixel(points[worst]), 9, RED, 2, cv2.LINE_AA)
-        halves.append(encode(half))
+        halves.append(_encode(half))
+    heatmaps = []
+    if poses:
+        place = (persons.truth[index, worst] - center) / scale + 0.5
+        heatmaps = [_draw_heatmap(maps, poses.crops[0], place) for maps in poses.heatmaps[0, :, worst]]
     file = os.path.basename(str(persons.images[index]))
     return dict(
         title=f'Person {persons.ids[index]}',
         text=f'mean error {np.nanmean(errors):.2f} heads, {joint_name(worst)} {errors[worst]:.2f}. {file}',
         prediction=halves[0],
         truth=halves[1],
-        heatmaps=_heatmaps(maps.heatmaps[0, :, worst], maps.crops[0], persons, index, worst) if maps else [],
+        heatmaps=heatmaps,
     )
 
 
-def _heatmaps(
-    maps: np.ndarray, crop: np.ndarray, persons: Persons, index: int, joint: int
-) -> list[tuple[str, str]]:
-    """Every stage's heatmap (h, w) over the gray crop, with a ring at the truth, and its caption."""
-    height, width = crop.shape[:2]
-    size = max(round(HEATMAP_SIZE * width / height), 1), HEATMAP_SIZE
+def _draw_heatmap(heatmap: np.ndarray, crop: np.ndarray, place: np.ndarray) -> tuple[str, float]:
+    """A heatmap (h, w) over the gray crop, with a ring at the truth, in shares of the crop; and its peak."""
+    size = max(round(HEATMAP_SIZE * crop.shape[1] / crop.shape[0]), 1), HEATMAP_SIZE
     gray = cv2.cvtColor(cv2.resize(crop, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
-    background = np.repeat(gray[..., None], 3, axis=2) * 0.8
-    center, scale = persons.centers[index], persons.scales[index]
-    place = (persons.truth[index, joint] - center + scale / 2) / scale * size
-    drawn = []
-    for stage, values in enumerate(maps):
-        # the colours of each run to its own peak, however low
-        cell = blend_heatmap(background, np.clip(values / max(float(values.max()), 1e-6), 0, 1))
-        cv2.circle(cell, _pixel(place), 7, WHITE, 2, cv2.LINE_AA)
-        y, x = np.unravel_index(values.argmax(), values.shape)
-        peak = (x + 0.5) * size[0] / values.shape[1], (y + 0.5) * size[1] / values.shape[0]
-        cv2.drawMarker(cell, _pixel(peak), WHITE, cv2.MARKER_CROSS, 11, 1, cv2.LINE_AA)
-        drawn.append((encode(cell), f'stage {stage}: {values.max():.2f}'))
-    return drawn
+    maximum = float(heatmap.max())
+    # the colours run to its own peak, however low
+    values = np.clip(heatmap / max(maximum, 1e-6), 0, 1)
+    cell = blend_heatmap(np.repeat(gray[..., None], 3, axis=2) * 0.8, values)
+    cv2.circle(cell, _pixel(place * size), 7, WHITE, 2, cv2.LINE_AA)
+    y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
+    peak = (np.array([x, y]) + 0.5) / heatmap.shape[::-1] * size
+    cv2.drawMarker(cell, _pixel(peak), WHITE, cv2.MARKER_CROSS, 11, 1, cv2.LINE_AA)
+    return _encode(cell), maximum
 
 
-def _pixel(point) -> tuple[int, int]:
-    return int(np.clip(np.rint(point[0]), -9999, 9999)), int(np.clip(np.rint(point[1]), -9999, 9999))
+def _pixel(point: np.ndarray) -> list[int]:
+    return np.rint(point).astype(int).tolist()
 
 
-def encode(image: np.ndarray) -> str:
+def _encode(image: np.ndarray) -> str:
     """A JPEG as a data URI."""
     _, data = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return 'data:image/jpeg;base64,' + base64.b64encode(data.tobytes()).decode()

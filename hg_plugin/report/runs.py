@@ -1,202 +1,180 @@
 """Read a work directory: curves, events and settings of a training that has ended, was killed or goes on."""
 
-from dataclasses import dataclass
-from functools import cached_property
+import contextlib
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hg_plugin.engine.hooks.report_hook import EVENTS, RECORD, read_record
+from hg_plugin.engine.hooks.report_hook import EVENTS, RECORD
 from hg_plugin.engine.resume.lock import is_locked
 from hg_plugin.utils.errors import InputError
 
-from .records import Columns, Event, read_events, read_scalars
 from .settings import read_settings
 
-# of a validation's record; all else are metrics
+# of a validation's row; all else are metrics
 NO_METRICS = ('data_time', 'time', 'step', 'iter', 'epoch', 'x')
 
 
 @dataclass
-class Start:
-    """The folder of a start or resume: the rows that are not repeated by a later one, record and events."""
-
-    folder: Path
-    record: dict[str, Any]
-    train: Columns
-    val: Columns
-    events: list[Event]
-
-    @property
-    def first(self) -> int:
-        """The iteration before the first one."""
-        return self.record.get('resumed', 0)
-
-
-@dataclass
 class Run:
-    """A training.
+    """A training, with its resumes."""
 
-    Attributes:
-        folder: The work directory.
-        starts: Its starts, the first and those that resume it, from old to new.
-        others: The number of older trainings in the folder, which this one does not resume.
-        config: What it ran with.
-        name: For headings and legends.
-    """
+    folder: Path  # the work directory
+    name: str  # for headings and legends
+    others: int = 0  # older trainings in the folder, which this one does not resume
+    starts: list[str] = field(default_factory=list)  # folders of the first start and of the resumes
+    record: dict[str, Any] = field(default_factory=dict)  # of ReportHook, the newest value of each field
+    seconds: float = 0  # how long it has run
+    # rows that were logged of training iterations and of validations; ``x`` counts epochs or iterations
+    train: list[dict[str, float]] = field(default_factory=list)
+    val: list[dict[str, float]] = field(default_factory=list)
+    events: list[dict] = field(default_factory=list)  # of ``iter``, ``level``, ``kind`` and ``text``
+    config: dict[str, Any] = field(default_factory=dict)
 
-    folder: Path
-    starts: list[Start]
-    others: int
-    config: dict[str, Any]
-    name: str = ''
-
-    def setting(self, *keys: str) -> Any:
-        """A setting, or None."""
+    def setting(self, place: str) -> Any:
+        """A setting such as ``train_cfg.max_epochs``, or None."""
         value: Any = self.config
-        for key in keys:
+        for key in place.split('.'):
             value = value.get(key) if isinstance(value, dict) else None
         return value
 
-    def newest(self, field: str) -> Any:
-        """What ReportHook has recorded of the newest start that has it, or None."""
-        return next((start.record[field] for start in self.starts[::-1] if field in start.record), None)
-
-    @property
-    def per_epoch(self) -> int | None:
-        return self.newest('per_epoch')
-
     @property
     def unit(self) -> str:
-        return 'epoch' if self.per_epoch else 'iteration'
+        return 'epoch' if self.record.get('per_epoch') else 'iteration'
 
-    def position(self, iteration):
-        """An iteration, or several, on the axis of curves, which counts epochs or iterations."""
-        return iteration / (self.per_epoch or 1)
-
-    @cached_property
-    def train(self) -> Columns:
-        """What was logged of training iterations, with their position ``x``."""
-        columns = _join([start.train for start in self.starts])
-        return {**columns, 'x': self.position(columns['iter'])}
-
-    @cached_property
-    def val(self) -> Columns:
-        """What was logged of validations."""
-        columns = _join([start.val for start in self.starts])
-        x = self.position(columns['iter'])
-        # MMEngine writes no iteration into them, and the last one of an epoch may not be logged
-        return {**columns, 'x': np.ceil(x - 1e-9) if self.per_epoch else x}
+    def position(self, iteration: int) -> float:
+        """An iteration on the axis of curves."""
+        return iteration / (self.record.get('per_epoch') or 1)
 
     @property
     def metrics(self) -> dict[str, float]:
         """Those of the last validation."""
-        last = {key: own[-1] for key, own in self.val.items() if key not in NO_METRICS and len(own)}
-        return {key: value for key, value in last.items() if not np.isnan(value)}
+        return {key: value for row in self.val[-1:] for key, value in row.items() if key not in NO_METRICS}
 
     @property
     def main_metric(self) -> str | None:
         return 'Mean' if 'Mean' in self.metrics else next(iter(self.metrics), None)
 
     @property
-    def events(self) -> list[Event]:
-        events = []
-        for number, start in enumerate(self.starts):
-            if number:
-                text = f'Resumed after iteration {start.first}, in {start.folder.name}.'
-                events.append(Event(start.first, 'resumed', text, start.first))
-            events += start.events
-        return events
-
-    @property
     def iteration(self) -> int:
-        return int(max([self.starts[-1].record.get('iter', 0), *self.train['iter'][-1:]]))
+        return max(self.record.get('iter', 0), *(row['iter'] for row in self.train[-1:]), 0)
 
     @property
     def total(self) -> int | None:
         """Epochs or iterations that the config asks for."""
-        return self.setting('train_cfg', 'max_epochs' if self.per_epoch else 'max_iters')
-
-    @property
-    def hours(self) -> float:
-        return sum(start.record.get('seconds', 0) for start in self.starts) / 3600
+        return self.setting('train_cfg.max_epochs' if self.unit == 'epoch' else 'train_cfg.max_iters')
 
     @property
     def batch(self) -> int | None:
         """Images in an iteration, of all processes."""
-        size = self.setting('train_dataloader', 'batch_size')
-        return size and size * (self.newest('processes') or 1)
+        size = self.setting('train_dataloader.batch_size')
+        return size and size * self.record.get('processes', 1)
 
     @property
     def images_per_second(self) -> float | None:
         """Over the latest tenth of the training, without validation and checkpoints."""
-        seconds = self.train.get('time', np.zeros(0))[-max(10, len(self.train['x']) // 10) :]
-        seconds = seconds[np.isfinite(seconds) & (seconds > 0)]
-        return self.batch / seconds.mean() if self.batch and len(seconds) else None
+        seconds = [row['time'] for row in self.train[-max(10, len(self.train) // 10) :] if row.get('time')]
+        return self.batch / np.mean(seconds) if self.batch and seconds else None
 
     @property
     def status(self) -> str:
-        last, total = self.starts[-1], self.total
-        if last.record.get('complete') or total and self.position(self.iteration) >= total:
+        if self.record.get('complete') or self.total and self.position(self.iteration) >= self.total:
             return 'complete'
         if is_locked(self.folder):
             return 'going on'
-        if any(event.kind == 'signal' for event in last.events):
+        latest = [*takewhile(lambda event: event['kind'] != 'resumed', reversed(self.events))]
+        if any(event['kind'] == 'signal' for event in latest):
             return 'ended by a signal'
-        if last.events and (last.events[-1].kind, last.events[-1].level) == ('divergence', 'ERROR'):
+        if latest and (latest[0]['kind'], latest[0]['level']) == ('divergence', 'ERROR'):
             return 'diverged'
         return 'incomplete'
 
 
-def _join(parts: list[Columns]) -> Columns:
-    """Columns below each other."""
-    keys = dict.fromkeys(key for part in parts for key in part)
-    return {
-        key: np.concatenate([part.get(key, np.full(len(part['iter']), np.nan)) for part in parts])
-        for key in keys
-    }
-
-
 def read_run(work_dir: str | Path) -> Run:
-    """Read a work directory.
+    """Read the newest training in a work directory.
 
     Raises:
         InputError: It is none, or no iteration of a training was logged there.
     """
-    folder = Path(work_dir)
-    if not folder.is_dir():
+    work_dir = Path(work_dir)
+    if not work_dir.is_dir():
         raise InputError(f'The work directory {work_dir} does not exist; give the folder of a training.')
-    found = [
-        Start(
-            place,
-            read_record(place / RECORD),
-            *read_scalars(place / 'vis_data/scalars.json'),
-            read_events(place / EVENTS),
-        )
-        for place in sorted(
-            path.parent.parent for path in folder.glob('*/vis_data/config.py') if path.is_file()
-        )
-    ]
-    starts: list[Start] = []
-    others = 0
+    folders = sorted(path.parents[1] for path in work_dir.glob('*/vis_data/config.py'))
+    run = None
     # names of folders are times of a clock that may have been set back, or moved to another zone
-    for start in sorted(found, key=lambda start: start.record.get('start', -1)):
-        if not (start.record or len(start.train['iter'])):  # of a test
+    for folder in sorted(folders, key=lambda folder: _read_record(folder).get('start', -1)):
+        record = _read_record(folder)
+        first = record.get('resumed', 0)
+        train, val = _read_scalars(folder / 'vis_data/scalars.json', first)
+        if not (record or train):  # of a test
             continue
-        ids = [own.record.get('run_id') for own in (start, *starts[-1:])]
-        if starts and (start.first == 0 or len({*ids}) > 1):  # a training of its own
-            starts, others = [], others + 1
-        for earlier in starts:  # killed after the checkpoint that was resumed
-            for part in ('train', 'val'):
-                columns = getattr(earlier, part)
-                kept = columns['iter'] <= start.first
-                setattr(earlier, part, {key: own[kept] for key, own in columns.items()})
-        start.val['iter'] = np.maximum(start.val['iter'], start.first)
-        starts.append(start)
-    if not starts:
+        if run is None or first == 0 or record.get('run_id') != run.record.get('run_id'):
+            run = Run(work_dir, work_dir.resolve().name, others=run.others + 1 if run else 0)
+        else:
+            text = f'Resumed after iteration {first}, in {folder.name}.'
+            run.events.append(dict(iter=first, level='INFO', kind='resumed', text=text))
+        run.starts.append(folder.name)
+        run.record |= record
+        run.seconds += record.get('seconds', 0)
+        # an earlier start may have gone on after the checkpoint that was resumed, until it was killed
+        run.train = [row for row in run.train if row['iter'] <= first] + train
+        run.val = [row for row in run.val if row['iter'] <= first] + val
+        run.events += _read_lines(folder / EVENTS)
+    if run is None:
         raise InputError(
             f'{work_dir} holds no log of a training (TIME/vis_data/scalars.json); give its work directory.'
         )
-    config = read_settings(starts[-1].folder / 'vis_data/config.py')
-    return Run(folder, starts, others, config, folder.resolve().name)
+    run.config = read_settings(work_dir / run.starts[-1] / 'vis_data/config.py')
+    for row in run.train:
+        row['x'] = run.position(row['iter'])
+    for row in run.val:
+        x = run.position(row['iter'])
+        # MMEngine writes no iteration into them, and the last one of an epoch may not be logged
+        row['x'] = math.ceil(x - 1e-9) if run.unit == 'epoch' else x
+    return run
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    """What ReportHook has written of a start; empty where it has not, or damaged."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((folder / RECORD).read_bytes())
+    return {}
+
+
+def _read_lines(path: Path) -> Iterator[dict]:
+    """The objects in a file of JSON lines, of which a kill may have cut off the last."""
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
+
+
+def _read_scalars(path: Path, iteration: int) -> tuple[list[dict], list[dict]]:
+    """Rows of training iterations and of validations; ``iter`` of one is the iteration that it follows."""
+    train: list[dict] = []
+    val: list[dict] = []
+    for row in _read_lines(path):
+        row = {key: value for key, value in row.items() if isinstance(value, (int, float))}
+        trains = 'lr' in row or 'loss' in row
+        iteration = row['step'] if trains else iteration
+        (train if trains else val).append({**row, 'iter': iteration})
+    return train, val
+
+
+def merge(events: list[dict]) -> list[dict]:
+    """Merge events that say the same but for numbers and paths, in the order of their first.
+
+    Each has the ``count`` of those, and ``last``, the iteration of the last one.
+    """
+    merged: dict[tuple, dict] = {}
+    for event in events:
+        key = event['kind'], *(word for word in event['text'].split() if not re.search(r'[\d/]', word))
+        known = merged.setdefault(key, {**event, 'count': 0})
+        known |= dict(count=known['count'] + 1, last=event['iter'])
+    return list(merged.values())

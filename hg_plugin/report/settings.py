@@ -1,7 +1,6 @@
 """Configs as lists of settings, and how two of them differ."""
 
 import ast
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +13,35 @@ from hg_plugin.utils.errors import InputError
 OWN = ('work_dir', 'launcher', 'resume')
 
 
-class _Literals(ast.NodeTransformer):
-    """Turn calls of dict into displays, and what is no literal into its text."""
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        names = [keyword.arg for keyword in node.keywords]
-        if getattr(node.func, 'id', None) != 'dict' or node.args or None in names:
-            return ast.Constant(ast.unparse(node))
-        keys: list[ast.expr | None] = [ast.Constant(name) for name in names]
-        return ast.Dict(keys, [self.visit(keyword.value) for keyword in node.keywords])
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        return ast.Constant(float(node.id) if node.id in ('inf', 'nan') else node.id)
-
-    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
-        return ast.Constant(ast.unparse(node))
-
-
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings of a config that a run has written, which is not run.
 
     Raises:
-        InputError: It does not consist of assignments of values.
+        InputError: It is missing or damaged.
     """
-    settings = {}
     try:
-        for node in ast.parse(path.read_bytes()).body:
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                settings[node.targets[0].id] = ast.literal_eval(_Literals().visit(node.value))
-    except (OSError, SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
+        nodes = ast.parse(path.read_bytes()).body
+    except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f'{path} cannot be read as settings ({error}); restore it.') from error
-    return settings
+    assignments = [node for node in nodes if isinstance(node, ast.Assign)]
+    return {ast.unparse(node.targets[0]): _value(node.value) for node in assignments}
 
 
-def flatten(cfg: Config | dict) -> dict[str, str]:
+def _value(node: ast.expr) -> Any:
+    """The value of a literal, in which ``dict()`` is one, too; the text of anything else."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == 'dict' and not node.args:
+        return {str(keyword.arg): _value(keyword.value) for keyword in node.keywords}
+    if isinstance(node, ast.Dict):
+        return {_value(key): _value(value) for key, value in zip(node.keys, node.values)}
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value(item) for item in node.elts]
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
+
+
+def flatten(cfg: dict) -> dict[str, str]:
     """The settings of a config by their places, such as ``optim_wrapper.optimizer.lr``, as text."""
     settings: dict[str, str] = {}
 
@@ -62,12 +56,12 @@ def flatten(cfg: Config | dict) -> dict[str, str]:
         for key, item in items:
             walk(f'{place}.{key}'.lstrip('.'), item)
 
-    walk('', cfg._cfg_dict if isinstance(cfg, Config) else cfg)
+    walk('', cfg)
     return {place: settings[place] for place in sorted(settings) if place.partition('.')[0] not in OWN}
 
 
 def _lists(value: Any) -> Any:
-    """With lists for tuples, as in a config that was written and read again."""
+    """With lists for tuples, as :func:`read_settings` has them."""
     return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
@@ -75,11 +69,9 @@ def shipped_base(settings: dict[str, str], filename: str) -> tuple[str, dict[str
     """The config of the package with this file name, or else the one that differs least, and its settings."""
     paths = sorted((MIM / 'configs').glob('*.py'))
     paths = [path for path in paths if path.name == filename] or paths
-    shipped = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        for path in paths:
-            shipped[path.name] = flatten(Config.fromfile(path, import_custom_modules=False))
+    shipped = {
+        path.name: flatten(Config.fromfile(path, import_custom_modules=False).to_dict()) for path in paths
+    }
     name = min(shipped, key=lambda name: len(set(shipped[name].items()) ^ set(settings.items())))
     return name, shipped[name]
 

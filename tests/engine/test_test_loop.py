@@ -95,21 +95,21 @@ def test_averaged_weights_are_tested_and_stay_averaged(runner):
 
 
 class KeepStages(BaseMetric):
-    """Whether the heatmaps are the last stack's and not the first's."""
+    """How many stages have keypoints, and whether the last ones are those of the person."""
 
     def process(self, data_batch, data_samples):
-        for field in (sample['pred_fields'] for sample in data_samples):
-            last, first = (torch.equal(field['heatmaps'], field[f'heatmaps_stage{s}']) for s in (1, 0))
-            self.results.append((last, first))
+        for found in (sample['pred_instances'] for sample in data_samples):
+            stages = found['stage_keypoints'][0]
+            self.results.append((len(stages), np.allclose(stages[-1], found['keypoints'][0])))
 
     def compute_metrics(self, results):
         return dict(found=results)
 
 
 def test_all_stacks_where_they_are_asked_for(runner):
-    fast = runner(**ENABLED, **{'model.test_cfg.output_stages': True})
+    fast = runner(**ENABLED, **{'model.test_cfg.stage_keypoints': True})
     fast.test_evaluator.metrics = [KeepStages()]
-    assert fast.test()['found'] == [(True, False)] * 5
+    assert fast.test()['found'] == [(2, True)] * 5
 
 
 def test_other_networks_are_refused(runner):

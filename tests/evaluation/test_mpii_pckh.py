@@ -180,10 +180,10 @@ def test_columns_can_be_chosen_by_name_or_index(people):
     assert metrics['Arm'] == pytest.approx(pckh(**people)[-1][[10, 11]].mean())
 
 
-@pytest.mark.parametrize('wrong, hint', [('elbo', 'elbow'), (12, 'elbow, wrist')])
-def test_a_typo_in_the_columns_is_told_before_the_first_batch(wrong, hint):
+@pytest.mark.parametrize('wrong', ['elbo', 12])
+def test_a_typo_in_the_columns_is_told_before_the_first_batch(wrong):
     evaluator = Evaluator(dict(type='MPIIPCKh', groups=dict(Arm=['wrist', wrong])))
-    with pytest.raises(InputError, match=f'{wrong}.*{hint}'):
+    with pytest.raises(InputError, match=f'{wrong}.*elbow, wrist'):
         evaluator.dataset_meta = dict(keypoint_name2id=dict(elbow=11, wrist=10))
 
 

@@ -7,7 +7,6 @@ from mmengine.optim import build_optim_wrapper
 
 from hg_plugin.datasets import PackKeypoints
 from hg_plugin.models import StackedHourglass
-from hg_plugin.utils.errors import InputError
 
 FIRST = ('stem', 'hourglasses.0', 'features.0', 'scores.0', 'joins.0')
 SMALL = dict(channels=8, depth=1, num_keypoints=3)
@@ -41,11 +40,6 @@ def test_norm_eval_keeps_statistics_only():
     changed = changed_after_a_step(StackedHourglass(**SMALL, norm_eval=True), dict(type='SGD'))
     assert 'stem_conv.1.weight' in changed
     assert not any('running' in name or 'num_batches' in name for name in changed)
-
-
-def test_more_frozen_stages_than_stacks_are_refused():
-    with pytest.raises(InputError, match='frozen_stages'):
-        StackedHourglass(**SMALL, frozen_stages=3)
 
 
 @pytest.mark.parametrize('use', [False, True])

@@ -150,14 +150,6 @@ def test_any_heatmap_loss_by_config(type):
     assert all(losses[f'loss_stage{stage}'].isfinite() for stage in range(2))
 
 
-def test_heatmaps_of_the_last_or_of_every_stage():
-    batch, (a, b) = samples(3), heatmaps()
-    _, fields = head(decoder=CODECS['msra']).predict((a, b), batch, dict(output_heatmaps=True))
-    assert list(fields[1].keys()) == ['heatmaps'] and torch.equal(fields[1].heatmaps, b[1])
-    _, fields = head(decoder=CODECS['msra']).predict((a, b), batch, dict(output_stages=True))
-    assert torch.equal(fields[2].heatmaps_stage0, a[2]) and torch.equal(fields[2].heatmaps_stage1, b[2])
-
-
 def test_mismatches_are_one_clear_error():
     narrow = tuple(h[..., :8] for h in heatmaps())
     for call, message in (

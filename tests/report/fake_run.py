@@ -1,6 +1,7 @@
 """A work directory as a training leaves it, in no time."""
 
 import json
+import math
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -46,7 +47,7 @@ class FakeRun:
             rows.append({**row, 'iter': iteration, 'step': iteration})
             if inner + 1 > self.per_epoch - every:
                 mean = 90 - 60 / (1 + x)
-                row = dict(Head=mean + 5, Mean=mean, AUC=mean / 3, data_time=0.1, time=1.5, step=epoch + 1)
+                row = dict(Head=mean + 5, Hip=math.nan, Mean=mean, AUC=mean / 3, time=1.5, step=epoch + 1)
                 rows.append(row | {'Mean@0.1': mean / 4, 'stage0/Mean': mean - 4, 'stage1/Mean': mean})
         seconds = 0.25 * (last - first)
         content = [dict(iter=at, level=level, kind=kind, text=text) for at, level, kind, text in events]

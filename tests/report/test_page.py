@@ -27,7 +27,7 @@ def folders(tmp_path_factory):
 
 def figures_of(page):
     content = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page)[1]
-    return json.loads(content)
+    return json.loads(content, parse_constant=pytest.fail)  # NaN is no JSON
 
 
 @pytest.fixture(scope='module')
@@ -65,13 +65,13 @@ def test_page_of_a_run(single, folders):
     assert len(figures_of(single)) == 8 and {'Loss per stage', 'Learning rate'} <= set(titles)
     for figure in list(figures_of(single).values())[:4]:
         marks = {trace['name']: trace['x'] for trace in figure['data'] if trace.get('yaxis') == 'y2'}
-        assert marks == {'resumed': [2, 2, None], 'skipped steps': [0.75, 0.75, None]}
+        assert marks == {'resumed': [2], 'skipped steps': [0.75]}
 
 
 def test_page_of_several_runs(several):
     text = text_of(several)
     assert re.search(r'optim_wrapper.optimizer.lr 0.01\d* 0.5', text)
-    assert 'Mean 78.00 75.00 -3.00' in text
+    assert 'Mean 78.00 75.00 -3.00' in text and 'Hip – – –' in text
     assert 'second: There are no predictions' in text
     names = [trace['name'] for trace in figures_of(several)['figure0']['data']]
     assert names == ['first', 'second']
@@ -121,12 +121,6 @@ def test_in_a_browser(browser, single, several, tmp_path, width, scheme):
         assert (int(re.findall(r'\d+', color)[0]) < 60) == (scheme == 'dark')
         label = script("return getComputedStyle(document.querySelector('.plot .xtick text')).fill")
         assert (int(re.findall(r'\d+', label)[0]) > 200) == (scheme == 'dark')
-    button = "document.querySelector('button[data-figure]')"
-    browser.get(f'file://{tmp_path}/0.html')
-    assert script(f'return {button}.textContent') == 'logarithmic axis'
-    assert script(f'{button}.click(); return {button}.textContent') == 'linear axis'
-    assert script("return document.querySelector('.plot')._fullLayout.yaxis.type") == 'log'
-    assert browser.get_log('browser') == []
 
 
 @pytest.mark.slow

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-from fake_run import FakeRun
 
 from hg_plugin.mpii_format import JOINTS, SCORED_JOINTS
-from hg_plugin.report.persons import Persons, confusion, joint_name, read_persons
+from hg_plugin.report.persons import Persons, read_persons
 from hg_plugin.utils.errors import InputError
 
 WRISTS = JOINTS.index('rwri'), JOINTS.index('lwri')
@@ -46,25 +45,14 @@ def test_sides(persons):
     persons.keypoints[:4, 0, right] = persons.truth[:4, left]
     persons.keypoints[4:6, 0, right] = persons.truth[4:6, JOINTS.index('head')]
     persons.keypoints[6, 0, right] = 5000
-    shares = confusion(persons)
-    assert shares['right wrist'].tolist() == [30, 40, 20, 10]
-    assert shares['left wrist'].tolist() == [100, 0, 0, 0]
+    shares = persons.sides()
+    assert [own['right wrist'] for own in shares.values()] == [30, 40, 20, 10]
+    assert [own['left wrist'] for own in shares.values()] == [100, 0, 0, 0]
     persons.annotated[:4, left] = False  # then nobody knows where it is
-    assert confusion(persons)['right wrist'].tolist() == [30, 0, 20, 50]
-
-
-def test_names():
-    assert [joint_name(joint) for joint in (0, 8, 9, 15)] == [
-        'right ankle',
-        'upper neck',
-        'head top',
-        'left wrist',
-    ]
+    assert [own['right wrist'] for own in persons.sides().values()] == [30, 0, 20, 50]
 
 
 def test_damaged_predictions(tmp_path):
     (tmp_path / 'predictions.npz').write_bytes(b'PK\3\4 and no more')
     with pytest.raises(InputError, match='the next validation writes it again'):
         read_persons(tmp_path / 'predictions.npz')
-    FakeRun(tmp_path).predict(FakeRun(tmp_path).start(0, 20))
-    read_persons(tmp_path / 'predictions.npz')

@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from hg_plugin.utils.images import ImageError, as_bgr
+from hg_plugin.utils.images import as_bgr
 from hg_plugin.utils.randomness import preserved
 from hg_plugin.visualization import draw_beside_truth, stage_sheet, write_grid
 
@@ -84,57 +84,48 @@ class StageHeatmapHook(Hook):
         runner.logger.info(f'Predictions beside the ground truth: {path}')
 
     def _draw(self, runner: Runner, step: int) -> None:
-        if runner.val_loop is None:
+        if runner.val_loop is None or self.samples == {}:
             return
         dataset = runner.val_dataloader.dataset
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         with preserved(), _evaluating(model), torch.no_grad():
             if self.samples is None:
-                self.samples = self._load(runner, dataset)
-            if not self.samples:
-                return
-            stacks = self._forward(model, list(self.samples.values()))
-            if stacks is None:
+                indices = self.persons
+                if isinstance(indices, int):
+                    number = min(indices, len(dataset))
+                    indices = np.linspace(0, len(dataset) - 1, number).round().astype(int).tolist()
+                self.samples = {index: dataset[index] for index in indices}
+            stages = _forward(model, [*self.samples.values()])
+            if stages is None:
                 runner.logger.warning('StageHeatmapHook draws nothing, because the head gives no heatmaps.')
                 self.samples = {}
                 return
-            points = [[one.keypoints[0] for one in model.head.decode(stack)] for stack in stacks]
-        maps = torch.stack(stacks, dim=1).float().cpu().numpy()
+            points = [[one.keypoints[0] for one in model.head.decode(maps)] for maps in stages]
+        heatmaps = torch.stack(stages, dim=1).float().cpu().numpy()
         for number, (index, sample) in enumerate(self.samples.items()):
             truth, annotated = _truth(sample['data_samples'])
+            step_of_joints = heatmaps.shape[2] // len(truth)  # two offsets may follow each heatmap
             sheet = stage_sheet(
                 crop=as_bgr(sample['inputs'].permute(1, 2, 0).numpy()),
                 truth=truth,
                 annotated=annotated if annotated.any() else ~annotated,
-                heatmaps=maps[number][:, :: maps.shape[2] // len(truth)],  # two offsets may follow each
-                keypoints=np.stack([stack[number] for stack in points]),
+                heatmaps=heatmaps[number][:, ::step_of_joints],
+                keypoints=np.stack([stage[number] for stage in points]),
                 dataset_meta=dataset.metainfo,
             )
             rgb = np.ascontiguousarray(sheet[..., ::-1])
             runner.visualizer.add_image(f'val_person{index}', rgb, step)
 
-    def _load(self, runner: Runner, dataset) -> dict[int, dict]:
-        indices = self.persons
-        if isinstance(indices, int):
-            indices = (
-                np.linspace(0, len(dataset) - 1, min(indices, len(dataset))).round().astype(int).tolist()
-            )
-        try:
-            return {index: dataset[index] for index in indices}
-        except ImageError as error:
-            runner.logger.warning(f'StageHeatmapHook draws nothing: {error}')
-            return {}
 
-    @staticmethod
-    def _forward(model: nn.Module, samples: list[dict]) -> list[Tensor] | None:
-        """Heatmaps (N, K, h, w) of every stack, or None."""
-        head = getattr(model, 'head', None)
-        if getattr(head, 'decoder', None) is None:
-            return None
-        inputs = model.data_preprocessor(pseudo_collate(samples), False)['inputs']
-        stacks = head.forward(model.extract_feat(inputs))
-        stacks = [stacks] if isinstance(stacks, Tensor) else list(stacks)
-        return stacks if all(isinstance(maps, Tensor) and maps.ndim == 4 for maps in stacks) else None
+def _forward(model: nn.Module, samples: list[dict]) -> list[Tensor] | None:
+    """Heatmaps (N, K, h, w) of every stack, or None."""
+    head = getattr(model, 'head', None)
+    if getattr(head, 'decoder', None) is None:
+        return None
+    inputs = model.data_preprocessor(pseudo_collate(samples), False)['inputs']
+    stacks = head.forward(model.extract_feat(inputs))
+    stacks = [stacks] if isinstance(stacks, Tensor) else list(stacks)
+    return stacks if all(isinstance(maps, Tensor) and maps.ndim == 4 for maps in stacks) else None
 
 
 def _truth(sample) -> tuple[np.ndarray, np.ndarray]:

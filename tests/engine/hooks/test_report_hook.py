@@ -2,12 +2,12 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 from mmengine.hooks import Hook
-from mmengine.structures import InstanceData
-from mmpose.structures import PoseDataSample
 from toy_training import build
 
-from hg_plugin.engine.hooks.report_hook import PREDICTIONS, ReportHook, read_record
+from hg_plugin.engine.hooks.report_hook import PREDICTIONS, ReportHook
+from hg_plugin.evaluation import MPIIPCKh
 from hg_plugin.evaluation.pckh import MPII_FLIP
 from hg_plugin.report.persons import read_persons
 
@@ -31,7 +31,7 @@ def test_record_events_and_the_command(tmp_path):
     runner.register_hook(Talker())
     runner.train()
     (file,) = tmp_path.glob('*/run.json')
-    folder, record = file.parent, read_record(file)
+    folder, record = file.parent, json.loads(file.read_text())
     assert record['environment']['torch'] and record['processes'] == 1 and 'thread' in record['device']
     assert (record['start'], record['resumed'], record['per_epoch']) == (0, 0, 2)
     assert (record['iter'], record['complete']) == (6, True) and record['run_id'] and 0 < record['seconds']
@@ -48,36 +48,39 @@ def test_record_events_and_the_command(tmp_path):
 
 def sample(index):
     """A person of 2 stages whose keypoints are its index."""
-    found = InstanceData(keypoints=np.full((1, 16, 2), index, np.float32))
-    found.keypoint_scores = np.ones((1, 16), np.float32)
-    found.stage_keypoints = np.full((1, 2, 16, 2), index, np.float32)
-    truth = InstanceData(keypoints=np.zeros((1, 16, 2)), keypoints_visible=np.ones((1, 16, 2)))
-    truth.head_size, truth.bboxes = np.full((1, 1), 10.0), np.ones((1, 4), np.float32)
+    found = dict(keypoints=np.full((1, 16, 2), index, np.float32))
+    found['stage_keypoints'] = np.full((1, 2, 16, 2), index, np.float32)
+    truth = dict(keypoints=np.zeros((1, 16, 2)), keypoints_visible=np.ones((1, 16, 2)))
+    truth.update(head_size=np.full((1, 1), 10.0), bboxes=np.ones((1, 4), np.float32))
     meta = dict(id=index, img_path=f'{index}.jpg', input_center=np.zeros(2), input_scale=np.ones(2))
-    return PoseDataSample(metainfo=meta, gt_instances=truth, pred_instances=found)
+    return dict(**meta, gt_instances=truth, pred_instances=found)
 
 
-def runner_of(folder, **metainfo):
-    """What the hook needs of a runner."""
-    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=metainfo))
-    return SimpleNamespace(
-        work_dir=str(folder), timestamp='20260101_000000', epoch=1, iter=20, val_dataloader=loader
-    )
-
-
-def test_predictions_of_a_validation(tmp_path, monkeypatch):
-    """In the order of annotations, each once; and a later validation replaces them."""
+@pytest.fixture
+def validate(tmp_path, monkeypatch):
+    """Ends a validation of these persons, in a training in ``tmp_path``."""
     monkeypatch.chdir(tmp_path)
-    hook, runner = ReportHook(), runner_of(tmp_path, flip_indices=MPII_FLIP)
-    hook.device = None  # a training has begun
+    monkeypatch.setattr(ReportHook, '_write_record', lambda *_: None)
+    hook = ReportHook()
+    hook.events = True
+
+    def validate(order, **metainfo):
+        metric = MPIIPCKh()
+        metric.dataset_meta = metainfo
+        metric.process(None, map(sample, order))
+        metric.compute_metrics(metric.results)
+        evaluator = SimpleNamespace(metrics=[metric])
+        hook.after_val_epoch(SimpleNamespace(work_dir='.', timestamp='start', val_evaluator=evaluator))
+
+    return validate
+
+
+def test_predictions_of_a_validation(validate, tmp_path):
+    """In the order of annotations, each once; and a later validation replaces them."""
     for order in ([2, 0, 1, 0], [1, 0]):
-        hook.before_val_epoch(runner)
-        for index in order:
-            hook.after_val_iter(runner, 0, outputs=[sample(index)])
-        hook.after_val_epoch(runner, {})
-        runner.epoch += 1
+        validate(order, flip_indices=MPII_FLIP)
         persons = read_persons(tmp_path / PREDICTIONS)
-        assert persons.ids.tolist() == sorted(set(order))
+        assert persons.ids.tolist() == sorted(set(order)) and persons.run == 'start'
         assert persons.keypoints.shape == (len(persons.ids), 2, 16, 2)
         assert persons.keypoints[:, 0, 0, 0].tolist() == sorted(set(order))
         assert persons.images[1] == str(tmp_path / '1.jpg') and persons.head_size[0] == 10
@@ -85,11 +88,7 @@ def test_predictions_of_a_validation(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == [PREDICTIONS]
 
 
-def test_no_predictions_of_other_joints(tmp_path):
+def test_no_predictions_of_other_joints(validate, tmp_path):
     names = {index: str(index) for index in range(16)}
-    runner = runner_of(tmp_path, flip_indices=[*range(16)], keypoint_id2name=names)
-    hook = ReportHook()
-    hook.device, hook.persons = None, []
-    hook.after_val_iter(runner, 0, outputs=[sample(0)])
-    hook.after_val_epoch(runner, {})
+    validate([0], flip_indices=[*range(16)], keypoint_id2name=names)
     assert not list(tmp_path.iterdir())
