@@ -8,6 +8,8 @@ from mmengine.registry import MODELS
 from mmpose.registry import KEYPOINT_CODECS
 from torch import Tensor
 
+from hg_plugin.utils.errors import InputError
+
 from .heatmap_targets import check_codec, draw_heatmaps
 
 
@@ -21,13 +23,14 @@ class HeatmapDataPreprocessor(ImgDataPreprocessor):
 
     Args:
         encoder: MMPose's codec that draws the targets. Defaults to None: samples have targets of their own.
-        mean: Mean of every channel, 0 to 255, or of all. Defaults to None.
-        std: Standard deviation of every channel, or of all. Defaults to None.
+        mean: Mean of every channel, 0 to 255. Defaults to None.
+        std: Standard deviation of every channel. Defaults to None.
         bgr_to_rgb: Whether to convert images from BGR to RGB. Defaults to False.
         non_blocking: Whether to go on while pinned memory is copied. Defaults to True.
 
     Raises:
-        InputError: The targets of ``encoder`` cannot be drawn on the device.
+        InputError: ``mean`` and ``std`` differ in length; the targets of ``encoder`` cannot be drawn on the
+            device; or images differ in size.
     """
 
     def __init__(
@@ -38,9 +41,16 @@ class HeatmapDataPreprocessor(ImgDataPreprocessor):
         bgr_to_rgb: bool = False,
         non_blocking: bool = True,
     ):
-        # MMEngine's buffers have the type of the numbers, and integers would round
-        mean, std = ([*map(float, values)] if values else None for values in (mean, std))
-        super().__init__(mean, std, bgr_to_rgb=bgr_to_rgb, non_blocking=non_blocking)
+        super().__init__(bgr_to_rgb=bgr_to_rgb, non_blocking=non_blocking)
+        if len(mean or ()) != len(std or ()):
+            raise InputError(
+                f'HeatmapDataPreprocessor: mean is {mean} and std {std}; give both a value for every '
+                'channel, or neither.'
+            )
+        self._enable_normalize = bool(mean)
+        if mean and std:  # MMEngine's takes one or three, and keeps integers
+            self.register_buffer('mean', torch.tensor(mean).float().view(-1, 1, 1), persistent=False)
+            self.register_buffer('std', torch.tensor(std).float().view(-1, 1, 1), persistent=False)
         self.encoder = KEYPOINT_CODECS.build(encoder) if encoder else None
         if self.encoder:
             check_codec(self.encoder)
@@ -74,4 +84,12 @@ class HeatmapDataPreprocessor(ImgDataPreprocessor):
 
 
 def _stack(tensors: Tensor | Sequence[Tensor]) -> Tensor:
-    return tensors if isinstance(tensors, Tensor) else torch.stack(tuple(tensors))
+    if isinstance(tensors, Tensor):
+        return tensors
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        raise InputError(
+            f'HeatmapDataPreprocessor: samples of a batch have the shapes {shapes}; crop all images to the '
+            "codec's input_size."
+        )
+    return torch.stack(tuple(tensors))

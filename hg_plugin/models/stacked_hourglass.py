@@ -204,7 +204,7 @@ class StackedHourglass(BaseModule):
         init_cfg: MMEngine's initialization config. Defaults to None: torch's own, as in the published code.
 
     Raises:
-        InputError: For numbers and widths that build no network, and in forward for a wrong input size.
+        InputError: For arguments that build no network, and in forward for a wrong input size.
     """
 
     def __init__(
@@ -230,21 +230,23 @@ class StackedHourglass(BaseModule):
         num_blocks = (num_blocks, num_blocks) if isinstance(num_blocks, int) else tuple(num_blocks)
         stem_channels = stem_channels or (channels // 4, channels // 2, channels // 2, channels)
         out_channels = out_channels or channels
-        if min(num_stacks, num_keypoints, depth, *num_blocks) < 1:  # of a damaged checkpoint, say
-            raise InputError(
-                f'StackedHourglass: num_stacks is {num_stacks}, num_keypoints is {num_keypoints}, depth is '
-                f'{depth}, num_blocks is {num_blocks}; all must be positive.'
-            )
-        if stem_channels[-1] != channels:
-            raise InputError(
-                f'StackedHourglass: stem_channels {tuple(stem_channels)} must end in channels ({channels}).'
-            )
-        adds = dict(add=True, concat=False)[join]
-        if adds and out_channels != channels:
-            raise InputError(
-                f"StackedHourglass: join='add' needs out_channels ({out_channels}) equal to channels "
-                f'({channels}).'
-            )
+        demands = {
+            f'num_stacks is {num_stacks}, num_keypoints is {num_keypoints}, depth is {depth}, num_blocks is '
+            f'{num_blocks}; all must be positive': min(num_stacks, num_keypoints, depth, *num_blocks) > 0,
+            f'stem_channels is {tuple(stem_channels)}; give at least three, and the last equal to channels '
+            f'({channels})': len(stem_channels) > 2 and stem_channels[-1] == channels,
+            f'frozen_stages is {frozen_stages}; give -1 to num_stacks ({num_stacks})': (
+                -1 <= frozen_stages <= num_stacks
+            ),
+            f"residual is '{residual}'; choose one of {', '.join(RESIDUALS)}": residual in RESIDUALS,
+            f"join is '{join}'; choose 'add' or 'concat'": join in ('add', 'concat'),
+            f"join='add' needs out_channels ({out_channels}) equal to channels ({channels})": (
+                join == 'concat' or out_channels == channels
+            ),
+        }
+        for demand, met in demands.items():
+            if not met:
+                raise InputError(f'StackedHourglass: {demand}.')
         self.num_stacks = num_stacks
         self.num_keypoints = num_keypoints
         self.size_divisor = 4 * 2**depth
@@ -271,7 +273,7 @@ class StackedHourglass(BaseModule):
             last = stack == num_stacks - 1
             feat_channels = out_channels if last else channels
             self.hourglasses.append(Hourglass(depth, width, channels, out_channels, num_blocks, residuals))
-            if adds:
+            if join == 'add':
                 before_linear = residuals(*[channels] * (num_blocks[1] + 1))
             else:
                 before_linear = Linear(out_channels, out_channels, norm_cfg)
@@ -279,7 +281,7 @@ class StackedHourglass(BaseModule):
             self.scores.append(nn.Conv2d(feat_channels, num_keypoints, 1))
             if last:
                 break
-            if adds:
+            if join == 'add':
                 self.joins.append(AddJoin(channels, num_keypoints))
             else:
                 self.joins.append(ConcatJoin(channels, previous_channels, num_keypoints))

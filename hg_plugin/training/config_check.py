@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from hg_plugin.compat.torch import torch_before
 from hg_plugin.utils.config import DATASET, LOADER, parts_of
 from hg_plugin.utils.errors import InputError
 
@@ -15,8 +16,8 @@ def check_config(cfg: Config) -> None:
     """Check a config before anything is built from it.
 
     Raises:
-        InputError: The metainfo of a dataset has a slip, or the config's file sets ``codec`` or
-            ``data_root``, which its base had copied before.
+        InputError: The metainfo of a dataset has a slip; the installed torch cannot combine two options; or
+            the config's file sets ``codec`` or ``data_root``, which its base had copied before.
     """
     for place, part in parts_of(cfg, LOADER + DATASET + r'\.metainfo').items():
         file = part.get('from_file')
@@ -24,6 +25,10 @@ def check_config(cfg: Config) -> None:
             place, part = file, Config.fromfile(file).get('dataset_info') or {}
         for slip in metainfo_slips(part):
             raise InputError(f'{place}: {slip}.')
+    # torch 2.7 and older count every batch twice in the running statistics; 2.8 was not tried
+    with_cp = [part.get('with_cp') for part in parts_of(cfg, r'model\.backbone').values()]
+    if cfg.get('compile') and any(with_cp) and torch_before('2.9'):
+        raise InputError('compile and model.backbone.with_cp need torch 2.9 together; leave one of them out.')
     own = ast.parse(Path(cfg.filename).read_text('utf-8-sig')).body if cfg.filename else []
     targets = [target for node in own if isinstance(node, ast.Assign) for target in node.targets]
     assigned = {getattr(target, 'id', None) for target in targets}

@@ -59,6 +59,12 @@ def test_a_visibility_below_a_half_is_a_weight_too():
     assert heatmaps.max() > 0.9 and weights.item() == pytest.approx(0.3)
 
 
+def test_images_of_different_sizes_are_refused():
+    preprocessor = MODELS.build(dict(type='HeatmapDataPreprocessor'))
+    with pytest.raises(InputError, match='shapes'):
+        preprocessor(dict(inputs=[torch.zeros(3, 64, 64), torch.zeros(3, 64, 96)]))
+
+
 def batch(num=4):
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (num, 3, 256, 192), generator=generator, dtype=torch.uint8)
@@ -82,6 +88,14 @@ def test_images_are_those_of_mmposes_preprocessor(norm):
         assert torch.allclose(result['inputs'], expected, atol=1e-6)
         assert all(isinstance(sample, PoseDataSample) for sample in result['data_samples'])
         assert torch.equal(torch.stack(tuple(data['inputs'])), before)
+
+
+@pytest.mark.parametrize(
+    'settings', [dict(mean=[0, 0, 0]), dict(std=[1]), dict(mean=[0], std=[1, 1, 1])], ids=str
+)
+def test_mean_and_std_belong_together(settings):
+    with pytest.raises(InputError, match='mean'):
+        MODELS.build(dict(type='HeatmapDataPreprocessor', **settings))
 
 
 def test_targets_come_with_the_images():

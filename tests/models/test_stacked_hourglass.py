@@ -95,11 +95,19 @@ def test_other_sizes_name_those_that_would_work():
 
 
 @pytest.mark.parametrize(
-    'name, value', dict(num_blocks=(1, 0), stem_channels=(64, 128), out_channels=512).items()
+    'kwargs, message',
+    [
+        (dict(num_stacks=0), 'num_stacks'),
+        (dict(num_blocks=(1, 0)), 'num_blocks'),
+        (dict(stem_channels=(64, 128)), 'at least three'),
+        (dict(stem_channels=(64, 128, 128)), 'channels'),
+        (dict(residual='resnet'), 'preact, postact'),
+        (dict(out_channels=512), "join='add'"),
+    ],
 )
-def test_arguments_that_build_no_network(name, value):
-    with pytest.raises(InputError, match=name):
-        StackedHourglass(**{name: value})
+def test_arguments_that_build_no_network(kwargs, message):
+    with pytest.raises(InputError, match=message):
+        StackedHourglass(**kwargs)
 
 
 @pytest.mark.skipif(
