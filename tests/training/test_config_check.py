@@ -32,13 +32,13 @@ def test_a_config_that_a_run_has_written_passes(tmp_path):
     check_config(Config.fromfile(tmp_path / 'config.py'))
 
 
-def test_a_torch_that_counts_batches_twice_is_refused(monkeypatch):
+@pytest.mark.parametrize('old', [False, True])
+def test_a_torch_that_counts_batches_twice_is_refused(monkeypatch, old):
+    monkeypatch.setattr('hg_plugin.training.config_check.torch_before', lambda version: old)
     cfg = Config.fromfile(CONFIGS / 'hg_2stack_mpii.py')
     cfg.merge_from_dict({'compile': True, 'model.backbone.with_cp': True})
-    for old in (False, True):
-        monkeypatch.setattr('hg_plugin.training.config_check.torch_before', lambda version: old)
-        with pytest.raises(InputError, match='torch 2.9') if old else contextlib.nullcontext():
-            check_config(cfg)
+    with pytest.raises(InputError, match='torch 2.9') if old else contextlib.nullcontext():
+        check_config(cfg)
 
 
 SWAPS = dict(nose='', left_eye='right_eye', right_eye='left_eye', left_ear='right_ear', right_ear='left_ear')
