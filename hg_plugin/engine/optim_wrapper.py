@@ -101,16 +101,6 @@ class AutocastOptimWrapper(OptimWrapper):
             with self.weights.stand_in():
                 yield
 
-    def load_state_dict(self, state_dict: dict) -> None:
-        # a checkpoint may come from a machine or a torch with other fused optimizers
-        groups = state_dict['param_groups']
-        if len(groups) == len(self.param_groups):  # otherwise torch raises
-            groups = [
-                {**group, 'fused': own['fused']} if 'fused' in own else group
-                for group, own in zip(groups, self.param_groups)
-            ]
-        super().load_state_dict({**state_dict, 'param_groups': groups})
-
     @cached_property
     def cpu_autocasts(self) -> bool:
         if self.on_cpu is None and cpu_has_bfloat16():

@@ -21,7 +21,6 @@ from hg_plugin.compat.distributed import start_processes
 from hg_plugin.compat.glibc import keep_freed_memory
 from hg_plugin.compat.torch import fit_optimizer_to_torch
 from hg_plugin.engine.cuda_graph import GraphedStep
-from hg_plugin.engine.resume.guard import hold
 from hg_plugin.engine.resume.latest import read_training
 from hg_plugin.engine.resume.lock import locked
 from hg_plugin.engine.resume.processes import end_with_launcher
@@ -278,8 +277,6 @@ def _build_runner(cfg: Config, checkpoint: dict | None, partly=False) -> Runner:
     with building(cfg, 'model or runner'):
         runner = QuietRunner.from_cfg(cfg)
     runner.logger.info(f'Environment, config and hooks are written to {runner.log_dir}.')
-    if checkpoint:
-        if not cfg.get('resume'):  # MMEngine leaves weights random that it does not find
-            check_weights(runner.model, weights_of(checkpoint, cfg.load_from), cfg.load_from, partly)
-        hold(runner, cfg.load_from, checkpoint)
+    if checkpoint and not cfg.get('resume'):  # MMEngine leaves weights random that it does not find
+        check_weights(runner.model, weights_of(checkpoint, cfg.load_from), cfg.load_from, partly)
     return runner

@@ -100,7 +100,6 @@ def test_the_latest_checkpoint_lies_in_the_folder_of_checkpoints(run, tmp_path, 
     out.mkdir(parents=True)
     torch.save(training(), out / 'epoch_3.pth')
     assert latest_checkpoint(str(run), str(tmp_path / 'out')) == str(out / 'epoch_3.pth')
-    assert latest_checkpoint(str(run), 's3://out') == f's3://out/{run.name}/epoch_3.pth'
 
 
 def test_the_folder_is_that_of_the_hook():

@@ -7,6 +7,7 @@ import logging
 import os
 import os.path as osp
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,11 @@ class ReportHook(Hook):
         for path in (*folder.glob(f'*/{RECORD}.*.partial'), *folder.glob(f'{PREDICTIONS}.*.partial')):
             with contextlib.suppress(OSError):
                 path.unlink()
-        loop = runner.train_loop
+        loop, hub = runner.train_loop, runner.message_hub
+        hub.update_info('run_id', hub.get_info('run_id') or uuid.uuid4().hex)  # that of the checkpoint
         earlier = [read_record(path).get('start') for path in folder.glob(f'*/{RECORD}')]
         self.record = dict(
+            run_id=hub.get_info('run_id'),
             # clocks and time zones change between starts
             start=max((number for number in earlier if isinstance(number, int)), default=-1) + 1,
             resumed=runner.iter,
@@ -151,7 +154,6 @@ class ReportHook(Hook):
     def _write_record(self, runner: Runner, complete: bool = False) -> None:
         if self.events:
             self.record |= dict(
-                run_id=runner.message_hub.get_info('run_id'),  # other hooks set it before the first epoch
                 iter=runner.iter,
                 seconds=time.monotonic() - self.events.begin,
                 complete=complete,

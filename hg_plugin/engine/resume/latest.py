@@ -20,8 +20,8 @@ def checkpoint_folder(work_dir: str, out_dir: str | None = None) -> str:
     return osp.join(out_dir, osp.basename(work_dir.rstrip(osp.sep)))
 
 
-def latest_training(work_dir: str, out_dir: str | None = None) -> tuple[str, dict | None] | None:
-    """The newest whole checkpoint of a run, where the run's checkpoints lie now.
+def latest_checkpoint(work_dir: str, out_dir: str | None = None) -> str | None:
+    """The path of the newest whole checkpoint of a run, where the run's checkpoints lie now.
 
     That is the one in the file ``last_checkpoint``, or where it is damaged or not finite the nearest one
     before it, or else after it. MMEngine writes a whole path to the file, in a copied folder that of the
@@ -32,8 +32,7 @@ def latest_training(work_dir: str, out_dir: str | None = None) -> tuple[str, dic
         out_dir: That of its CheckpointHook. Defaults to None.
 
     Returns:
-        Its path, and what it holds, or None for an address such as s3://. None where the run has not written
-        a checkpoint, and starts from the beginning.
+        The path, or None where the run has not written a checkpoint, and starts from the beginning.
 
     Raises:
         InputError: There are checkpoints, but none is whole.
@@ -48,8 +47,6 @@ def latest_training(work_dir: str, out_dir: str | None = None) -> tuple[str, dic
         raise InputError(
             f'{pointer} cannot be read ({error.strerror}); name the checkpoint to resume from.'
         ) from error
-    if '://' in folder:
-        return (osp.join(folder, named), None) if named else None
     files = os.listdir(folder) if osp.isdir(folder) else []
     names = [name for name in files if name.endswith('.pth') and not name.startswith('best_')]
     # the nearest before the named one is of the same run, and those after it may be of an older one
@@ -70,7 +67,7 @@ def latest_training(work_dir: str, out_dir: str | None = None) -> tuple[str, dic
                     MMLogger.get_current_instance().warning(
                         f'Resuming from {path}: {problem}.', extra=dict(kind='checkpoints')
                     )
-                return path, content
+                return path
             if training:
                 problems.append(f'{path} holds weights that are not finite')
             elif name == named:
@@ -83,12 +80,6 @@ def latest_training(work_dir: str, out_dir: str | None = None) -> tuple[str, dic
             'give a checkpoint, or leave out resume to start from the beginning.'
         )
     return None
-
-
-def latest_checkpoint(work_dir: str, out_dir: str | None = None) -> str | None:
-    """The path of :func:`latest_training`, or None."""
-    found = latest_training(work_dir, out_dir)
-    return found and found[0]
 
 
 def read_training(path: str) -> dict:
