@@ -7,7 +7,6 @@ from toy_training import build, train
 from hg_plugin.engine.resume.state import check_training
 from hg_plugin.utils.errors import InputError
 
-
 DAMAGES = {
     'layer.weight is not finite': lambda state: state['state_dict']['layer.weight'].fill_(torch.inf),
     'layer.weight is missing': lambda state: state['state_dict'].pop('layer.weight'),
