@@ -12,6 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 
 from hg_plugin.datasets.walk import walk
+from hg_plugin.engine.optim_wrapper import not_finite
 from hg_plugin.utils.errors import InputError, TrainingDiverged
 
 from .collapse import CollapseWarning
@@ -83,12 +84,9 @@ class DivergenceHook(Hook):
 
     def _skip(self, optimizer: torch.optim.Optimizer, *_) -> None:
         """Let a step change nothing, by taking its gradients away, if they are not finite."""
-        parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
-        norms = torch._foreach_norm([p.grad for p in parameters])
-        skip = bool(parameters) and not bool(torch.stack(norms).isfinite().all())
-        self.skipped.append(norms[0].new_tensor(float(skip)) if norms else torch.zeros(()))
-        for parameter in parameters if skip else ():
-            parameter.grad = None
+        self.skipped.append(not_finite(optimizer))
+        if self.skipped[-1]:
+            optimizer.zero_grad()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         if self.error:  # which no PreemptionHook has raised

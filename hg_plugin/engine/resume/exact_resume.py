@@ -50,13 +50,13 @@ class ExactResumeHook(Hook):
         loader = loop.dataloader
         self.sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
         self.step = (getattr(loader.batch_sampler, 'batch_size', None) or 1) * get_world_size()
-        self.seed = _count(getattr(self.sampler, 'seed', None), runner.seed)
+        self.seed = getattr(self.sampler, 'seed', runner.seed)
         self.samples = 0
         self.resumed = loop.iter > 0
         if self.resumed:
-            self.samples = _count(hub.get_info(SAMPLES), 0)
+            self.samples = hub.get_info(SAMPLES, 0)
             # MMEngine builds the sampler before it knows the seed of the checkpoint
-            self.seed = self.sampler.seed = _count(hub.get_info(SEED), self.seed)
+            self.seed = self.sampler.seed = hub.get_info(SEED, self.seed)
             self._load_buffers(runner)
         hub.update_info(SEED, self.seed)
         hub.update_info(SAMPLES, self.samples)
@@ -98,11 +98,9 @@ class ExactResumeHook(Hook):
             checkpoint[BUFFERS] = self.buffers
 
     def _load_buffers(self, runner: Runner) -> None:
-        if isinstance(self.loaded, list) and len(self.loaded) == get_world_size():
-            buffers = self.loaded[get_rank()]
+        if self.loaded and len(self.loaded) == get_world_size():
             for name, own in _model(runner).named_buffers():
-                if isinstance(buffers.get(name), torch.Tensor) and buffers[name].shape == own.shape:
-                    own.copy_(buffers[name])
+                own.copy_(self.loaded[get_rank()][name])
         self.loaded = None
 
     def _skip_samples(self, runner: Runner, loop: EpochBasedTrainLoop) -> None:
@@ -155,10 +153,6 @@ class _Advanced(_InfiniteDataloaderIterator):
             self.steps -= 1
             return None
         return super().__next__()
-
-
-def _count(value: object, default: int) -> int:
-    return value if type(value) is int and 0 <= value < 2**62 else default
 
 
 def _model(runner: Runner) -> torch.nn.Module:
