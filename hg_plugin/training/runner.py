@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import logging
 import os
 import sys
@@ -61,6 +62,13 @@ class QuietRunner(Runner):
             elif type(handler) is logging.StreamHandler:
                 handler.addFilter(_is_short)
         return logger
+
+    def load_checkpoint(self, *args, **kwargs) -> dict:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:  # weights that do not match
+            checkpoint = super().load_checkpoint(*args, **kwargs)
+        if printed.getvalue():
+            self.logger.warning(printed.getvalue().strip())
+        return checkpoint
 
     def _maybe_compile(self, target: str) -> None:
         super()._maybe_compile(target)

@@ -113,6 +113,9 @@ def test_weights_are_no_training():
     for change in (
         dict(meta=dict(epoch=1)),
         dict(meta=dict(epoch='1', iter='2')),
+        dict(meta=dict(epoch=-1, iter=2)),
+        dict(meta=dict(epoch=1, iter=2, seed='1')),
+        dict(optimizer=3),
         dict(meta=3),
         dict(message_hub=dict(log_scalars={}, runtime_info={})),
         dict(message_hub=None),

@@ -7,7 +7,22 @@ from toy_training import build, train
 from hg_plugin.engine.resume.state import check_training
 from hg_plugin.utils.errors import InputError
 
+
+def adam(state):
+    return state['optimizer']['state'][0]
+
+
 DAMAGES = {
+    r'exp_avg of parameter 0 \(3, 9\) for \(3, 4\) has another shape': lambda state: adam(state).update(
+        exp_avg=torch.zeros(3, 9)
+    ),
+    'exp_avg of parameter 0 is of another type': lambda state: adam(state).update(
+        exp_avg=adam(state)['exp_avg'].to(torch.complex64)
+    ),
+    'exp_avg_sq of parameter 0 is not finite': lambda state: adam(state)['exp_avg_sq'].fill_(torch.nan),
+    'not of Adam, but of one with .*exp_inf': lambda state: adam(state).update(
+        exp_inf=adam(state).pop('exp_avg_sq')
+    ),
     'layer.weight is not finite': lambda state: state['state_dict']['layer.weight'].fill_(torch.inf),
     'layer.weight is missing': lambda state: state['state_dict'].pop('layer.weight'),
     r'have \[2, 2\] parameters, and those of the config \[2\]': lambda state: state['optimizer'].update(

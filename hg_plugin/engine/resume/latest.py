@@ -96,13 +96,12 @@ def read_training(path: str) -> dict:
 
 def holds_training(checkpoint: dict) -> bool:
     """Whether a checkpoint has what MMEngine resumes a training from."""
-    meta, hub = checkpoint.get('meta'), checkpoint.get('message_hub')
-    return (
-        'optimizer' in checkpoint
-        and isinstance(meta, dict)
-        and isinstance(hub, dict)
-        and type(meta.get('epoch')) is type(meta.get('iter')) is int
-        and all(isinstance(hub.get(part), dict) for part in PARTS)
+    parts = meta, hub, _ = [checkpoint.get(part) for part in ('meta', 'message_hub', 'optimizer')]
+    if not all(isinstance(part, dict) for part in parts):
+        return False
+    numbers = meta.get('epoch'), meta.get('iter'), meta.get('seed') or 0
+    return all(type(number) is int and 0 <= number < 2**32 for number in numbers) and all(
+        isinstance(hub.get(part), dict) for part in PARTS
     )
 
 

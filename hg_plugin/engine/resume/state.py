@@ -4,13 +4,19 @@ import logging
 import warnings
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 from mmengine.optim.scheduler.param_scheduler import ReduceOnPlateauParamScheduler
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from hg_plugin.utils.checkpoint import check_weights, weights_of
+from hg_plugin.utils.checkpoint import check_weights, misfits, unusable, weights_of
 from hg_plugin.utils.errors import InputError
 
+# what torch's optimizers keep for every parameter, in its shape
+MOMENTS = {
+    *('exp_avg', 'exp_avg_sq', 'max_exp_avg_sq', 'exp_inf', 'momentum_buffer', 'momentum', 'square_avg'),
+    *('grad_avg', 'acc_delta', 'sum'),
+}
 # how an optimizer computes, and not what
 IMPLEMENTATION = {'foreach', 'fused', 'capturable', 'differentiable', 'params', 'param_names'}
 # the position of a scheduler, beside which it holds its settings
@@ -28,22 +34,42 @@ def check_training(runner: Runner, state: dict, path: str) -> None:
     Raises:
         InputError: It does not fit.
     """
-    check_weights(runner.model, weights_of(state, path), path)
-    optimizer = runner.optim_wrapper.optimizer
-    saved, own = (each['param_groups'] for each in (state['optimizer'], optimizer.state_dict()))
+    parts, averages = [state], state.get('ema_state_dict')
+    if isinstance(averages, dict):  # beside the weights, it counts steps
+        parts.append({name: each for name, each in averages.items() if str(name).startswith('module.')})
+    for part in parts:
+        check_weights(runner.model, weights_of(part, path), path)
+    problem = _misfit(runner.optim_wrapper.optimizer, state['optimizer'])
+    if problem:
+        raise InputError(
+            f"The checkpoint {path} does not fit the config's optimizer: {problem}; resume with its own "
+            'config, or give it as load_from to start a new training from its weights.'
+        )
+
+
+def _misfit(optimizer: torch.optim.Optimizer, state: dict) -> str | None:
+    """How the state of an optimizer does not fit one, in words."""
+    saved, own = state['param_groups'], optimizer.state_dict()['param_groups']
     sizes = [[len(group['params']) for group in groups] for groups in (saved, own)]
+    if sizes[0] != sizes[1]:
+        return f'its parameter groups have {sizes[0]} parameters, and those of the config {sizes[1]}'
     settings = [{key for key in groups[0] if not key.startswith('initial_')} for groups in (saved, own)]
     theirs, ours = settings[0] - settings[1], settings[1] - settings[0]
-    if sizes[0] != sizes[1]:
-        problem = f'its parameter groups have {sizes[0]} parameters, and those of the config {sizes[1]}'
-    elif theirs and ours:  # another version of torch has only more, or only fewer
-        problem = f'it is not of {type(optimizer).__name__}, but of one with {", ".join(sorted(theirs))}'
-    else:
-        return
-    raise InputError(
-        f"The checkpoint {path} does not fit the config's optimizer: {problem}; resume with its own "
-        'config, or give it as load_from to start a new training from its weights.'
-    )
+    entries = [state['state'].get(index, {}) for group in saved for index in group['params']]
+    kept = {key for entry in entries for key in entry}
+    # another version of torch has only more settings, or only fewer; those of Adamax are some of Adam's
+    if theirs and ours or ('exp_inf' in kept) != isinstance(optimizer, torch.optim.Adamax):
+        held = ', '.join(sorted(theirs or kept))
+        return f'it is not of {type(optimizer).__name__}, but of one with {held}'
+    parameters = [parameter for group in optimizer.param_groups for parameter in group['params']]
+    values, expected = {}, {}
+    for index, (entry, parameter) in enumerate(zip(entries, parameters)):
+        for key in MOMENTS & entry.keys():
+            if isinstance(entry[key], torch.Tensor):  # SGD without momentum keeps None
+                name = f'{key} of parameter {index}'
+                values[name], expected[name] = entry[key], parameter
+    shapes = {name: tuple(each.shape) for name, each in expected.items()}
+    return '; '.join(misfits(values, shapes) or unusable(values, expected)) or None
 
 
 def resume_optimizer(runner: Runner, state: dict) -> None:
