@@ -6,7 +6,6 @@ import os
 import os.path as osp
 import re
 import shutil
-from collections import deque
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
@@ -143,19 +142,17 @@ class SafeCheckpointHook(CheckpointHook):
         if self.max_keep_ckpts <= 0:
             self.save(runner, filename, meta)
             return
-        before = list(self.keep_ckpt_ids)
+        before = hub.get_info('keep_ckpt_ids', [])
         steps = [*(kept for kept in before if kept != step), step]
         # the checkpoint names what is outdated too, so that a run resumed from it deletes that
         hub.update_info('keep_ckpt_ids', steps)
-        outdated = steps[: -self.max_keep_ckpts]
-        if not self.save(runner, filename, meta):
-            # it is there where only last_checkpoint was not written
-            there = osp.exists(osp.join(self.out_dir, filename))
-            steps, outdated = steps if there else before, []
-        self.keep_ckpt_ids = deque(steps[len(outdated) :])
-        hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        for kept in outdated:
-            self._remove(osp.join(self.out_dir, self.filename_tmpl.format(kept)))
+        if self.save(runner, filename, meta):
+            for outdated in steps[: -self.max_keep_ckpts]:
+                self._remove(osp.join(self.out_dir, self.filename_tmpl.format(outdated)))
+            steps = steps[-self.max_keep_ckpts :]
+        elif not osp.exists(osp.join(self.out_dir, filename)):  # it is there where last_checkpoint failed
+            steps = before
+        hub.update_info('keep_ckpt_ids', steps)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not self.save_best:

@@ -35,7 +35,7 @@ def load_or_resume(stock: Callable, self: Runner) -> None:
     stock(self)
 
 
-def resume(stock: Callable, self: Runner, filename: str, **kwargs) -> None:
+def resume(stock: Callable, self: Runner, filename: str) -> None:
     """Resume from a checkpoint that fits, with what the config changes.
 
     Raises:
