@@ -18,11 +18,14 @@ from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write, partial_name, replace_synced
 
 from .divergence import why_not_to_save
+from .exact_resume import ExactResumeHook
 from .guard import in_main_process
 from .lock import lock_folder
 
 # of the message hub: after which epoch, or iteration, the run has validated last
 VALIDATED = 'validated'
+# the checkpoint of PreemptionHook
+PREEMPTED = 'preempted.pth'
 
 
 @HOOKS.register_module()
@@ -68,7 +71,7 @@ class SafeCheckpointHook(CheckpointHook):
         self.failures = {}
         # checkpoints by the names that this hook gives, and what belongs to them
         own = '.*'.join(map(re.escape, self.filename_tmpl.split('{}')))
-        self.own = f'{own}|best_.*|preempted.pth|last_checkpoint'
+        self.own = f'{own}|best_.*|{PREEMPTED}|last_checkpoint'
         if is_main_process():
             # what a run that was killed while it wrote has left; the lock tells that none is alive
             for path in self._files(runner, rf'({self.own})\.(.+\.)?partial'):
@@ -108,6 +111,9 @@ class SafeCheckpointHook(CheckpointHook):
             if latest:
                 self.failures[kind] = f'{filename} was not written, because {worthless}'
             return False
+        for hook in runner.hooks:
+            if latest and isinstance(hook, ExactResumeHook):
+                hook.gather_buffers(runner)
         path = osp.join(self.out_dir, filename)
         partial = partial_name(path)
         options = dict(
@@ -135,6 +141,8 @@ class SafeCheckpointHook(CheckpointHook):
         if latest:
             self.last_ckpt = path
             runner.message_hub.update_info('last_ckpt', path)
+            if filename != PREEMPTED:  # which is older
+                self._remove(osp.join(self.out_dir, PREEMPTED))
         return True
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import os.path as osp
 import signal
 import sys
 import threading
@@ -18,15 +17,13 @@ from mmengine.runner.loops import _InfiniteDataloaderIterator
 
 from hg_plugin.utils.errors import InputError
 
-from .checkpoint import SafeCheckpointHook
+from .checkpoint import PREEMPTED, SafeCheckpointHook
 from .divergence import DivergenceHook
-from .exact_resume import ExactResumeHook
 from .loaders import GuardedLoader
 from .processes import SIGNALS, end_with_launcher
 
 # HTCondor's convention for jobs that write checkpoints; no shell, signal or Python uses this number
 EXIT_CODE = 85
-FILE = 'preempted.pth'
 
 
 @HOOKS.register_module()
@@ -83,7 +80,6 @@ class PreemptionHook(Hook):
         self.handlers: dict = {}
         self.announced: Any = None  # of all processes, on its way from the GPU
         self.process = os.getpid()
-        self.old: str | None = osp.join(self.saver.out_dir, FILE)
         if threading.current_thread() is threading.main_thread():
             # nohup ignores SIGHUP, and a shell's script SIGINT for commands in the background
             heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
@@ -101,7 +97,6 @@ class PreemptionHook(Hook):
                 self.handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, self._worker_ended)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        self._remove_old()
         for hook in runner.hooks:
             if isinstance(hook, DivergenceHook) and hook.error:  # in all processes
                 self._end(runner, runner.iter + 1, error=hook.error)
@@ -110,9 +105,6 @@ class PreemptionHook(Hook):
             self.steps += 1
             if self._agreed(self.steps):
                 self._end(runner, runner.iter + 1)
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        self._remove_old()
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         if not self.iterating:
@@ -180,9 +172,6 @@ class PreemptionHook(Hook):
     def _end(
         self, runner: Runner, iterations: int, validates: bool = False, error: Exception | None = None
     ) -> NoReturn:
-        for hook in runner.hooks:
-            if isinstance(hook, ExactResumeHook):
-                hook.gather_buffers(runner)
         saved = [self._save(runner, iterations, validates)]
         broadcast_object_list(saved)  # all wait: a process that ends makes torchrun end the others
         self._restore()
@@ -195,19 +184,13 @@ class PreemptionHook(Hook):
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):
                     hook._swap_ema_parameters()
-        saved = self.saver.save(runner, FILE, meta=dict(epoch=runner.epoch, iter=iterations))
+        saved = self.saver.save(runner, PREEMPTED, meta=dict(epoch=runner.epoch, iter=iterations))
         if saved:
             runner.logger.info(
                 f'The training is saved after {iterations} iterations; --resume continues there.',
                 extra=dict(kind='signal' if self.signal else 'checkpoints'),
             )
         return saved
-
-    def _remove_old(self) -> None:
-        """Remove the checkpoint that this run was resumed from when it has written a newer one."""
-        if self.old and self.saver.last_ckpt:
-            self.saver._remove(self.old)
-            self.old = None
 
 
 def _is_training(frame) -> bool:
