@@ -2,8 +2,7 @@
 
 MMEngine 0.10 executes ``meta['config']``, and its CheckpointHook deletes whatever path the message hub names
 as the previous best checkpoint, which in a copied work directory is the original's. The first two functions
-take the place of methods of every runner, that of MMPose's own tools too, see
-:func:`hg_plugin.compat.mmengine.guard_resume`; ``stock`` is the method.
+take the place of methods of every runner, that of MMPose's own tools too.
 """
 
 import os.path as osp
@@ -22,9 +21,10 @@ from .state import check_training, resume_optimizer
 
 # what of a message hub's runtime_info is code, or names files or their run, as best_ckpt and best_ckpt_KEY do
 NAMES = ('cfg', 'last_ckpt', 'keep_ckpt_ids', 'run_id')
+_load_or_resume = Runner.load_or_resume
 
 
-def load_or_resume(stock: Callable, self: Runner) -> None:
+def load_or_resume(self: Runner) -> None:
     """Resume from the newest whole checkpoint, where none is named."""
     if self._resume and self._load_from is None and not self._has_loaded:
         hook = checkpoint_hook(self)
@@ -32,10 +32,10 @@ def load_or_resume(stock: Callable, self: Runner) -> None:
         if self._load_from is None:
             self.logger.warning(f'{self.work_dir} has no checkpoint: the training starts from scratch.')
             return
-    stock(self)
+    _load_or_resume(self)
 
 
-def resume(stock: Callable, self: Runner, filename: str) -> None:
+def resume(self: Runner, filename: str) -> None:
     """Resume from a checkpoint that fits, with what the config changes.
 
     Raises:
