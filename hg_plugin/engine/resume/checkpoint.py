@@ -89,19 +89,15 @@ class SafeCheckpointHook(CheckpointHook):
             runner.logger.info(f'The validation after {_step(runner)} runs now.')
             runner.val_loop.run()
 
-    def save(self, runner: Runner, filename: str, meta: dict | None = None, latest=True, **options) -> bool:
-        """Write a checkpoint whole or not at all. Call it in all processes; the first one writes.
+    def save(self, runner: Runner, filename: str, meta: dict, latest=True, **options) -> bool:
+        """Write a checkpoint whole or not at all, and return whether it is on the disk.
+
+        Call it in all processes; the first one writes. If it fails, a line in the log says why.
 
         Args:
-            runner: What to save.
-            filename: Its name in the folder of checkpoints.
-            meta: ``epoch`` and ``iter`` that are complete. Defaults to MMEngine's: those of a hook after a
-                training epoch, or iteration.
+            meta: ``epoch`` and ``iter`` that are complete.
             latest: Whether to resume from it. Defaults to True.
             **options: ``save_optimizer`` and ``save_param_scheduler``. Default to the hook's.
-
-        Returns:
-            Whether it is on the disk. If not, a line in the log says why.
         """
         kind = 'latest' if latest else 'best'
         worthless = why_not_to_save(runner)

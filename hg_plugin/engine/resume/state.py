@@ -24,12 +24,7 @@ POSITION = {'last_step', '_global_step', '_last_value', 'verbose'}
 
 
 def check_training(runner: Runner, state: dict, path: str) -> None:
-    """Check that a checkpoint fits the model and the optimizer of a runner.
-
-    Args:
-        runner: With its optimizer built.
-        state: The checkpoint, for which :func:`.latest.holds_training` is true.
-        path: Its file, for messages.
+    """Check that a checkpoint, which ``path`` holds, fits the model and the optimizer of a runner.
 
     Raises:
         InputError: It does not fit.
@@ -75,12 +70,8 @@ def _misfit(optimizer: torch.optim.Optimizer, state: dict) -> str | None:
 def resume_optimizer(runner: Runner, state: dict) -> None:
     """Load the optimizer's state, and set its settings and the schedule to what the config says.
 
-    What that changes is logged. MMEngine takes the settings of the checkpoint.
-
-    Args:
-        runner: With its optimizer and schedulers built from the config, at the epoch and iteration of the
-            checkpoint.
-        state: The checkpoint, which fits.
+    What that changes is logged. MMEngine takes the settings of the checkpoint. The runner is at the epoch and
+    iteration of the checkpoint already.
     """
     schedulers, saved = runner.param_schedulers or [], state.get('param_schedulers') or []
     changed = [_settings(each.state_dict()) for each in schedulers] != [_settings(each) for each in saved]
