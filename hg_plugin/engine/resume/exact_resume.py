@@ -50,7 +50,8 @@ class ExactResumeHook(Hook):
         loader = loop.dataloader
         self.sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
         self.step = (getattr(loader.batch_sampler, 'batch_size', None) or 1) * get_world_size()
-        self.seed = getattr(self.sampler, 'seed', runner.seed)
+        seed = getattr(self.sampler, 'seed', None)  # MMEngine's have one
+        self.seed = runner.seed if seed is None else seed
         self.samples = 0
         self.resumed = loop.iter > 0
         if self.resumed:
