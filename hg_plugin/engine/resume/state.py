@@ -87,13 +87,14 @@ def resume_optimizer(runner: Runner, state: dict) -> None:
             kept.add('betas')
 
     wrapper, optimizer = runner.optim_wrapper, dict(state['optimizer'])
-    # of several groups, the wrapper has one more, which is not the optimizer's
-    theirs = [*optimizer['param_groups'], optimizer.get('base_param_settings')]
+    # where there are several groups, the wrapper has one more, which is not the optimizer's
+    base = optimizer.get('base_param_settings')
+    theirs = [*optimizer['param_groups'], *([base] if base else [])]
     groups = [
         {**group, **{key: value for key, value in own.items() if key != 'params' and key not in kept}}
         for group, own in zip(theirs, wrapper.param_groups)
     ]
-    if optimizer.get('base_param_settings'):
+    if base:
         optimizer['base_param_settings'] = groups.pop()
     wrapper.load_state_dict({**optimizer, 'param_groups': groups})
     if changed:
