@@ -161,14 +161,9 @@ def test_a_checkpoint_that_cannot_be_deleted_ends_no_training(tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_averaged_weights(tmp_path):
-    options = dict(custom_hooks=[dict(type='EMAHook', ema_type='ForeachEMA', momentum=0.5)])
-    whole = train(tmp_path / 'whole', **options)
-    train(tmp_path / 'run', train_cfg=dict(max_epochs=2), **options)
-    resumed = train(tmp_path / 'run', resume=True, **options)
-    for name, weight in whole.model.state_dict().items():
-        assert torch.equal(weight, resumed.model.state_dict()[name])
-    best, last = (torch.load(tmp_path / 'run' / f'{name}_3.pth') for name in ('best_Mean_epoch', 'epoch'))
+def test_the_best_holds_averaged_weights(tmp_path):
+    train(tmp_path, custom_hooks=[dict(type='EMAHook', ema_type='ForeachEMA', momentum=0.5)])
+    best, last = (torch.load(tmp_path / f'{name}_3.pth') for name in ('best_Mean_epoch', 'epoch'))
     assert torch.equal(best['state_dict']['layer.weight'], last['state_dict']['layer.weight'])
     assert not torch.equal(last['state_dict']['layer.weight'], last['ema_state_dict']['module.layer.weight'])
 

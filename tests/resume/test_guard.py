@@ -51,13 +51,6 @@ def resume_with_mmengine(config, work_dir):
     return epoch(work_dir)
 
 
-def resume_with_tool(config, work_dir):
-    return train(config, work_dir, resume=True)
-
-
-BOTH_WAYS = pytest.mark.parametrize('resume', [resume_with_mmengine, resume_with_tool])
-
-
 def edit(path, change):
     checkpoint = torch.load(path)
     change(checkpoint['meta'], checkpoint['message_hub']['runtime_info'])
@@ -94,8 +87,7 @@ def content(folder):
 RESUMED = ['best_Mean_epoch_2.pth', 'epoch_2.pth']
 
 
-@BOTH_WAYS
-def test_nothing_in_a_checkpoint_is_run_or_followed(config, run, tmp_path, resume):
+def test_nothing_in_a_checkpoint_is_run_or_followed(config, run, tmp_path):
     others = tmp_path / 'others'
     (others / 'folder.pth').mkdir(parents=True)
     for name in ('best_Mean_epoch_1.pth', 'file.pth', 'folder.pth/file'):
@@ -112,18 +104,17 @@ def test_nothing_in_a_checkpoint_is_run_or_followed(config, run, tmp_path, resum
         )
 
     edit(run / 'epoch_1.pth', attack)
-    last = resume(config, run)
+    last = resume_with_mmengine(config, run)
     assert content(others) == before
     assert last == 2 and checkpoints(run) == RESUMED
     info = torch.load(run / 'best_Mean_epoch_2.pth')['message_hub']['runtime_info']
     assert info['best_ckpt'] == str(run / 'best_Mean_epoch_2.pth') and 'others' not in info['cfg']
 
 
-@BOTH_WAYS
-def test_a_copied_work_directory_leaves_the_original_untouched(config, run, tmp_path, resume):
+def test_a_copied_work_directory_leaves_the_original_untouched(config, run, tmp_path):
     copy = shutil.copytree(run, tmp_path / 'copy')
     before = content(run)
-    assert resume(config, copy) == 2
+    assert train(config, copy, resume=True) == 2
     assert content(run) == before and checkpoints(copy) == RESUMED
     assert (copy / 'last_checkpoint').read_text() == 'epoch_2.pth'
 
