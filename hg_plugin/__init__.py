@@ -18,4 +18,4 @@ allow_mmengine_checkpoints()
 from . import datasets, engine, evaluation, models  # noqa: E402, F401
 from .engine.resume import guard  # noqa: E402
 
-guard_resume(guard.load_checkpoint, guard.load_or_resume, guard.resume)
+guard_resume(guard.load_or_resume, guard.resume)

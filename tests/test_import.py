@@ -35,14 +35,13 @@ print(json.dumps(sorted(name for name in before if after.get(name) is not before
 REPLACED = {
     'mmengine.config.config.Config._get_cfg_path',
     'mmengine.runner.checkpoint.CheckpointLoader._schemes',
-    'mmengine.runner.runner.Runner.load_checkpoint',
     'mmengine.runner.runner.Runner.load_or_resume',
     'mmengine.runner.runner.Runner.resume',
 }
 FOR_NEW_NUMPY = 'mmpose.visualization.opencv_backend_visualizer.OpencvBackendVisualizer.draw_circles'
 
 
-def test_importing_the_plugin_replaces_at_most_five_attributes():
+def test_importing_the_plugin_replaces_four_attributes():
     out = subprocess.run(
         [sys.executable, '-W', 'ignore', '-c', SCRIPT], cwd=ROOT, capture_output=True, text=True, timeout=300
     )

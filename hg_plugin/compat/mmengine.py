@@ -1,7 +1,6 @@
 """MMEngine 0.10: configs of this package by name, what checkpoints hold beside weights, guarded resuming."""
 
 import codecs
-import functools
 import pickle
 import pkgutil
 import types
@@ -47,19 +46,14 @@ def find_plugin_configs() -> None:
 
 
 def guard_resume(*replacements: Callable) -> None:
-    """Replaces methods of ``Runner``, which executes what a checkpoint holds, and resumes from damaged files.
+    """Replaces the methods of ``Runner`` that have the names of these functions.
 
-    Args:
-        *replacements: Functions with the name of the method, which get the replaced one before its arguments.
+    MMEngine's execute what a checkpoint holds, and resume from damaged files.
     """
     from mmengine.runner import Runner
 
-    def method(replacement: Callable) -> Callable:
-        stock = getattr(Runner, replacement.__name__)
-        return functools.wraps(stock)(lambda self, *args, **kwargs: replacement(stock, self, *args, **kwargs))
-
     for replacement in replacements:
-        setattr(Runner, replacement.__name__, method(replacement))
+        setattr(Runner, replacement.__name__, replacement)
 
 
 def logged_scalars() -> dict:

@@ -1,7 +1,7 @@
 """What MMPose imports from xtcocotools, on top of pycocotools, which has wheels for every Python.
 
 xtcocotools 1.14 has wheels for NumPy 1 only, and its setup.py fails on Python 3.13. To pycocotools it adds
-the sigmas, areas and parts of the body that MMPose's metrics ask for.
+the sigmas and areas that MMPose's metrics ask for, and CrowdPose; not the parts of COCO-WholeBody.
 """
 
 import contextlib
@@ -11,16 +11,6 @@ import json
 import numpy as np
 from pycocotools import coco, cocoeval
 from pycocotools import mask as mask
-
-WHOLE_BODY = ('keypoints', 'foot_kpts', 'face_kpts', 'lefthand_kpts', 'righthand_kpts')
-# iouType -> the lists of keypoints that are evaluated, and the score that ranks predictions
-PARTS = {
-    'keypoints_wholebody': (WHOLE_BODY, 'wholebody_score'),
-    'keypoints_foot': (('foot_kpts',), 'foot_score'),
-    'keypoints_face': (('face_kpts',), 'face_score'),
-    'keypoints_lefthand': (('lefthand_kpts',), 'lefthand_score'),
-    'keypoints_righthand': (('righthand_kpts',), 'righthand_score'),
-}
 
 
 class COCO(coco.COCO):
@@ -48,16 +38,16 @@ class COCOeval(cocoeval.COCOeval):
     Args:
         cocoGt (COCO): Annotations.
         cocoDt (COCO): Predictions, from ``cocoGt.loadRes``.
-        iouType (str): 'keypoints', 'keypoints_crowd' of CrowdPose, 'keypoints_body', or one of
-            :data:`PARTS`. Defaults to 'keypoints'.
+        iouType (str): 'keypoints', or 'keypoints_crowd' of CrowdPose. Defaults to 'keypoints'.
         sigmas (numpy.ndarray, optional): The tolerance of each keypoint. Defaults to COCO's.
         use_area (bool): Whether to take an annotation's ``area``, or 0.53 of its box. Defaults to True.
     """
 
     def __init__(self, cocoGt, cocoDt, iouType='keypoints', sigmas=None, use_area=True):
+        if iouType not in ('keypoints', 'keypoints_crowd'):
+            raise NotImplementedError(f'{iouType} needs xtcocotools, which pycocotools replaces here')
         super().__init__(cocoGt, cocoDt, 'keypoints')
         self.crowd = iouType == 'keypoints_crowd'
-        self.parts, self.score_key = PARTS.get(iouType, (('keypoints',), 'score'))
         self.use_area = use_area
         if sigmas is not None:
             self.params.kpt_oks_sigmas = np.asarray(sigmas)
@@ -68,7 +58,7 @@ class COCOeval(cocoeval.COCOeval):
         self._gts.clear()
         self._dts.clear()
         for number, gt in enumerate(self._annotations(self.cocoGt), 1):
-            keypoints = self._keypoints(gt)
+            keypoints = gt['keypoints']
             width, height = gt['bbox'][2:]
             labelled = gt['num_keypoints'] if self.crowd else np.any(np.greater(keypoints[2::3], 0))
             self._gts[gt['image_id'], gt['category_id']].append(
@@ -82,18 +72,13 @@ class COCOeval(cocoeval.COCOeval):
                 )
             )
         for number, dt in enumerate(self._annotations(self.cocoDt), 1):
-            keypoints = self._keypoints(dt)
-            if np.any(np.greater(keypoints[2::3], 0)):
-                score = dt.get(self.score_key, dt['score'])
+            if np.any(np.greater(dt['keypoints'][2::3], 0)):
                 self._dts[dt['image_id'], dt['category_id']].append(
-                    dict(id=number, keypoints=keypoints, area=dt['area'], score=score)
+                    dict(id=number, keypoints=dt['keypoints'], area=dt['area'], score=dt['score'])
                 )
 
     def _annotations(self, source: coco.COCO) -> list[dict]:
         return source.loadAnns(source.getAnnIds(imgIds=self.params.imgIds, catIds=self.params.catIds))
-
-    def _keypoints(self, annotation: dict) -> list[float]:
-        return [value for part in self.parts for value in annotation[part]]
 
     def summarize(self):
         super().summarize()

@@ -21,6 +21,13 @@ def cpu_has_bfloat16() -> bool:
     return bool(capabilities.get('avx512_bf16'))
 
 
+def not_finite(optimizer: torch.optim.Optimizer) -> torch.Tensor:
+    """A scalar on the device: 1 if a gradient is NaN or infinite, or the squares overflow, else 0."""
+    gradients = [p.grad for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
+    norms = torch.stack(torch._foreach_norm(gradients)) if gradients else torch.zeros(1)
+    return (~norms.square().sum().isfinite()).float()
+
+
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):
     """MMEngine's ``OptimWrapper`` with forward passes under autocast to bfloat16, on hardware that has it.
@@ -73,9 +80,7 @@ class AutocastOptimWrapper(OptimWrapper):
 
     def step(self, **kwargs) -> None:
         """Update the parameters, unless a gradient is not finite."""
-        gradients = [p.grad for group in self.param_groups for p in group['params'] if p.grad is not None]
-        norms = torch.stack(torch._foreach_norm(gradients)) if gradients else torch.zeros(1)
-        skip = (~norms.square().sum().isfinite()).float()
+        skip = not_finite(self.optimizer)
         self.skipped.append(skip)
         if getattr(self.optimizer, '_step_supports_amp_scaling', False):
             self.optimizer.found_inf = skip  # fused optimizers skip on the device, as for torch's GradScaler
@@ -100,16 +105,6 @@ class AutocastOptimWrapper(OptimWrapper):
                 self.weights = Bfloat16Weights(model)
             with self.weights.stand_in():
                 yield
-
-    def load_state_dict(self, state_dict: dict) -> None:
-        # a checkpoint may come from a machine or a torch with other fused optimizers
-        groups = state_dict['param_groups']
-        if len(groups) == len(self.param_groups):  # otherwise torch raises
-            groups = [
-                {**group, 'fused': own['fused']} if 'fused' in own else group
-                for group, own in zip(groups, self.param_groups)
-            ]
-        super().load_state_dict({**state_dict, 'param_groups': groups})
 
     @cached_property
     def cpu_autocasts(self) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import logging
 import os
 import sys
@@ -21,7 +22,6 @@ from hg_plugin.compat.distributed import start_processes
 from hg_plugin.compat.glibc import keep_freed_memory
 from hg_plugin.compat.torch import fit_optimizer_to_torch
 from hg_plugin.engine.cuda_graph import GraphedStep
-from hg_plugin.engine.resume.guard import hold
 from hg_plugin.engine.resume.latest import read_training
 from hg_plugin.engine.resume.lock import locked
 from hg_plugin.engine.resume.processes import end_with_launcher
@@ -60,6 +60,13 @@ class QuietRunner(Runner):
             elif type(handler) is logging.StreamHandler:
                 handler.addFilter(_is_short)
         return logger
+
+    def load_checkpoint(self, *args, **kwargs) -> dict:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:  # weights that do not match
+            checkpoint = super().load_checkpoint(*args, **kwargs)
+        if printed.getvalue():
+            self.logger.warning(printed.getvalue().strip())
+        return checkpoint
 
     def _maybe_compile(self, target: str) -> None:
         super()._maybe_compile(target)
@@ -274,8 +281,8 @@ def _build_runner(cfg: Config, checkpoint: dict | None, partly=False) -> Runner:
     with building(cfg, 'model or runner'):
         runner = QuietRunner.from_cfg(cfg)
     runner.logger.info(f'Environment, config and hooks are written to {runner.log_dir}.')
-    if checkpoint:
-        if not cfg.get('resume'):  # MMEngine leaves weights random that it does not find
-            check_weights(runner.model, weights_of(checkpoint, cfg.load_from), cfg.load_from, partly)
-        hold(runner, cfg.load_from, checkpoint)
+    if cfg.get('resume'):
+        runner.held_checkpoint = checkpoint
+    elif checkpoint:  # MMEngine leaves weights random that it does not find
+        check_weights(runner.model, weights_of(checkpoint, cfg.load_from), cfg.load_from, partly)
     return runner

@@ -82,18 +82,6 @@ def test_gradients_that_are_accumulated_are_not_sent_to_other_processes():
     assert counts == [1, 1, 2, 2]
 
 
-def test_a_checkpoint_does_not_say_whether_the_optimiser_is_fused():
-    """One of a GPU goes on on a CPU, where torch before 2.4 has no fused optimisers."""
-    model = torch.nn.Linear(2, 2)
-    wrapper, other = (build(model, dict(ADAM, fused=fused)) for fused in (None, False))
-    wrapper.update_params(model(torch.ones(1, 2)).square().sum())
-    state = wrapper.state_dict()
-    state['param_groups'][0]['fused'] = True
-    other.load_state_dict(state)
-    assert other.param_groups[0]['fused'] is False and len(other.optimizer.state) == 2
-    other.update_params(model(torch.ones(1, 2)).square().sum())
-
-
 @pytest.mark.parametrize('optimizer', [dict(type='Adam', fused=True), dict(type='Adam'), dict(type='SGD')])
 @pytest.mark.parametrize('accumulate', [1, 2])
 @pytest.mark.parametrize('bad', [float('nan'), float('inf'), 1e25])

@@ -1,8 +1,7 @@
 """Trainings whose files are damaged, and which are resumed."""
 
-import json
-
 import pytest
+import torch
 from toy_training import toy_config, train
 
 from hg_plugin.training import runner
@@ -18,8 +17,6 @@ DAMAGES = dict(
     truncated=lambda run: cut(run / 'epoch_2.pth'),
     pointer_of_mmengine=lambda run: (run / 'last_checkpoint').write_text(f'/other{run}/epoch_2.pth'),
     best_deleted=lambda run: (run / 'best_Mean_epoch_2.pth').unlink(),
-    record_deleted=lambda run: (run / 'validation.json').unlink(),
-    record_garbage=lambda run: (run / 'validation.json').write_text('{"step": 1, "run_id": []}'),
 )
 
 
@@ -35,8 +32,8 @@ def test_damage_of_a_file(stopped, capsys, damage):
     files = {path.name for path in stopped.glob('*.pth*')}
     assert files == {'best_Mean_epoch_3.pth', 'epoch_2.pth', 'epoch_3.pth'}
     assert (stopped / 'last_checkpoint').read_text() == 'epoch_3.pth'
-    record = json.loads((stopped / 'validation.json').read_text())
-    assert record['best']['Mean'] == [3, 'best_Mean_epoch_3.pth'] and record['step'] == 3
+    best = torch.load(stopped / 'best_Mean_epoch_3.pth')['message_hub']['runtime_info']
+    assert best['best_score'] == 3 and best['validated'] == 2
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ def runner(tmp_path):
     hub = MessageHub.get_instance(f'divergence_{tmp_path.name}')
     return SimpleNamespace(
         model=torch.nn.BatchNorm2d(1),
-        train_dataloader=SimpleNamespace(dataset=None),
+        train_dataloader=range(1000),
         optim_wrapper=SimpleNamespace(skipped=deque()),
         message_hub=hub,
         logger=logging.getLogger('test'),

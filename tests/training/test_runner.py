@@ -11,7 +11,6 @@ import pytest
 import torch
 from toy_training import toy_config
 
-from hg_plugin.engine.resume.guard import hold
 from hg_plugin.training.runner import QuietRunner, set_backends
 
 
@@ -35,8 +34,8 @@ def test_weights_that_do_not_match_are_in_the_log_and_noise_of_other_packages_is
     workers = dict(num_workers=os.cpu_count() + 1)  # torch finds that too many
     options = dict(optim_wrapper=dict(accumulative_counts=2), train_dataloader=workers)
     runner = QuietRunner.from_cfg(toy_config(tmp_path, experiment_name='noise', **options))
-    hold(runner, 'a.pth', dict(state_dict={'layer.bias': torch.zeros(3), 'other': torch.zeros(1)}))
-    runner.load_checkpoint('a.pth')
+    torch.save(dict(state_dict={'layer.bias': torch.zeros(3), 'other': torch.zeros(1)}), tmp_path / 'a.pth')
+    runner.load_checkpoint(str(tmp_path / 'a.pth'))
     with warnings.catch_warnings(record=True) as caught:
         runner.train()
     assert not [str(each.message) for each in caught if each.category is UserWarning]

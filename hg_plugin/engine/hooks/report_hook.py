@@ -7,6 +7,7 @@ import logging
 import os
 import os.path as osp
 import time
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +89,10 @@ class ReportHook(Hook):
         for path in (*folder.glob(f'*/{RECORD}.*.partial'), *folder.glob(f'{PREDICTIONS}.*.partial')):
             with contextlib.suppress(OSError):
                 path.unlink()
-        loop = runner.train_loop
+        loop, hub = runner.train_loop, runner.message_hub
+        hub.update_info('run_id', hub.get_info('run_id') or uuid.uuid4().hex)  # that of the checkpoint
         self.record = dict(
+            run_id=hub.get_info('run_id'),
             # starts before this one: clocks and time zones change
             start=len([*folder.glob(f'*/{RECORD}')]),
             resumed=runner.iter,
@@ -135,7 +138,6 @@ class ReportHook(Hook):
     def _write_record(self, runner: Runner, complete: bool = False) -> None:
         if self.events:
             self.record |= dict(
-                run_id=runner.message_hub.get_info('run_id'),  # other hooks set it before the first epoch
                 iter=runner.iter,
                 seconds=time.monotonic() - self.begin,
                 complete=complete,

@@ -1,14 +1,11 @@
 """Checkpoints that survive a kill at any moment, a full disk and a second run in the same folder."""
 
 import contextlib
-import json
 import logging
 import os
 import os.path as osp
 import re
 import shutil
-import uuid
-from collections import deque
 
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
@@ -21,11 +18,14 @@ from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write, partial_name, replace_synced
 
 from .divergence import why_not_to_save
-from .guard import in_main_process, own_best
+from .exact_resume import ExactResumeHook
+from .guard import in_main_process
 from .lock import lock_folder
 
-# what was validated last, and which checkpoint is the best, beside last_checkpoint
-RECORD = 'validation.json'
+# of the message hub: after which epoch, or iteration, the run has validated last
+VALIDATED = 'validated'
+# the checkpoint of PreemptionHook
+PREEMPTED = 'preempted.pth'
 
 
 @HOOKS.register_module()
@@ -34,14 +34,17 @@ class SafeCheckpointHook(CheckpointHook):
 
     A checkpoint is written once, beside its place, and moved there when it is on the disk. Then
     ``last_checkpoint`` names it, and only then the outdated one is deleted; likewise with the best one.
-    MMEngine writes ``epoch_N`` a second time after a new best, to store the score. Here
-    ``validation.json`` has it; it also tells a resumed run whether the validation of its epoch is due.
+    MMEngine writes ``epoch_N`` a second time after a new best, to store the score. Here a run that resumes
+    from ``epoch_N`` repeats its validation.
 
     A checkpoint that cannot be written, as on a full disk, is reported, and the training goes on. A training
     whose last one was not written ends with an :class:`InputError`.
 
     A work directory in which another process of this machine trains is refused. The checkpoints of an earlier
     run there are moved to a folder ``earlier_TIME`` in it, unless the run resumes from one of them.
+
+    Raises:
+        InputError: ``out_dir`` is no local folder.
     """
 
     # of each kind of checkpoint, latest and best, why the last one was not written
@@ -61,33 +64,40 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
+        if not isinstance(self.file_backend, LocalBackend):
+            raise InputError(
+                f'The out_dir {self.out_dir} is no local folder; give one, or use CheckpointHook.'
+            )
         self.failures = {}
-        self.local = isinstance(self.file_backend, LocalBackend)
         # checkpoints by the names that this hook gives, and what belongs to them
         own = '.*'.join(map(re.escape, self.filename_tmpl.split('{}')))
-        self.own = f'{own}|best_.*|preempted.pth|last_checkpoint|{RECORD}'
-        if self.local and is_main_process():
+        self.own = f'{own}|best_.*|{PREEMPTED}|last_checkpoint'
+        if is_main_process():
             # what a run that was killed while it wrote has left; the lock tells that none is alive
             for path in self._files(runner, rf'({self.own})\.(.+\.)?partial'):
                 os.unlink(path)
             source = runner._load_from if runner._resume else None
             if not source or osp.realpath(osp.dirname(source)) != osp.realpath(self.out_dir):
                 self._set_aside(runner)
-        self._restore_record(runner)
+        info = runner.message_hub.runtime_info
+        for key in self.key_indicators if self.save_best else ():
+            path = info.get(self._best_keys(key)[1])
+            # replaced after the checkpoint was written, or not copied with it
+            if path and not in_main_process(osp.exists, path):
+                self._set_best(runner, key, None, None)
+        if _validation_is_due(runner):
+            runner.logger.info(f'The validation after {_step(runner)} runs now.')
+            runner.val_loop.run()
 
-    def save(self, runner: Runner, filename: str, meta: dict | None = None, latest=True, **options) -> bool:
-        """Write a checkpoint whole or not at all. Call it in all processes; the first one writes.
+    def save(self, runner: Runner, filename: str, meta: dict, latest=True, **options) -> bool:
+        """Write a checkpoint whole or not at all, and return whether it is on the disk.
+
+        Call it in all processes; the first one writes. If it fails, a line in the log says why.
 
         Args:
-            runner: What to save.
-            filename: Its name in the folder of checkpoints.
-            meta: ``epoch`` and ``iter`` that are complete. Defaults to MMEngine's: those of a hook after a
-                training epoch, or iteration.
+            meta: ``epoch`` and ``iter`` that are complete.
             latest: Whether to resume from it. Defaults to True.
             **options: ``save_optimizer`` and ``save_param_scheduler``. Default to the hook's.
-
-        Returns:
-            Whether it is on the disk. If not, a line in the log says why.
         """
         kind = 'latest' if latest else 'best'
         worthless = why_not_to_save(runner)
@@ -97,24 +107,24 @@ class SafeCheckpointHook(CheckpointHook):
             if latest:
                 self.failures[kind] = f'{filename} was not written, because {worthless}'
             return False
-        path = self.file_backend.join_path(self.out_dir, filename)
-        partial = partial_name(path) if self.local else None
+        for hook in runner.hooks:
+            if latest and isinstance(hook, ExactResumeHook):
+                hook.gather_buffers(runner)
+        path = osp.join(self.out_dir, filename)
+        partial = partial_name(path)
         options = dict(
             save_optimizer=self.save_optimizer, save_param_scheduler=self.save_param_scheduler, **self.args
         ) | dict(meta=meta, by_epoch=self.by_epoch, backend_args=self.backend_args, **options)
         try:
-            name = partial.name if partial else filename
-            runner.save_checkpoint(self.out_dir, name, self.file_client_args, **options)
+            runner.save_checkpoint(self.out_dir, partial.name, self.file_client_args, **options)
             if is_main_process():
-                if partial:
-                    replace_synced(partial, path)
+                replace_synced(partial, path)
                 if latest:
                     with atomic_write(osp.join(runner.work_dir, 'last_checkpoint')) as file:
                         file.write(filename.encode())
         except (OSError, InputError) as error:
             with contextlib.suppress(OSError):
-                if partial:
-                    partial.unlink()
+                partial.unlink()
             self.failures[kind] = f'{path} was not written: {getattr(error, "strerror", None) or error}'
             good = self.last_ckpt or runner._resume and runner._load_from
             runner.logger.error(
@@ -127,6 +137,8 @@ class SafeCheckpointHook(CheckpointHook):
         if latest:
             self.last_ckpt = path
             runner.message_hub.update_info('last_ckpt', path)
+            if filename != PREEMPTED:  # which is older
+                self._remove(osp.join(self.out_dir, PREEMPTED))
         return True
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
@@ -134,19 +146,17 @@ class SafeCheckpointHook(CheckpointHook):
         if self.max_keep_ckpts <= 0:
             self.save(runner, filename, meta)
             return
-        before = list(self.keep_ckpt_ids)
+        before = hub.get_info('keep_ckpt_ids', [])
         steps = [*(kept for kept in before if kept != step), step]
         # the checkpoint names what is outdated too, so that a run resumed from it deletes that
         hub.update_info('keep_ckpt_ids', steps)
-        outdated = steps[: -self.max_keep_ckpts]
-        if not self.save(runner, filename, meta):
-            # it is there where only last_checkpoint was not written
-            there = self.file_backend.exists(self.file_backend.join_path(self.out_dir, filename))
-            steps, outdated = steps if there else before, []
-        self.keep_ckpt_ids = deque(steps[len(outdated) :])
-        hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        for kept in outdated:
-            self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(kept)))
+        if self.save(runner, filename, meta):
+            for outdated in steps[: -self.max_keep_ckpts]:
+                self._remove(osp.join(self.out_dir, self.filename_tmpl.format(outdated)))
+            steps = steps[-self.max_keep_ckpts :]
+        elif not osp.exists(osp.join(self.out_dir, filename)):  # it is there where last_checkpoint failed
+            steps = before
+        hub.update_info('keep_ckpt_ids', steps)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not self.save_best:
@@ -161,7 +171,7 @@ class SafeCheckpointHook(CheckpointHook):
             if score is None or not self.is_better_than[key](score, best):
                 continue
             name = f'best_{key}_{self.filename_tmpl.format(step)}'.replace('/', '_')
-            path = self.file_backend.join_path(self.out_dir, name)
+            path = osp.join(self.out_dir, name)
             self._set_best(runner, key, score, path)
             meta = dict(epoch=runner.epoch, iter=runner.iter)
             options = dict(save_optimizer=False, save_param_scheduler=False)
@@ -180,8 +190,8 @@ class SafeCheckpointHook(CheckpointHook):
             return
         super().after_val_epoch(runner, metrics)
         # a resumed run repeats a validation whose best checkpoint was not written
-        if is_main_process() and 'best' not in self.failures:
-            self._write_record(runner)
+        if 'best' not in self.failures:
+            runner.message_hub.update_info(VALIDATED, _step(runner))
 
     def after_train(self, runner: Runner) -> None:
         super().after_train(runner)
@@ -204,61 +214,12 @@ class SafeCheckpointHook(CheckpointHook):
         else:
             self.best_ckpt_path_dict[key] = path
 
-    def _write_record(self, runner: Runner) -> None:
-        info = runner.message_hub.runtime_info
-        best = {}
-        for key in self.key_indicators if self.save_best else ():
-            score_key, path_key = self._best_keys(key)
-            if info.get(path_key):
-                best[key] = [float(info[score_key]), osp.basename(info[path_key])]
-        record = dict(run_id=info['run_id'], step=_step(runner), best=best)
-        try:
-            with atomic_write(osp.join(runner.work_dir, RECORD)) as file:
-                file.write(json.dumps(record).encode())
-        except InputError as error:
-            runner.logger.error(f'{error} A resumed run repeats this validation.')
-
-    def _restore_record(self, runner: Runner) -> None:
-        """Take up the best checkpoint of a resumed run, and make up for the validation that was due."""
-        info = runner.message_hub.runtime_info
-        ours = 'run_id' in info
-        if not ours:
-            runner.message_hub.update_info('run_id', uuid.uuid4().hex)
-        content, files = in_main_process(self._read, runner)
-        for key in self.key_indicators if self.save_best else ():
-            score, path = (info.get(name) for name in self._best_keys(key))
-            # 'auto' has a name only after a validation
-            known = content['best'].get(key) or key == 'auto' and [*content['best'].values(), None][0]
-            if known and own_best(known[1], self, self.out_dir):
-                score, path = known[0], own_best(known[1], self, self.out_dir)
-            if path is None or files is not None and osp.basename(path) not in files:
-                if score is not None:
-                    name = osp.basename(path or '') or 'The best checkpoint'
-                    text = f'{name} is not in {self.out_dir}; the next validation saves one.'
-                    runner.logger.warning(text, extra=dict(kind='checkpoints'))
-                score = path = None
-            self._set_best(runner, key, score, path)
-        if ours and _validation_is_due(runner, content['step']):
-            runner.logger.info(f'The validation that was missed after {_step(runner)} runs now.')
-            runner.val_loop.run()
-
     def _remove(self, path: str) -> None:
-        if not is_main_process():
-            return
-        try:
-            if self.file_backend.isfile(path):
-                self.file_backend.remove(path)
-            elif self.file_backend.isdir(path):  # of DeepSpeed
-                self.file_backend.rmtree(path)
-        except OSError as error:
-            print_log(f'{path} cannot be deleted: {error.strerror}.', 'current', logging.WARNING)
-
-    def _read(self, runner: Runner) -> tuple[dict, list[str] | None]:
-        """The record of this run's last validation, and the names of all checkpoints, if they are files."""
-        content = _read_record(osp.join(runner.work_dir, RECORD))
-        if content.get('run_id') != runner.message_hub.get_info('run_id'):
-            content = dict(step=0, best={})
-        return content, os.listdir(self.out_dir) if self.local and osp.isdir(self.out_dir) else None
+        if is_main_process() and osp.exists(path):
+            try:
+                os.unlink(path)
+            except OSError as error:
+                print_log(f'{path} cannot be deleted: {error.strerror}.', 'current', logging.WARNING)
 
     def _files(self, runner: Runner, pattern: str) -> list[str]:
         """The paths of files whose names match, among checkpoints and in the work directory."""
@@ -287,22 +248,15 @@ def _step(runner: Runner) -> int:
     return runner.iter if isinstance(runner.train_loop, IterBasedTrainLoop) else runner.epoch
 
 
-def _validation_is_due(runner: Runner, validated: int) -> bool:
-    """Whether the run ended between a checkpoint and the end of the validation that follows it."""
+def _validation_is_due(runner: Runner) -> bool:
+    """Whether the run resumes from a checkpoint that was written before the validation that follows it."""
     loop, step = runner.train_loop, _step(runner)
+    validated = runner.message_hub.get_info(VALIDATED)
+    if validated is None:  # the run begins, here or without this hook
+        runner.message_hub.update_info(VALIDATED, 0)
+        return False
     if runner.val_loop is None or step == 0 or step <= validated:
         return False
     loop._decide_current_val_interval()
     last = loop.max_iters if isinstance(loop, IterBasedTrainLoop) else loop.max_epochs
     return step >= loop.val_begin and (step % loop.val_interval == 0 or step == last)
-
-
-def _read_record(path: str) -> dict:
-    try:
-        with open(path, encoding='utf-8') as file:
-            content = json.load(file)
-        if isinstance(content['step'], int) and isinstance(content['best'], dict):
-            return content
-    except (OSError, ValueError, KeyError, TypeError):  # a resumed run then validates again
-        pass
-    return {}

@@ -12,11 +12,12 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 
 from hg_plugin.datasets.walk import walk
+from hg_plugin.engine.optim_wrapper import not_finite
 from hg_plugin.utils.errors import InputError, TrainingDiverged
 
 from .collapse import CollapseWarning
 from .guard import checkpoint_hook
-from .latest import latest_training
+from .latest import latest_checkpoint
 from .running_statistics import RunningStatistics
 
 # or running variance; the square of anything larger is infinite
@@ -29,8 +30,8 @@ class DivergenceHook(Hook):
 
     Such steps are skipped: by :class:`AutocastOptimWrapper` and MMEngine's ``AmpOptimWrapper`` themselves,
     with another ``OptimWrapper`` by this hook, which then waits for the device in every step. Running
-    statistics of batch norms are put back. Counts are read from the device every ``interval`` iterations,
-    before a validation and before a checkpoint, so a training may end so many iterations late.
+    statistics of batch norms are put back. Counts are read from the device every ``interval`` iterations, at
+    the end of an epoch and before a checkpoint, so a training may end so many iterations late.
 
     The hook also warns of a collapse, and shares what each process knows of unreadable images, which
     :class:`MPIIPoseDataset` replaces by other persons, so that all count and avoid the same.
@@ -83,20 +84,13 @@ class DivergenceHook(Hook):
 
     def _skip(self, optimizer: torch.optim.Optimizer, *_) -> None:
         """Let a step change nothing, by taking its gradients away, if they are not finite."""
-        parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
-        norms = torch._foreach_norm([p.grad for p in parameters])
-        skip = bool(parameters) and not bool(torch.stack(norms).isfinite().all())
-        self.skipped.append(norms[0].new_tensor(float(skip)) if norms else torch.zeros(()))
-        for parameter in parameters if skip else ():
-            parameter.grad = None
-
-    def raise_error(self) -> None:
-        """Raise what has been found, at a moment where a checkpoint has been written."""
-        if self.error:
-            raise self.error
+        self.skipped.append(not_finite(optimizer))
+        if self.skipped[-1]:
+            optimizer.zero_grad()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
-        self.raise_error()
+        if self.error:  # which no PreemptionHook has raised
+            raise self.error
         self.statistics.remember()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
@@ -110,13 +104,12 @@ class DivergenceHook(Hook):
             self.unread.append(flag)
         self.statistics.restore(flag)
         self.collapse.check(runner)
-        if self.every_n_inner_iters(batch_idx, self.every):
+        last = self.end_of_epoch(runner.train_dataloader, batch_idx)
+        if last or self.every_n_inner_iters(batch_idx, self.every):
             self.read(runner)
             self.share()
 
     def after_train_epoch(self, runner: Runner) -> None:
-        self.read(runner)
-        self.share()
         for dataset in self.datasets:
             if count := int(dataset.unreadable.sum()):
                 runner.logger.warning(
@@ -125,12 +118,7 @@ class DivergenceHook(Hook):
                     extra=dict(kind='unreadable images'),
                 )
 
-    def before_val_epoch(self, runner: Runner) -> None:
-        self.raise_error()
-        self.read(runner)
-
     def after_train(self, runner: Runner) -> None:
-        self.raise_error()
         if hasattr(self, 'handle'):
             self.handle.remove()
 
@@ -173,11 +161,11 @@ class DivergenceHook(Hook):
 
     def _stop(self, runner: Runner) -> NoReturn:
         writer = checkpoint_hook(runner)
-        latest = latest_training(runner.work_dir, writer.out_dir if writer else None)
+        latest = latest_checkpoint(runner.work_dir, writer.out_dir if writer else None)
         message = (
             f'Training has diverged: {self.max_skipped} steps in a row had a loss or gradient not finite; '
             'lower the learning rate, lengthen its warm-up, or check the images (hg_plugin check CONFIG), '
-            f'and resume from {latest[0] if latest else "the start"}.'
+            f'and resume from {latest or "the start"}.'
         )
         if dist.is_main_process():
             runner.logger.error(message, extra=dict(kind='divergence'))

@@ -4,7 +4,7 @@ import math
 
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
-from mmengine.hooks import CheckpointHook, Hook, IterTimerHook
+from mmengine.hooks import Hook, IterTimerHook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
@@ -22,8 +22,8 @@ class ExactResumeHook(Hook):
     """Resume a training at the sample where its checkpoint was written, also in the middle of an epoch.
 
     Samples that were trained are skipped, not loaded. In every iteration, what the network draws, as for
-    dropout, is a function of the run's seed, the iteration and the process. Checkpoints hold the running
-    statistics of every process, which differ in the middle of an epoch. With the training sampler
+    dropout, is a function of the run's seed, the iteration and the process. :class:`SafeCheckpointHook` keeps
+    the running statistics of every process, which differ in the middle of an epoch. With the training sampler
     :class:`hg_plugin.datasets.SeededSampler`, or ``SeededInfiniteSampler`` in iteration-based training, a
     resumed run on a CPU is the same bit by bit, whatever the number of workers. With other samplers an epoch
     that was interrupted starts again.
@@ -50,13 +50,14 @@ class ExactResumeHook(Hook):
         loader = loop.dataloader
         self.sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
         self.step = (getattr(loader.batch_sampler, 'batch_size', None) or 1) * get_world_size()
-        self.seed = _count(getattr(self.sampler, 'seed', None), runner.seed)
+        seed = getattr(self.sampler, 'seed', None)  # MMEngine's have one
+        self.seed = runner.seed if seed is None else seed
         self.samples = 0
         self.resumed = loop.iter > 0
         if self.resumed:
-            self.samples = _count(hub.get_info(SAMPLES), 0)
+            self.samples = hub.get_info(SAMPLES, 0)
             # MMEngine builds the sampler before it knows the seed of the checkpoint
-            self.seed = self.sampler.seed = _count(hub.get_info(SEED), self.seed)
+            self.seed = self.sampler.seed = hub.get_info(SEED, self.seed)
             self._load_buffers(runner)
         hub.update_info(SEED, self.seed)
         hub.update_info(SAMPLES, self.samples)
@@ -77,14 +78,9 @@ class ExactResumeHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         self.samples += self.step
         runner.message_hub.update_info(SAMPLES, self.samples)
-        self.buffers = None
-        for hook in runner.hooks:
-            if isinstance(hook, CheckpointHook) and not hook.by_epoch:
-                if self.every_n_train_iters(runner, hook.interval, hook.save_begin):
-                    self.gather_buffers(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
-        self.buffers, self.samples = None, 0
+        self.samples = 0
         runner.message_hub.update_info(SAMPLES, 0)
 
     def gather_buffers(self, runner: Runner) -> None:
@@ -95,14 +91,12 @@ class ExactResumeHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if self.buffers:
-            checkpoint[BUFFERS] = self.buffers
+            checkpoint[BUFFERS], self.buffers = self.buffers, None
 
     def _load_buffers(self, runner: Runner) -> None:
-        if isinstance(self.loaded, list) and len(self.loaded) == get_world_size():
-            buffers = self.loaded[get_rank()]
+        if self.loaded and len(self.loaded) == get_world_size():
             for name, own in _model(runner).named_buffers():
-                if isinstance(buffers.get(name), torch.Tensor) and buffers[name].shape == own.shape:
-                    own.copy_(buffers[name])
+                own.copy_(self.loaded[get_rank()][name])
         self.loaded = None
 
     def _skip_samples(self, runner: Runner, loop: EpochBasedTrainLoop) -> None:
@@ -155,10 +149,6 @@ class _Advanced(_InfiniteDataloaderIterator):
             self.steps -= 1
             return None
         return super().__next__()
-
-
-def _count(value: object, default: int) -> int:
-    return value if type(value) is int and 0 <= value < 2**62 else default
 
 
 def _model(runner: Runner) -> torch.nn.Module:

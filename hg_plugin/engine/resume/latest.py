@@ -20,7 +20,7 @@ def checkpoint_folder(work_dir: str, out_dir: str | None = None) -> str:
     return osp.join(out_dir, osp.basename(work_dir.rstrip(osp.sep)))
 
 
-def latest_training(work_dir: str, out_dir: str | None = None) -> tuple[str, dict | None] | None:
+def latest_training(work_dir: str, out_dir: str | None = None) -> tuple[str, dict] | None:
     """The newest whole checkpoint of a run, where the run's checkpoints lie now.
 
     That is the one in the file ``last_checkpoint``, or where it is damaged or not finite the nearest one
@@ -32,8 +32,8 @@ def latest_training(work_dir: str, out_dir: str | None = None) -> tuple[str, dic
         out_dir: That of its CheckpointHook. Defaults to None.
 
     Returns:
-        Its path, and what it holds, or None for an address such as s3://. None where the run has not written
-        a checkpoint, and starts from the beginning.
+        Its path, and what it holds; or None where the run has not written a checkpoint, and starts from the
+        beginning.
 
     Raises:
         InputError: There are checkpoints, but none is whole.
@@ -48,8 +48,6 @@ def latest_training(work_dir: str, out_dir: str | None = None) -> tuple[str, dic
         raise InputError(
             f'{pointer} cannot be read ({error.strerror}); name the checkpoint to resume from.'
         ) from error
-    if '://' in folder:
-        return (osp.join(folder, named), None) if named else None
     files = os.listdir(folder) if osp.isdir(folder) else []
     names = [name for name in files if name.endswith('.pth') and not name.startswith('best_')]
     # the nearest before the named one is of the same run, and those after it may be of an older one
@@ -105,13 +103,12 @@ def read_training(path: str) -> dict:
 
 def holds_training(checkpoint: dict) -> bool:
     """Whether a checkpoint has what MMEngine resumes a training from."""
-    meta, hub = checkpoint.get('meta'), checkpoint.get('message_hub')
-    return (
-        'optimizer' in checkpoint
-        and isinstance(meta, dict)
-        and isinstance(hub, dict)
-        and type(meta.get('epoch')) is type(meta.get('iter')) is int
-        and all(isinstance(hub.get(part), dict) for part in PARTS)
+    parts = meta, hub, _ = [checkpoint.get(part) for part in ('meta', 'message_hub', 'optimizer')]
+    if not all(isinstance(part, dict) for part in parts):
+        return False
+    numbers = meta.get('epoch'), meta.get('iter'), meta.get('seed') or 0
+    return all(type(number) is int and 0 <= number < 2**32 for number in numbers) and all(
+        isinstance(hub.get(part), dict) for part in PARTS
     )
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import os.path as osp
 import signal
 import sys
 import threading
@@ -16,15 +15,15 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 
-from .checkpoint import SafeCheckpointHook
+from hg_plugin.utils.errors import InputError
+
+from .checkpoint import PREEMPTED, SafeCheckpointHook
 from .divergence import DivergenceHook
-from .exact_resume import ExactResumeHook
 from .loaders import GuardedLoader
 from .processes import SIGNALS, end_with_launcher
 
 # HTCondor's convention for jobs that write checkpoints; no shell, signal or Python uses this number
 EXIT_CODE = 85
-FILE = 'preempted.pth'
 
 
 @HOOKS.register_module()
@@ -59,19 +58,20 @@ class PreemptionHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         end_with_launcher()
+        if not isinstance(runner._train_loop, BaseLoop):  # still a config where the runner only tests
+            return
         self.saver = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
         if self.saver is None:
-            runner.logger.warning('PreemptionHook needs SafeCheckpointHook: signals end this run as ever.')
-        elif isinstance(runner._train_loop, BaseLoop):  # still a config where the runner only tests
-            for loop in (runner._train_loop, runner._val_loop):
-                if isinstance(loop, BaseLoop):
-                    self.loaders.append(loop.dataloader)
-                    validates = loop is runner._val_loop
-                    failed = functools.partial(self._loader_failed, runner, validates)
-                    GuardedLoader.guard(loop.dataloader, failed)
-            if isinstance(runner._train_loop, IterBasedTrainLoop):  # which has started workers already
-                runner._train_loop.dataloader_iterator = None
-                runner._train_loop.dataloader_iterator = _InfiniteDataloaderIterator(self.loaders[0])
+            raise InputError('PreemptionHook needs SafeCheckpointHook; add it, or leave both out.')
+        for loop in (runner._train_loop, runner._val_loop):
+            if isinstance(loop, BaseLoop):
+                self.loaders.append(loop.dataloader)
+                validates = loop is runner._val_loop
+                failed = functools.partial(self._loader_failed, runner, validates)
+                GuardedLoader.guard(loop.dataloader, failed)
+        if isinstance(runner._train_loop, IterBasedTrainLoop):  # which has started workers already
+            runner._train_loop.dataloader_iterator = None
+            runner._train_loop.dataloader_iterator = _InfiniteDataloaderIterator(self.loaders[0])
 
     def before_train(self, runner: Runner) -> None:
         self.signal, self.since = 0, 0.0
@@ -80,17 +80,13 @@ class PreemptionHook(Hook):
         self.handlers: dict = {}
         self.announced: Any = None  # of all processes, on its way from the GPU
         self.process = os.getpid()
-        if self.saver is None:
-            return
-        self.old: str | None = osp.join(self.saver.out_dir, FILE)
         if threading.current_thread() is threading.main_thread():
             # nohup ignores SIGHUP, and a shell's script SIGINT for commands in the background
             heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
             self.handlers = {number: signal.signal(number, self._handle) for number in heeded}
 
     def after_train(self, runner: Runner) -> None:
-        if self.saver:
-            self._restore()
+        self._restore()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         self.iterating = True
@@ -101,9 +97,6 @@ class PreemptionHook(Hook):
                 self.handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, self._worker_ended)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        if self.saver is None:
-            return
-        self._remove_old()
         for hook in runner.hooks:
             if isinstance(hook, DivergenceHook) and hook.error:  # in all processes
                 self._end(runner, runner.iter + 1, error=hook.error)
@@ -113,12 +106,8 @@ class PreemptionHook(Hook):
             if self._agreed(self.steps):
                 self._end(runner, runner.iter + 1)
 
-    def after_train_epoch(self, runner: Runner) -> None:
-        if self.saver:
-            self._remove_old()
-
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        if self.saver is None or not self.iterating:
+        if not self.iterating:
             return
         # the last batches, which only some processes may have, are no place to agree
         loader = runner.val_dataloader
@@ -183,9 +172,6 @@ class PreemptionHook(Hook):
     def _end(
         self, runner: Runner, iterations: int, validates: bool = False, error: Exception | None = None
     ) -> NoReturn:
-        for hook in runner.hooks:
-            if isinstance(hook, ExactResumeHook):
-                hook.gather_buffers(runner)
         saved = [self._save(runner, iterations, validates)]
         broadcast_object_list(saved)  # all wait: a process that ends makes torchrun end the others
         self._restore()
@@ -198,19 +184,13 @@ class PreemptionHook(Hook):
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):
                     hook._swap_ema_parameters()
-        saved = self.saver.save(runner, FILE, meta=dict(epoch=runner.epoch, iter=iterations))
+        saved = self.saver.save(runner, PREEMPTED, meta=dict(epoch=runner.epoch, iter=iterations))
         if saved:
             runner.logger.info(
                 f'The training is saved after {iterations} iterations; --resume continues there.',
                 extra=dict(kind='signal' if self.signal else 'checkpoints'),
             )
         return saved
-
-    def _remove_old(self) -> None:
-        """Remove the checkpoint that this run was resumed from when it has written a newer one."""
-        if self.old and self.saver.last_ckpt:
-            self.saver._remove(self.old)
-            self.old = None
 
 
 def _is_training(frame) -> bool:

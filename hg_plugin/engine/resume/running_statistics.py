@@ -10,9 +10,6 @@ class RunningStatistics:
 
     A forward pass updates them before anything is known of the batch, and a NaN stays in a moving average.
     All is done on the device.
-
-    Args:
-        model: The model, with batch norms or without.
     """
 
     def __init__(self, model: nn.Module):
@@ -33,11 +30,7 @@ class RunningStatistics:
             self.saved = self._values()
 
     def restore(self, skipped: Tensor | None = None) -> None:
-        """Put back values that are not finite, or all.
-
-        Args:
-            skipped: A scalar, 1 where all are to be put back. Defaults to None: 0.
-        """
+        """Put back values that are not finite, or all where the scalar ``skipped`` is 1."""
         if not self.buffers:
             return
         values = self._values()
