@@ -11,6 +11,7 @@ from toy_training import forget_runners
 
 from hg_plugin import apis
 from hg_plugin.engine.resume.guard import own_messages
+from hg_plugin.utils import checkpoint
 
 
 @pytest.fixture(autouse=True)
@@ -52,9 +53,9 @@ def resume_with_mmengine(config, work_dir):
 
 
 def edit(path, change):
-    checkpoint = torch.load(path)
-    change(checkpoint['meta'], checkpoint['message_hub']['runtime_info'])
-    torch.save(checkpoint, path)
+    state = torch.load(path)
+    change(state['meta'], state['message_hub']['runtime_info'])
+    torch.save(state, path)
 
 
 @pytest.fixture(scope='module')
@@ -130,6 +131,14 @@ def test_a_run_that_goes_on_from_anothers_checkpoint_takes_nothing_from_either(c
     assert checkpoints(other) == RESUMED
     earlier = {path.name: path.read_text() for path in other.glob('earlier_*/*')}
     assert earlier == dict.fromkeys(['epoch_1.pth', 'best_Mean_epoch_1.pth'], 'of an older run')
+
+
+@pytest.mark.parametrize('named', [True, False])
+def test_a_checkpoint_is_read_once(config, run, monkeypatch, named):
+    read, stock = [], checkpoint.load_weights_only
+    monkeypatch.setattr(checkpoint, 'load_weights_only', lambda path: read.append(path) or stock(path))
+    assert train(config, run, resume=str(run / 'epoch_1.pth') if named else True) == 2
+    assert read == [str(run / 'epoch_1.pth')]
 
 
 def info(folder='/run', **runtime_info):
