@@ -141,6 +141,14 @@ def test_a_checkpoint_is_read_once(config, run, monkeypatch, named):
     assert read == [str(run / 'epoch_1.pth')]
 
 
+def test_options_of_resume_are_mmengines(config, run):
+    cfg = Config.fromfile(config)
+    cfg.work_dir = str(run)
+    runner = Runner.from_cfg(cfg)
+    runner.resume(str(run / 'epoch_1.pth'), resume_optimizer=False)
+    assert runner.epoch == 1 and not runner.optim_wrapper.optimizer.state
+
+
 def info(folder='/run', **runtime_info):
     resumed = dict.fromkeys(runtime_info, True)
     hub = own_messages(dict(log_scalars={}, runtime_info=runtime_info, resumed_keys=resumed), folder)
