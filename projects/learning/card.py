@@ -11,7 +11,7 @@ import numpy as np
 from mmengine.fileio import load
 
 from hg_plugin.evaluation.pckh import THRESHOLDS
-from hg_plugin.report.persons import PLACES, Persons, confusion
+from hg_plugin.report.persons import PLACES, Persons
 
 
 def persons_of(samples: list[dict]) -> Persons:
@@ -38,7 +38,7 @@ def main():
     )
     parser.add_argument('predictions', type=Path)
     persons = persons_of(load(parser.parse_args().predictions))
-    curves = persons.curves('annotations')
+    curves = persons.curves()
     rows = {
         f'@{at}': [curve[np.searchsorted(THRESHOLDS, at)] for curve in curves.values()] for at in (0.5, 0.1)
     }
@@ -47,8 +47,9 @@ def main():
     for name, row in rows.items():
         print(f'| {name} |', ' | '.join(f'{value:.1f}' for value in row), '|')
     print('\n| % of', ' | '.join(('predictions', *PLACES)), '|\n' + '|---' * (len(PLACES) + 1) + '|')
-    for joint, shares in confusion(persons).items():
-        print(f'| {joint} |', ' | '.join(f'{share:.1f}' for share in shares), '|')
+    sides = persons.sides()
+    for joint in sides[PLACES[0]]:
+        print(f'| {joint} |', ' | '.join(f'{sides[place][joint]:.1f}' for place in PLACES), '|')
 
 
 if __name__ == '__main__':

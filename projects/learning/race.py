@@ -151,9 +151,8 @@ class ScheduleByTime(Hook):
         runner.train_loop.stop_training = seconds > self.seconds
         if seconds > self.saved + SAVE_EVERY:
             self.saved = seconds
-            next(hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)).save(
-                runner, 'saved.pth'
-            )
+            saver = next(hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook))
+            saver.save(runner, 'saved.pth', dict(epoch=runner.epoch, iter=runner.iter + 1))
 
 
 @HOOKS.register_module(force=True)

@@ -9,7 +9,6 @@ from card import persons_of
 from mmengine.runner import Runner
 
 from hg_plugin.prepare.synthetic import make_synthetic
-from hg_plugin.report.persons import confusion
 
 
 @pytest.fixture
@@ -100,5 +99,6 @@ def test_left_and_right_changed(random=np.random.default_rng(0)):
     )
     persons = persons_of([sample, sample])
     assert persons.ids.tolist() == [3, 3]
-    shares = confusion(persons)
-    assert shares['left ankle'].tolist() == [0, 100, 0, 0] and shares['left knee'].tolist() == [100, 0, 0, 0]
+    sides = persons.sides().values()
+    assert [place['left ankle'] for place in sides] == [0, 100, 0, 0]
+    assert [place['left knee'] for place in sides] == [100, 0, 0, 0]

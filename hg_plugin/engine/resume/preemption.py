@@ -15,8 +15,6 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, IterBasedTrainLoop, Runner
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 
-from hg_plugin.utils.errors import InputError
-
 from .checkpoint import PREEMPTED, SafeCheckpointHook
 from .divergence import DivergenceHook
 from .loaders import GuardedLoader
@@ -62,7 +60,8 @@ class PreemptionHook(Hook):
             return
         self.saver = next((hook for hook in runner.hooks if isinstance(hook, SafeCheckpointHook)), None)
         if self.saver is None:
-            raise InputError('PreemptionHook needs SafeCheckpointHook; add it, or leave both out.')
+            runner.logger.warning('PreemptionHook needs SafeCheckpointHook: signals end this run as ever.')
+            return
         for loop in (runner._train_loop, runner._val_loop):
             if isinstance(loop, BaseLoop):
                 self.loaders.append(loop.dataloader)
@@ -80,7 +79,7 @@ class PreemptionHook(Hook):
         self.handlers: dict = {}
         self.announced: Any = None  # of all processes, on its way from the GPU
         self.process = os.getpid()
-        if threading.current_thread() is threading.main_thread():
+        if self.saver and threading.current_thread() is threading.main_thread():
             # nohup ignores SIGHUP, and a shell's script SIGINT for commands in the background
             heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
             self.handlers = {number: signal.signal(number, self._handle) for number in heeded}
@@ -97,6 +96,8 @@ class PreemptionHook(Hook):
                 self.handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, self._worker_ended)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        if self.saver is None:
+            return
         for hook in runner.hooks:
             if isinstance(hook, DivergenceHook) and hook.error:  # in all processes
                 self._end(runner, runner.iter + 1, error=hook.error)
@@ -107,7 +108,7 @@ class PreemptionHook(Hook):
                 self._end(runner, runner.iter + 1)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        if not self.iterating:
+        if self.saver is None or not self.iterating:
             return
         # the last batches, which only some processes may have, are no place to agree
         loader = runner.val_dataloader
