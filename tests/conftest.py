@@ -104,27 +104,21 @@ def synthetic(tmp_path_factory):
     return synthetic
 
 
-def pipe(path):
-    path.unlink()
-    os.mkfifo(path)
-
-
-def folder(path):
-    path.unlink()
-    path.mkdir()
+def instead(make):
+    return lambda path: (path.unlink(), make(path))
 
 
 @pytest.fixture(scope='session')
 def damages():
     """What may happen to the file of an image, by name."""
     return dict(
-        pipe=pipe,
+        pipe=instead(os.mkfifo),
         truncated=lambda path: path.write_bytes(path.read_bytes()[:500]),
         html=lambda path: path.write_text('<html>404 Not Found</html>'),
         empty=lambda path: path.write_bytes(b''),
         missing=lambda path: path.unlink(),
         png=lambda path: path.write_bytes(b'\x89PNG\r\n\x1a\n' + path.read_bytes()),
-        folder=folder,
+        folder=instead(os.mkdir),
     )
 
 
@@ -209,9 +203,17 @@ def onnx_export():
         pytest.skip('torch before 2.7 cannot write these networks as ONNX')
 
 
+@pytest.fixture(scope='session')
+def cpp_compiler():
+    """Skips where torch.compile has none for CPUs."""
+    if shutil.which(os.environ.get('CXX', 'g++')) is None:
+        pytest.skip('torch.compile needs a C++ compiler for CPUs')
+
+
 class Script:
     """A script that runs in a process of its own, forked from one that has imported the package."""
 
+    server_command = [sys.executable, 'tests/forked_python.py']
     idle: list[subprocess.Popen] = []  # which are waiting for a script
 
     def __init__(self, *command, **env):
@@ -224,14 +226,9 @@ class Script:
         self.server.stdin.flush()
         self.pid = int(self.server.stdout.readline())
 
-    @staticmethod
-    def start_server():
-        return subprocess.Popen(
-            [sys.executable, ROOT / 'tests/forked_python.py'],
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+    def start_server(self):
+        pipes = dict(text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        return subprocess.Popen(self.server_command, cwd=ROOT, **pipes)
 
     def printed(self):
         """All that it has printed until now."""
@@ -247,26 +244,23 @@ class Script:
         return code, self.printed()
 
 
-@pytest.fixture(scope='session', autouse=True)
-def no_server_is_left():
-    yield
+@pytest.fixture(scope='session')
+def start():
+    """Starts a script of the repository in a process of its own, see :class:`Script`."""
+    yield Script
     for server in Script.idle:
         server.kill()
         server.wait()
 
 
 @pytest.fixture(scope='session')
-def start():
-    """Starts a script of the repository in a process of its own, see :class:`Script`."""
-    return Script
+def run(start):
+    """Runs a script of the repository, which must end with this exit code, and returns what it printed."""
 
-
-@pytest.fixture(scope='session')
-def run():
-    """Runs a script of the repository and returns (exit code, everything it printed)."""
-
-    def run(*command, **env):
-        return Script(*command, **env).wait()
+    def run(*command, code=0, **env):
+        ended, printed = start(*command, **env).wait()
+        assert ended == code, printed[-3000:]
+        return printed
 
     return run
 
@@ -286,12 +280,14 @@ def free_port():
 
 @pytest.fixture
 def launch(free_port):
-    """Runs a command line in the repository, with a port for torchrun."""
+    """Runs a command line in the repository, which must end with this exit code, with a port for torchrun."""
 
-    def launch(*command, stderr=subprocess.STDOUT, timeout=400, **env):
+    def launch(*command, code=0, stderr=subprocess.STDOUT, timeout=400, **env):
         env = {**os.environ, 'PORT': free_port(), 'PYTHON': sys.executable, **env}
         settings = dict(cwd=ROOT, env=env, text=True, timeout=timeout)
-        return subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=stderr, **settings)
+        done = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, stderr=stderr, **settings)
+        assert done.returncode == code, (done.stdout + (done.stderr or ''))[-3000:]
+        return done
 
     return launch
 

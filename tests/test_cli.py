@@ -1,39 +1,29 @@
 """The command line: help and mistakes are told at once, the work is done by the package."""
 
+import functools
 import subprocess
 import sys
 
 import pytest
 
 import hg_plugin
-from hg_plugin_cli import COMMANDS, main
+from hg_plugin_cli import COMMANDS
 
 
 @pytest.fixture
-def cli(monkeypatch, capsys):
+def cli(tool):
     """Runs a command line, and returns the exit code and all that it printed."""
-
-    def cli(*words):
-        monkeypatch.setattr(sys, 'argv', ['hg_plugin', *words])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-        return code, ''.join(capsys.readouterr())
-
-    return cli
+    return functools.partial(tool, 'hg_plugin/__main__.py')
 
 
 @pytest.mark.parametrize('words', [['--help'], ['--version'], ['train', '--help'], ['prepare'], []])
-def test_help_needs_no_mmpose(words):
+def test_help_needs_no_mmpose(launch, words):
     program = (
         'import sys; from hg_plugin_cli import main\n'
         'try: main()\n'
         'finally: assert not {"torch", "mmpose", "hg_plugin"} & {*sys.modules}'
     )
-    done = subprocess.run([sys.executable, '-c', program, *words], capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout, done.stderr
+    assert launch(sys.executable, '-c', program, *words, stderr=subprocess.PIPE).stdout
 
 
 @pytest.mark.parametrize('name', COMMANDS)
@@ -73,13 +63,11 @@ def test_settings_are_parsed_as_mmengine_does(cli, monkeypatch):
 
 
 @pytest.mark.parametrize('words, code', [(['env'], 0), (['weights'], 1)])
-def test_env_works_where_mmpose_is_broken(tmp_path, words, code):
+def test_env_works_where_mmpose_is_broken(launch, tmp_path, words, code):
     (tmp_path / 'mmpose.py').write_text('raise AttributeError("broken")')
-    command = [sys.executable, '-c', 'from hg_plugin_cli import main; main()', *words]
-    done = subprocess.run(command, env=dict(PYTHONPATH=str(tmp_path)), capture_output=True, text=True)
-    printed = done.stdout + done.stderr
-    assert done.returncode == code and 'Traceback' not in done.stderr
-    assert 'mmpose' in printed and 'numpy' in printed
+    command = sys.executable, '-c', 'from hg_plugin_cli import main; main()', *words
+    printed = launch(*command, code=code, PYTHONPATH=str(tmp_path)).stdout
+    assert 'Traceback' not in printed and 'mmpose' in printed and 'numpy' in printed
 
 
 @pytest.mark.parametrize(

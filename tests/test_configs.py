@@ -46,15 +46,12 @@ def test_every_config_builds_a_model_whose_heatmaps_fit_its_codec_and_pipelines(
             assert not (crop.rotate_factor or crop.flip_prob or crop.shift_factor)
 
 
-@pytest.mark.parametrize('where', ['config', 'option'])
-def test_input_size_is_one_setting(tmp_path, where):
-    base = 'hg_plugin::hg_2stack_lspet_128.py'
-    if where == 'config':
-        path, options = tmp_path / 'wide.py', {}
-        path.write_text(f'_base_ = [{base!r}]\ninput_size = (192, 256)\n')
-    else:
-        path, options = base, dict(input_size=[192, 256])
-    cfg = read_config(path, cfg_options=options)
+@pytest.mark.parametrize(
+    'text, options', [('input_size = (192, 256)\n', {}), ('', dict(input_size=[192, 256]))]
+)
+def test_input_size_is_one_setting(tmp_path, text, options):
+    (tmp_path / 'wide.py').write_text(f"_base_ = ['hg_plugin::hg_2stack_lspet_128.py']\n{text}")
+    cfg = read_config(tmp_path / 'wide.py', cfg_options=options)
     parts = parts_of(cfg, r'(model|\w+_dataloader)\b.*').values()
     assert {part['input_size'] for part in parts if 'input_size' in part} == {(192, 256)}
     assert cfg.model.codec.heatmap_size == (48, 64)

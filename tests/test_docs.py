@@ -62,16 +62,12 @@ def test_a_command_of_the_docs_is_one_that_exists(line, monkeypatch):
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
-def test_python_of_the_docs_imports_what_exists(page):
+def test_imports_and_links_of_the_docs_lead_somewhere(page):
     for text in blocks(page, 'python'):
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom) and node.module.startswith('hg_plugin'):
                 module = importlib.import_module(node.module)
                 assert all(hasattr(module, name.name) for name in node.names)
-
-
-@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
-def test_links_of_the_docs_lead_to_files(page):
     for link in re.findall(r'\]\(([^)#]+)(?:#[^)]*)?\)', page.read_text()):
         if '://' not in link and not link.startswith('mailto:'):
             assert (page.parent / link).exists(), link

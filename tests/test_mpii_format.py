@@ -51,23 +51,17 @@ def test_other_shapes_are_named(tmp_path, shape):
         load_predictions(tmp_path / 'pred.npz', 7)
 
 
-def test_h5_is_read(tmp_path):
-    h5py = pytest.importorskip('h5py', reason='h5py is not installed')
-    with h5py.File(tmp_path / 'pred.h5', 'w') as file:
-        file['preds'] = PRED + 1
-    np.testing.assert_array_equal(load_predictions(tmp_path / 'pred.h5', 7), FROM_ONE)
-
-
-def test_mat_version_7_3_is_read(tmp_path):
-    """What MATLAB's ``save -v7.3`` leaves: HDF5 behind a header, with the axes reversed."""
-    h5py = pytest.importorskip('h5py', reason='h5py is not installed')
-    path = tmp_path / 'pred.mat'
+@pytest.mark.parametrize('suffix', ['.h5', '.mat'])
+def test_hdf5_is_read(tmp_path, suffix):
+    """Also what MATLAB's ``save -v7.3`` leaves: behind a header, and with the axes reversed."""
+    h5py, path = pytest.importorskip('h5py'), tmp_path / f'pred{suffix}'
     with h5py.File(path, 'w', userblock_size=512) as file:
-        file['preds'] = (PRED + 1).T
-    with open(path, 'r+b') as file:
-        file.write(MAT_V73)
-    with pytest.raises(NotImplementedError):  # or the file is none of version 7.3
-        loadmat(path)
+        file['preds'] = PRED + 1 if suffix == '.h5' else (PRED + 1).T
+    if suffix == '.mat':
+        with open(path, 'r+b') as file:
+            file.write(MAT_V73)
+        with pytest.raises(NotImplementedError):  # or the file is none of version 7.3
+            loadmat(path)
     np.testing.assert_array_equal(load_predictions(path, 7), FROM_ONE)
 
 

@@ -101,7 +101,6 @@ def test_wheel_holds_package_configs_and_tools(source, wheel):
     assert found == package | files
 
 
-@pytest.mark.slow
 def test_wheel_from_source_distribution_is_the_same(source, wheel):
     run('-c', 'from setuptools.build_meta import build_sdist; build_sdist("sdist")', cwd=source)
     sdist = only(source / 'sdist', '*.tar.gz')
@@ -134,7 +133,6 @@ def pack(name, folder):
                 archive.write(file.locate(), file)
 
 
-@pytest.mark.slow
 def test_one_command_is_told_that_completes_an_empty_environment(wheel, tmp_path):
     """Beside a torch of the user's choice, which pip gives with thousands of megabytes."""
     wheels = tmp_path / 'wheels'

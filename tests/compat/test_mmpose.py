@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 
@@ -9,23 +8,22 @@ import hg_plugin.compat.mmpose as compat_mmpose
 from hg_plugin.compat.mmpose import stood_in
 
 
-def python(code, folder=None, programs=(), end=0):
-    """Runs code in a Python that finds packages of these programs before others; returns what it printed."""
-    for name, program in dict(programs).items():
-        (folder / name).mkdir()
-        (folder / name / '__init__.py').write_text(program)
-    result = subprocess.run(
-        [sys.executable, '-c', code],
-        env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(folder), os.getcwd()])},
-        text=True,
-        capture_output=True,
-        timeout=120,
-    )
-    assert result.returncode == end, result.stderr
-    return result.stdout + result.stderr
+@pytest.fixture
+def python(launch, tmp_path):
+    """Runs code in a Python that finds these modules before others; returns what it printed."""
+
+    def python(code, modules=(), end=0):
+        for name, program in dict(modules).items():
+            (tmp_path / f'{name}.py').parent.mkdir(exist_ok=True)
+            (tmp_path / f'{name}.py').write_text(program)
+        command = sys.executable, '-c', code
+        done = launch(*command, stderr=subprocess.PIPE, code=end, PYTHONPATH=str(tmp_path))
+        return done.stdout + done.stderr
+
+    return python
 
 
-def test_import_gives_mmpose_without_a_word_and_leaves_no_stand_in_behind():
+def test_import_gives_mmpose_without_a_word_and_leaves_no_stand_in_behind(python):
     out = python("""
 import sys, hg_plugin
 import mmpose.models, mmpose.visualization, mmpose.apis
@@ -39,16 +37,13 @@ if 'mmdet.utils' in stood_in:
     assert out == ''
 
 
-def test_a_working_package_is_not_hidden(tmp_path):
-    package = tmp_path / 'torchvision'
-    package.mkdir()
-    (package / '__init__.py').write_text("__version__ = '9.9'")
-    (package / 'transforms.py').write_text('class ToPILImage:\n    real = True\n')
+def test_a_working_package_is_not_hidden(python):
+    transforms = 'class ToPILImage:\n    real = True\n'
     out = python(
         'import hg_plugin, torchvision, mmpose.visualization.simcc_vis as m;'
         'from hg_plugin.compat.mmpose import stood_in;'
         'print(m.ToPILImage.real, torchvision.__version__, "torchvision.transforms" in stood_in)',
-        tmp_path,
+        {'torchvision/__init__': "__version__ = '9.9'", 'torchvision/transforms': transforms},
     )
     assert out.split() == ['True', '9.9', 'False']
 
@@ -61,20 +56,18 @@ def test_a_working_package_is_not_hidden(tmp_path):
         (None, "ModuleNotFoundError: No module named 'torchvision.transforms'"),
     ],
 )
-def test_a_broken_package_is_stood_in_for_and_leaves_no_halves(tmp_path, program, reason):
+def test_a_broken_package_is_stood_in_for_and_leaves_no_halves(python, program, reason):
     if not program and 'torchvision.transforms' not in stood_in:
         pytest.skip('torchvision is installed, and comes before an empty folder')
-    package = tmp_path / 'torchvision'
-    package.mkdir()
-    (package / 'part.py').write_text('')
+    modules = {'torchvision/part': ''}
     if program:
-        (package / '__init__.py').write_text(f'from . import part\n{program}')
+        modules['torchvision/__init__'] = f'from . import part\n{program}'
     out = python(
         'import sys, hg_plugin; print(hg_plugin.compat.mmpose.stood_in["torchvision.transforms"]);'
         'print([m for m in sys.modules if m.startswith("torchvision.")]);'
         # as every runner does
         'from mmengine.utils.dl_utils import collect_env; print("TorchVision" in collect_env())',
-        tmp_path,
+        modules,
     )
     assert out.startswith(reason) and out.splitlines()[1:3] == ['[]', 'False']
 
@@ -108,20 +101,19 @@ def test_missing_packages_are_named_with_one_command(monkeypatch):
 @pytest.mark.parametrize(
     'error', ["ValueError('numpy.dtype size')", "ModuleNotFoundError(name='xtcocotools')"]
 )
-def test_pycocotools_stands_in_for_an_xtcocotools_that_is_broken_or_missing(tmp_path, error):
+def test_pycocotools_stands_in_for_an_xtcocotools_that_is_broken_or_missing(python, error):
     """xtcocotools is compiled for NumPy 1, and does not load with NumPy 2."""
     out = python(
         'import sys, hg_plugin, mmpose.datasets.datasets.base.base_coco_style_dataset as m;'
         'from hg_plugin.compat.mmpose import stood_in;'
         'print(m.COCO.__module__, sys.modules.get("xtcocotools"), stood_in["xtcocotools"])',
-        tmp_path,
         dict(xtcocotools=f'raise {error}'),
     )
     assert out.startswith(f'hg_plugin.compat.xtcocotools None {error.partition("(")[0]}')
 
 
 @pytest.mark.parametrize(
-    'programs, named',
+    'modules, named',
     [
         # MMPose imports albumentations where it is installed
         (dict(albumentations='import broken', broken="raise KeyError('numpy.uint32')"), 'broken'),
@@ -132,7 +124,7 @@ def test_pycocotools_stands_in_for_an_xtcocotools_that_is_broken_or_missing(tmp_
         pytest.param(dict(mmengine='raise SyntaxError'), 'mmengine', marks=pytest.mark.slow),
     ],
 )
-def test_the_package_that_is_broken_is_named_with_what_is_installed(tmp_path, programs, named):
-    *_, message, installed = python('import hg_plugin', tmp_path, programs, 1).splitlines()
+def test_the_package_that_is_broken_is_named_with_what_is_installed(python, modules, named):
+    *_, message, installed = python('import hg_plugin', modules, 1).splitlines()
     assert f'because {named} is missing or broken' in message
     assert f'numpy {np.__version__}' in installed and 'mmpose 1.' in installed

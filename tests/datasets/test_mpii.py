@@ -105,21 +105,14 @@ def test_no_warning_that_a_user_can_do_nothing_about(sample_set, recwarn):
     assert not [str(w.message) for w in recwarn if 'metainfo' in str(w.message) or 'bbox' in str(w.message)]
 
 
-def set_value(index, key, value):
-    return lambda annotations: annotations[index].__setitem__(key, value)
-
-
 @pytest.mark.parametrize(
     'change, message',
     [
-        (set_value(4, 'joints_vis', [1] * 17), r'annotation 4: joints_vis .*\(16,\).* \(17,\)'),
-        (set_value(1, 'scale', 0), 'annotation 1: scale 0 makes the person smaller'),
-        (set_value(3, 'joints_vis', [-1] * 16), 'annotation 3: has no annotated joint'),
-        (lambda entries: entries.pop(), 'mpii_gt_val.mat holds 5 persons .*mpii_val.json has 4'),
-        (
-            lambda entries: entries.insert(1, entries.pop(3)),
-            'other joints for 3 of 5 .* annotation 1',
-        ),
+        (lambda rows: rows[4].update(joints_vis=[1] * 17), r'annotation 4: joints_vis .*\(16,\).* \(17,\)'),
+        (lambda rows: rows[1].update(scale=0), 'annotation 1: scale 0 makes the person smaller'),
+        (lambda rows: rows[3].update(joints_vis=[-1] * 16), 'annotation 3: has no annotated joint'),
+        (lambda rows: rows.pop(), 'mpii_gt_val.mat holds 5 persons .*mpii_val.json has 4'),
+        (lambda rows: rows.insert(1, rows.pop(3)), 'other joints for 3 of 5 .* annotation 1'),
     ],
 )
 def test_wrong_annotations_name_the_file_and_the_index(sample_set, persons, change, message):
@@ -136,9 +129,8 @@ def test_files_that_are_missing_or_cut_off(sample_set):
     with pytest.raises(InputError, match='image folder .*images/ of .*mpii_val.json does not exist'):
         load(sample_set)
     (sample_set / 'images').mkdir()
-    with pytest.raises(
-        InputError, match=r'mpii_val.json, annotation 3: .*\.jpg cannot be read: No such file'
-    ):
+    unreadable = r'mpii_val.json, annotation 3: .*\.jpg cannot be read: No such file'
+    with pytest.raises(InputError, match=unreadable):
         load(sample_set)[3]
     annotations.write_text(annotations.read_text()[:500])
     with pytest.raises(InputError, match='mpii_val.json cannot be read .JSONDecodeError'):

@@ -42,9 +42,8 @@ def test_a_window_of_each_kind_does_not_hold_a_person_of_its_size(persons, kind)
         ratio = (results['bbox_scale'] / person['bbox_scale']).max()
         results = crop(results)
         assert results['img'].shape == (*SIZE, 3) and results['img'].any()
-        inside = ((results['transformed_keypoints'] >= 0) & (results['transformed_keypoints'] < 64)).all(
-            axis=2
-        )
+        points = results['transformed_keypoints']
+        inside = ((points >= 0) & (points < 64)).all(axis=2)
         if kind == 'background':
             assert inside[visible > 0].sum() <= 3
         assert {'background': 0.4 <= ratio <= 1.2, 'large': 2 <= ratio, 'part': ratio <= 0.35}[kind]

@@ -29,14 +29,8 @@ class Draws(BaseDataset):
 def epochs(dataset, number=2, workers=0, persistent=False, batch_size=3, **kwargs):
     """The samples of some epochs, in order."""
     sampler = SeededSampler(dataset, seed=3, **kwargs)
-    loader = DataLoader(
-        dataset,
-        batch_size,
-        sampler=sampler,
-        num_workers=workers,
-        persistent_workers=persistent,
-        collate_fn=list,
-    )
+    options = dict(num_workers=workers, persistent_workers=persistent, collate_fn=list)
+    loader = DataLoader(dataset, batch_size, sampler=sampler, **options)
     result = []
     for epoch in range(number):
         sampler.set_epoch(epoch)

@@ -44,9 +44,7 @@ def test_keypoints_are_torchs_and_the_export_is_kept(network, backend, onnx, mon
     assert len(exports) == 1
 
 
-def test_the_export_of_a_checkpoint_in_a_read_only_folder_is_kept_in_the_cache(
-    network, onnx, monkeypatch, tmp_path
-):
+def test_an_export_beside_read_only_weights_is_kept_in_the_cache(network, onnx, monkeypatch, tmp_path):
     monkeypatch.setattr('os.access', lambda _, mode: mode != os.W_OK)
     monkeypatch.setattr('torch.hub.get_dir', lambda: str(tmp_path / 'cache'))
     found = PoseEstimator(*network, device='cpu', backend='onnxruntime')(IMAGE, whole_image=True)

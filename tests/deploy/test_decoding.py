@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from exported import CODEC, decoded_by_mmpose, stock_pipeline
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmpose.codecs import MSRAHeatmap, UDPHeatmap
@@ -21,7 +22,7 @@ def rtmlib(onnx_export):
 
 
 @pytest.mark.parametrize('size', [(64, 64), (48, 64), (5, 3)])
-def test_decoder_on_heatmaps_of_all_kinds(decoded_by_mmpose, size):
+def test_decoder_on_heatmaps_of_all_kinds(size):
     width, height = size
     codec = MSRAHeatmap(input_size=(4 * width, 4 * height), heatmap_size=size, sigma=2)
     random = np.random.RandomState(0)
@@ -40,7 +41,7 @@ def test_decoder_on_heatmaps_of_all_kinds(decoded_by_mmpose, size):
 
 
 @pytest.mark.parametrize('size, kernel', [((64, 64), 11), ((32, 48), 7)])
-def test_udp_decoder(decoded_by_mmpose, size, kernel):
+def test_udp_decoder(size, kernel):
     width, height = size
     codec = UDPHeatmap((4 * width, 4 * height), size, sigma=2, blur_kernel_size=kernel)
     random = np.random.RandomState(0)
@@ -67,15 +68,8 @@ def test_images_are_normalized_as_by_the_configs_preprocessor(settings):
 
 # the network of the package, decoded and cropped as rtmlib does
 OF_RTMLIB = {
-    'model.codec': dict(
-        _delete_=True, type='MSRAHeatmap', input_size=(128, 128), heatmap_size=(32, 32), sigma=2
-    ),
-    'test_dataloader.dataset.pipeline': [
-        dict(type='LoadImage'),
-        dict(type='GetBBoxCenterScale'),
-        dict(type='TopdownAffine', input_size=(128, 128)),
-        dict(type='PackPoseInputs'),
-    ],
+    'model.codec': dict(CODEC, _delete_=True, input_size=(128, 128), heatmap_size=(32, 32)),
+    'test_dataloader.dataset.pipeline': stock_pipeline((128, 128)),
 }
 
 

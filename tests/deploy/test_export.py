@@ -67,8 +67,7 @@ def test_missing_packages_are_named(trained, tmp_path, monkeypatch, name, packag
 
 
 def test_command_prints_the_differences_and_no_warnings(trained, onnx, run, tmp_path):
-    code, out = run('-m', 'hg_plugin', 'export', *trained, tmp_path / 'small.onnx', '--decode')
-    assert code == 0, out
+    out = run('-m', 'hg_plugin', 'export', *trained, tmp_path / 'small.onnx', '--decode')
     begun, done = out.splitlines()
     assert re.search(r'differs from torch by at most \S+ in keypoints, \S+ in scores', done)
     assert (tmp_path / 'small.onnx').exists()

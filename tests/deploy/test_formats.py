@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from exported import CODEC, check_metadata, decoded_by_mmpose, images, run_onnx
 from mmpose.registry import KEYPOINT_CODECS
 from torch import nn
 
@@ -18,9 +19,7 @@ from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.heatmaps import heatmap_peaks
 
 
-def test_onnx_computes_the_last_heatmaps_of_any_batch_with_fewer_operations(
-    trained, onnx, run_onnx, images, heatmaps_of_torch, check_metadata, tmp_path
-):
+def test_onnx_gives_heatmaps_of_any_batch_with_fewer_operations(trained, onnx, heatmaps_of_torch, tmp_path):
     out = tmp_path / 'new' / 'small.onnx'
     differences = export(*trained, str(out))
     assert list(out.parent.iterdir()) == [out]
@@ -49,14 +48,12 @@ def test_onnx_computes_the_last_heatmaps_of_any_batch_with_fewer_operations(
     assert __file__.split('/tests/')[0].encode() not in out.read_bytes()
 
 
-def test_appended_decoding_is_mmposes(
-    trained, onnx, run_onnx, images, heatmaps_of_torch, codec, decoded_by_mmpose, tmp_path
-):
+def test_appended_decoding_is_mmposes(trained, onnx, heatmaps_of_torch, tmp_path):
     out = tmp_path / 'small.onnx'
     assert set(export(*trained, str(out), decode=True)) == {'keypoints', 'scores'}
     for count in (1, 4):
         image = images(count, seed=1)
-        expected = decoded_by_mmpose(heatmaps_of_torch(image), KEYPOINT_CODECS.build(codec))
+        expected = decoded_by_mmpose(heatmaps_of_torch(image), KEYPOINT_CODECS.build(CODEC))
         for found, truth in zip(run_onnx(out, image), expected, strict=True):
             assert found.shape == truth.shape and np.abs(found - truth).max() < 1e-3
 
@@ -69,7 +66,7 @@ def test_a_torch_that_cannot_write_onnx(trained, tmp_path, monkeypatch, onnx):
 
 
 @pytest.mark.slow
-def test_any_height_and_width(trained, onnx, run_onnx, tmp_path):
+def test_any_height_and_width(trained, onnx, tmp_path):
     out = tmp_path / 'dynamic.onnx'
     assert export(*trained, str(out), dynamic=True)['heatmaps'] < 1e-4
     estimator = PoseEstimator(*trained, device='cpu')
@@ -101,7 +98,7 @@ def int8(onnx_export, trained, image_files, tmp_path_factory):
     return out, result['peaks']
 
 
-def test_convolutions_compute_in_8_bits(int8, onnx, check_metadata):
+def test_convolutions_compute_in_8_bits(int8, onnx):
     model = onnx.load(str(int8[0]))
     weights = {initializer.name: initializer for initializer in model.graph.initializer}
     made_by = {node.output[0]: node for node in model.graph.node}
@@ -140,7 +137,7 @@ def test_the_persons_that_are_found_calibrate_int8(trained, image_files, monkeyp
         assert torch.equal(estimator.inputs(image), inputs)
 
 
-def test_openvino_runs_int8_of_any_size(onnx, run_onnx, image_files, tmp_path):
+def test_openvino_runs_int8_of_any_size(onnx, image_files, tmp_path):
     """With the network of the package: in one of a few channels, OpenVINO is right in any case."""
     pytest.importorskip('openvino')
     out = tmp_path / 'pose.onnx'
@@ -151,7 +148,7 @@ def test_openvino_runs_int8_of_any_size(onnx, run_onnx, image_files, tmp_path):
     assert np.abs(found.numpy() - expected).mean() < 0.4 * expected.std()
 
 
-def test_heatmaps_are_near_those_of_float32_for_any_batch(int8, run_onnx, trained, image_files, tmp_path):
+def test_heatmaps_are_near_those_of_float32_for_any_batch(int8, trained, image_files, tmp_path):
     export(*trained, str(tmp_path / 'float32.onnx'))
     estimator = PoseEstimator(*trained, device='cpu')
     image = torch.cat([estimator.inputs(path) for path in image_files])
@@ -165,7 +162,7 @@ def test_heatmaps_are_near_those_of_float32_for_any_batch(int8, run_onnx, traine
     assert int8[1] == pytest.approx((moved <= 1).float().mean().item())
 
 
-def test_openvino(trained, onnx, images, heatmaps_of_torch, check_metadata, tmp_path):
+def test_openvino(trained, onnx, heatmaps_of_torch, tmp_path):
     pytest.importorskip('openvino')
     export(*trained, str(tmp_path / 'small.xml'), format='openvino')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['small.bin', 'small.xml']
@@ -192,7 +189,7 @@ def ncnn():
     return pytest.importorskip('ncnn')
 
 
-def test_ncnn(ncnn, trained, onnx, images, heatmaps_of_torch, check_metadata, tmp_path):
+def test_ncnn(ncnn, trained, onnx, heatmaps_of_torch, tmp_path):
     assert export(*trained, str(tmp_path / 'small.param'), format='ncnn')['heatmaps'] < 1e-4
     assert sorted(path.name for path in tmp_path.iterdir()) == ['small.bin', 'small.json', 'small.param']
     values = json.loads((tmp_path / 'small.json').read_text())
@@ -215,9 +212,7 @@ def test_ncnn(ncnn, trained, onnx, images, heatmaps_of_torch, check_metadata, tm
 
 @pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning')
 @pytest.mark.parametrize('decode', [False, True])
-def test_torchscript(
-    trained, images, heatmaps_of_torch, check_metadata, codec, decoded_by_mmpose, tmp_path, decode
-):
+def test_torchscript(trained, heatmaps_of_torch, tmp_path, decode):
     out = str(tmp_path / 'small.pt')
     export(*trained, out, format='torchscript', decode=decode)
     keys = 'input_size color mean std crop keypoint_names unannotated_keypoints skeleton codec'.split()
@@ -227,6 +222,6 @@ def test_torchscript(
     image = images(3)
     expected, found = [heatmaps_of_torch(image)], network(torch.from_numpy(image))
     if decode:
-        expected = decoded_by_mmpose(expected[0], KEYPOINT_CODECS.build(codec))
+        expected = decoded_by_mmpose(expected[0], KEYPOINT_CODECS.build(CODEC))
     for a, b in zip(found if decode else [found], expected):
         assert np.abs(a.numpy() - b).max() < 1e-3 * np.abs(b).max()

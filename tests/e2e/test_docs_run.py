@@ -94,6 +94,8 @@ def test_the_commands_of_the_docs_run(project):
         'PYTHONPATH': os.pathsep.join(paths),
         'OMP_NUM_THREADS': '1',
     }
+    settings = dict(cwd=project, env=environment, capture_output=True, text=True)
+    programs = dict(python=[sys.executable], hg_plugin=[sys.executable, '-m', 'hg_plugin'])
     lines = [['python', 'tools/train.py', 'configs/hg_2stack_mpii.py']]
     for page in PAGES:
         lines += [line for line in commands(page) if line not in lines]
@@ -105,16 +107,12 @@ def test_the_commands_of_the_docs_run(project):
         if 'eval_pckh' in text:
             test = [sys.executable, 'tools/test.py', VALUES['CONFIG'], VALUES['CHECKPOINT']]
             test += ['--cfg-options', 'test_evaluator.pred_file=pred.mat']
-            subprocess.run(test, cwd=project, env=environment, check=True, capture_output=True)
+            subprocess.run(test, check=True, **settings)
         for out in project.glob('OUT.*'):  # OUT.bin of one format is not to be replaced by that of another
             out.unlink()
         words = [VALUES.get(word, word) for word in line]
-        words[:1] = dict(python=[sys.executable], hg_plugin=[sys.executable, '-m', 'hg_plugin']).get(
-            words[0], words[:1]
-        )
-        done = subprocess.run(
-            words, cwd=project, env=environment, capture_output=True, text=True, timeout=600
-        )
+        words[:1] = programs.get(words[0], words[:1])
+        done = subprocess.run(words, timeout=600, **settings)
         print(done.returncode, text, flush=True)
         if done.returncode:
             failed[text] = (done.stdout + done.stderr)[-600:]

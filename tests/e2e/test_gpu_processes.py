@@ -40,12 +40,8 @@ def optimizer_steps(checkpoint):
     """How often each parameter was updated, and the devices of all that the checkpoint holds."""
     state = torch.load(checkpoint)
     moments = state['optimizer']['state'].values()
-    devices = {
-        value.device.type
-        for part in (state['state_dict'], *moments)
-        for value in part.values()
-        if torch.is_tensor(value)
-    }
+    values = [value for part in (state['state_dict'], *moments) for value in part.values()]
+    devices = {value.device.type for value in values if torch.is_tensor(value)}
     return {int(moment['step']) for moment in moments}, devices
 
 

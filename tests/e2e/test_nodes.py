@@ -40,12 +40,12 @@ def config(tmp_path_factory, small_config):
 @pytest.mark.slow
 def test_two_nodes_train(launch, config, tmp_path, free_port):
     env, command = dict(NNODES='2', PORT=free_port()), ('bash', 'tools/dist_train.sh', config, 1)
+
+    def node(rank):
+        return launch(*command, '--work-dir', tmp_path, **env, NODE_RANK=rank)
+
     with ThreadPoolExecutor() as pool:
-        nodes = [
-            pool.submit(launch, *command, '--work-dir', tmp_path, **env, NODE_RANK=rank) for rank in '10'
-        ]
-    second, first = (node.result() for node in nodes)
-    assert first.returncode == second.returncode == 0, first.stdout + second.stdout
+        _, first = pool.map(node, '10')
     assert '[1][2/2]' in first.stdout and (tmp_path / 'epoch_1.pth').exists()
 
 
@@ -57,11 +57,11 @@ def srun(launch, tmp_path):
     script.write_text(SRUN)
     script.chmod(0o755)
 
-    def srun(*command, tasks=2, **env):
+    def srun(*command, tasks=2, code=0, **env):
         env.update(PATH=f'{script.parent}:{os.environ["PATH"]}', SRUN_LOG=str(log), GPUS=str(tasks))
-        result = launch('bash', *command, **env)
-        assert 'Traceback' not in result.stdout, result.stdout[-3000:]
-        return result.returncode, result.stdout, log.read_text().split()
+        out = launch('bash', *command, code=code, **env).stdout
+        assert 'Traceback' not in out, out[-3000:]
+        return out, log.read_text().split()
 
     return srun
 
@@ -69,26 +69,25 @@ def srun(launch, tmp_path):
 @pytest.mark.slow
 def test_slurm_trains_and_tests(srun, config, tmp_path):
     work_dir = tmp_path / 'a folder'
-    code, out, options = srun('tools/slurm_train.sh', 'part', 'job', config, work_dir)
-    assert code == 0 and '[1][2/2]' in out and (work_dir / 'epoch_1.pth').exists(), out[-3000:]
+    out, options = srun('tools/slurm_train.sh', 'part', 'job', config, work_dir)
+    assert '[1][2/2]' in out and (work_dir / 'epoch_1.pth').exists(), out[-3000:]
     expected = '--partition=part --job-name=job --ntasks=2 --ntasks-per-node=2 --gres=gpu:2'
     assert options[:7] == [*expected.split(), '--cpus-per-task=5', '--kill-on-bad-exit=1']
     settings = dict(GPUS_PER_NODE='1', CPUS_PER_TASK='3', SRUN_ARGS='--time=1 --quiet')
     files = config, work_dir / 'epoch_1.pth'
-    code, out, options = srun('tools/slurm_test.sh', 'part', 'job', *files, **settings)
-    assert code == 0 and 'PCKh@0.5' in out, out[-3000:]
+    out, options = srun('tools/slurm_test.sh', 'part', 'job', *files, **settings)
+    assert 'PCKh@0.5' in out, out[-3000:]
     expected = '--ntasks-per-node=1 --gres=gpu:1 --cpus-per-task=3 --kill-on-bad-exit=1 --time=1 --quiet'
     assert options[3:9] == expected.split()
 
 
 @pytest.mark.slow
 def test_a_process_that_slurm_did_not_start_is_named(srun, config, tmp_path):
-    env = dict(STARTED='2', NODE_TIMEOUT='20')
-    code, out, _ = srun('tools/slurm_train.sh', 'part', 'job', config, tmp_path / 'work', tasks=3, **env)
-    assert code == 1 and re.search('error: .*process 2 of 3 is missing', out), out
+    env = dict(STARTED='2', NODE_TIMEOUT='20', tasks=3, code=1)
+    out, _ = srun('tools/slurm_train.sh', 'part', 'job', config, tmp_path / 'work', **env)
+    assert re.search('error: .*process 2 of 3 is missing', out), out
 
 
 @pytest.mark.parametrize('script', ['slurm_train.sh', 'slurm_test.sh', 'dist_train.sh', 'dist_test.sh'])
 def test_too_few_arguments(launch, script):
-    result = launch('bash', f'tools/{script}', 'part')
-    assert result.returncode == 2 and result.stdout.startswith(f'usage: tools/{script} ')
+    assert launch('bash', f'tools/{script}', 'part', code=2).stdout.startswith(f'usage: tools/{script} ')

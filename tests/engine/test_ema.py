@@ -40,10 +40,7 @@ def test_averages_are_those_of_mmengine_and_mmpose_also_after_a_resume(stock, se
             ours.load_state_dict(state)
         theirs.update_parameters(model)
         ours.update_parameters(model)
-        expected = theirs.state_dict()
-        assert ours.state_dict().keys() == expected.keys()
-        for key, value in ours.state_dict().items():
-            assert torch.allclose(value, expected[key], rtol=1e-5, atol=1e-6), (index, key)
+        torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-5, atol=1e-6)
     assert ours.steps == ours.steps_on_host == 12
 
 
@@ -57,10 +54,9 @@ def test_an_average_elsewhere_stays_there(settings):
     assert {tensor.device.type for tensor in model.state_dict().values()} == {'cpu'}
 
 
-@pytest.mark.parametrize('settings', [dict(gamma=0), dict(momentum=0.0), dict(momentum=2)], ids=str)
-def test_settings_out_of_range(settings):
-    with pytest.raises(AssertionError, match='must be'):
-        ForeachEMA(network(), **settings)
+def test_gamma_out_of_range():
+    with pytest.raises(AssertionError, match='gamma must be'):
+        ForeachEMA(network(), gamma=0)
 
 
 def test_running_statistics_stay_the_models_when_they_are_averaged_or_replaced():

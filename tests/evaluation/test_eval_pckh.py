@@ -12,9 +12,8 @@ from hg_plugin.prepare.metainfo import metainfo_of, metainfo_text
 
 @pytest.fixture
 def folder(people, tmp_path):
-    """Ground truth of nine persons in MPII's layout, and the predictions of two networks."""
-    people = people(9)
-    boxes = np.zeros((2, 2, 9))
+    """Ground truth of the persons in MPII's layout, and the predictions of two networks."""
+    boxes = np.zeros((2, 2, 31))
     boxes[1, 0] = people['head_size'] / 0.6
     truth = dict(pos_gt_src=people['gt'].transpose(1, 2, 0) + 1, jnt_missing=~people['visible'].T)
     savemat(tmp_path / 'gt.mat', dict(truth, headboxes_src=boxes))
@@ -38,7 +37,6 @@ def evaluate(folder, tool):
 def test_tool_prints_a_row_for_each_file_and_draws_them(evaluate, folder, people, weights):
     options = '--gt', 'gt.mat', '--weights', weights, '--plot', 'curves.PNG'
     code, printed = evaluate('good.mat', 'poor.npz', *options)
-    people = people(9)
     preds = {'good.mat': (people['pred'] + 9 * people['gt']) / 10, 'poor.npz': people['pred']}
     rows = {
         str(folder / name): pckh_metrics(pckh_curves(**people | dict(pred=pred), weights=weights))
@@ -61,10 +59,9 @@ def test_tool_ends_with_one_sentence_and_no_table(evaluate, folder):
 
 
 def test_other_joints_are_named_by_a_metainfo(evaluate, folder, people):
-    people = people(9)
     names = ['wrist', 'left_finger', 'right_finger']
     (folder / 'hand.py').write_text(metainfo_text(metainfo_of('hand', names)))
-    boxes = np.zeros((9, 2, 2))
+    boxes = np.zeros((31, 2, 2))
     boxes[:, 1, 0] = people['head_size'] / 0.6
     few = {key: people[key][:, :3] for key in ('gt', 'visible')}
     save_ground_truth(folder / 'few.mat', **few, head_boxes=boxes, names=names)

@@ -193,8 +193,7 @@ def test_the_command_line_writes_the_file_and_no_metric(test_set, run, tmp_path)
         *('test_dataloader.persistent_workers=False', f'test_evaluator.out_file={tmp_path}/pred.mat'),
     ]
     arguments = ['--data-root', test_set, '--work-dir', tmp_path / 'work', '--dump', tmp_path / 'all.pkl']
-    code, out = run('tools/test.py', config, tmp_path / 'small.pth', *arguments, '--cfg-options', *options)
-    assert code == 0, out
+    out = run('tools/test.py', config, tmp_path / 'small.pth', *arguments, '--cfg-options', *options)
     assert 'Traceback' not in out and 'AUC' not in out and 'pred.mat is ready' in out
     dumped = pickle.loads((tmp_path / 'all.pkl').read_bytes())
     keypoints = np.concatenate([sample['pred_instances']['keypoints'] for sample in dumped])

@@ -112,12 +112,10 @@ def test_a_byte_order_mark_and_other_names_than_ascii(tmp_path):
 
 def test_results_of_infer_are_boxes(tmp_path):
     person = dict(box=[1, 2, 31, 42], box_score=0.5, keypoints=[], keypoint_scores=[])
+    video = dict(video='/clip.mp4', frames=[dict(frame_id=3, persons=[person])])
     for content, found in [
         (dict(image='/photos/a.jpg', persons=[person]), {Path('a.jpg'): [[1, 2, 31, 42, 0.5]]}),
-        (
-            dict(video='/clip.mp4', frames=[dict(frame_id=3, persons=[person])]),
-            {CLIP: {3: [[1, 2, 31, 42, 0.5]]}},
-        ),
+        (video, {CLIP: {3: [[1, 2, 31, 42, 0.5]]}}),
     ]:
         (tmp_path / 'a.json').write_text(json.dumps(content))
         assert read_boxes(tmp_path / 'a.json', [Path('a.jpg'), Path('b.jpg'), CLIP]) == found

@@ -64,11 +64,8 @@ def test_yolox_raw_output(write_onnx):
 
 def test_other_files_are_no_detectors(write_onnx, tmp_path):
     (tmp_path / 'text.onnx').write_text('no model')
-    for path in (
-        tmp_path / 'text.onnx',
-        tmp_path / 'none.onnx',
-        write_onnx(out=np.zeros((1, 84, 99), np.float32)),
-    ):
+    other = write_onnx(out=np.zeros((1, 84, 99), np.float32))
+    for path in (tmp_path / 'text.onnx', tmp_path / 'none.onnx', other):
         with pytest.raises(InputError, match='is no detector of YOLOX'):
             onnx_detector(path, 'cpu')
 

@@ -1,5 +1,6 @@
 import json
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -59,21 +60,15 @@ def test_pixels_do_not_matter(estimator, person):
 
 def test_a_person_is_followed_in_a_video(estimator, person, monkeypatch):
     image, box = person
-    searched = []
-
-    def count(*arguments):
-        searched.append(arguments)
-        return find_people(*arguments)
-
-    find_people = find.find_people
-    monkeypatch.setattr(find, 'find_people', count)
+    search = Mock(wraps=find.find_people)
+    monkeypatch.setattr(find, 'find_people', search)
     follow = find.Follower(estimator)
     for shift in range(0, 12):
-        searches = len(searched)
+        searches = search.call_count
         boxes = follow(np.roll(image, shift, axis=1))
-        least = 0.4 if len(searched) == searches else 0.3  # a search may take a part for the person
+        least = 0.4 if search.call_count == searches else 0.3  # a search may take a part for the person
         assert iou(boxes[:, :4], box + [shift, 0, shift, 0]).max() > least
-    assert len(searched) == 2
+    assert search.call_count == 2
 
 
 def test_an_image_without_a_person_is_told(tmp_path, capsys):

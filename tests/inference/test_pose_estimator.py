@@ -248,16 +248,9 @@ def test_keypoints_that_were_never_annotated_have_no_score(files, image, tmp_pat
     assert np.flatnonzero(~trained.annotated).tolist() == [9]
 
 
-def test_the_network_of_the_package_was_trained_without_pelvis_and_thorax():
-    assert np.flatnonzero(~PoseEstimator(device='cpu').annotated).tolist() == [6, 7]
-
-
-def test_scales_in_percent(mpii, image):
+def test_what_the_network_or_the_config_does_not_allow(files, mpii, image):
     with pytest.raises(InputError, match='scales are'):
         mpii(image, scales=(80, 100, 120))
-
-
-def test_what_the_config_does_not_allow(files, image):
     estimator = PoseEstimator(*files('other_keypoints'), device='cpu')
     assert estimator(image, whole_image=True).keypoints.shape == (1, 14, 2)
     with pytest.raises(InputError, match='describes 16 keypoints, but the network has 14'):
@@ -269,26 +262,21 @@ def test_what_the_config_does_not_allow(files, image):
             estimator(image, **options, whole_image=True)
 
 
-def test_wrong_files_and_devices(files, tmp_path):
+def test_wrong_files_settings_and_devices(files, tmp_path):
     config, checkpoint = files('mpii')
-    (tmp_path / 'warp.py').write_text(
-        f'_base_ = ["{config}"]\ntest_dataloader = dict(dataset=dict(pipeline=[dict(type="Warp")]))'
-    )
-    (tmp_path / 'regression.py').write_text(
-        f'_base_ = ["{config}"]\n'
-        'model = dict(head=dict(_delete_=True, type="RegressionHead", in_channels=16, num_joints=16,\n'
-        '                       decoder=dict(type="RegressionLabel", input_size=(256, 256))))'
-    )
-    for arguments, message in [
-        ((config, files('coco')[1]), 'does not fit the config'),
-        ((tmp_path / 'none.py', checkpoint), 'does not exist'),
-        ((tmp_path / 'warp.py', checkpoint), "warp.py builds no test pipeline: KeyError: 'Warp is not in"),
-        ((tmp_path / 'regression.py', checkpoint), 'builds a .*PoseEstimator with a RegressionLabel'),
-        ((config, checkpoint, 'abacus'), "The device 'abacus' cannot be used"),
-        ((config, checkpoint, 'cpu', 0), 'batch_size is 0'),
+    decoder = dict(type='RegressionLabel', input_size=(256, 256))
+    head = dict(_delete_=True, type='RegressionHead', in_channels=16, num_joints=16, decoder=decoder)
+    warp = {'test_dataloader.dataset.pipeline': [dict(type='Warp')]}
+    for options, message in [
+        (dict(checkpoint=files('coco')[1]), 'does not fit the config'),
+        (dict(config=tmp_path / 'none.py'), 'does not exist'),
+        (dict(cfg_options=warp), "small.py builds no test pipeline: KeyError: 'Warp is not in"),
+        (dict(cfg_options={'model.head': head}), 'builds a .*PoseEstimator with a RegressionLabel'),
+        (dict(device='abacus'), "The device 'abacus' cannot be used"),
+        (dict(batch_size=0), 'batch_size is 0'),
     ]:
         with pytest.raises(InputError, match=message):
-            PoseEstimator(*arguments)
+            PoseEstimator(**dict(config=config, checkpoint=checkpoint) | options)
 
 
 def test_weights_as_training_leaves_them_bring_their_keypoints(files, tmp_path):
@@ -300,8 +288,7 @@ def test_weights_as_training_leaves_them_bring_their_keypoints(files, tmp_path):
         torch.save(dict(state_dict=state, meta=dict(dataset_meta=meta)), tmp_path / 'trained.pth')
         estimator = PoseEstimator(config, tmp_path / 'trained.pth', device='cpu')
         assert estimator.dataset_meta['dataset_name'] == dataset
-        for name, value in estimator.model.state_dict().items():
-            assert torch.equal(value, weights[name])
+        torch.testing.assert_close(estimator.model.state_dict(), weights, rtol=0, atol=0)
 
 
 def test_the_metainfo_of_mmposes_data_sets_is_found_without_a_warning(files, recwarn):

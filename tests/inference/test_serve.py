@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import cv2
 import numpy as np
@@ -101,14 +102,11 @@ def test_pages_of_other_sites_get_no_answer(host, origin, status):
     async def app(scope, receive, send):
         await send(dict(type='http.response.start', status=200, headers=[(b'a', b'b')]))
 
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
+    send = AsyncMock()
     headers = [(name, text.encode()) for name, text in ((b'host', host), (b'origin', origin)) if text]
     asyncio.run(OwnPagesOnly(app, 7860)(dict(type='http', headers=headers), None, send))
-    assert sent[0]['status'] == status and {*OwnPagesOnly.HEADERS} <= {*sent[0]['headers']}
+    start = send.call_args_list[0].args[0]
+    assert start['status'] == status and {*OwnPagesOnly.HEADERS} <= {*start['headers']}
 
 
 def test_old_uploads_are_deleted(tmp_path):

@@ -1,8 +1,6 @@
 """Training steps under torch.compile, whose graphs are counted, and as CUDA graphs: as in eager mode."""
 
 import copy
-import os
-import shutil
 
 import pytest
 import torch
@@ -37,12 +35,8 @@ def network(request):
     return MODELS.build(cfg.model).train()
 
 
-def build_wrapper(model, **settings):
-    return build_optim_wrapper(model, dict(type='AutocastOptimWrapper', **settings))
-
-
-def train(model, step, **optim_wrapper):
-    wrapper = build_wrapper(model, **optim_wrapper)
+def train(model, step, **settings):
+    wrapper = build_optim_wrapper(model, dict(type='AutocastOptimWrapper', **settings))
     return [step(batch(images), optim_wrapper=wrapper)['loss'].item() for images in (2, 2, 2)]
 
 
@@ -59,8 +53,7 @@ def test_a_compiled_training_is_that_of_eager_mode(network, compiled, optimizer)
     model.load_state_dict(network.state_dict())
     expected = train(plain, plain.train_step, dtype=None, optimizer=optimizer)
     assert train(model, step, dtype=None, optimizer=optimizer) == pytest.approx(expected, rel=1e-5)
-    for (name, found), value in zip(model.state_dict().items(), plain.state_dict().values()):
-        assert torch.allclose(found, value, rtol=1e-5, atol=1e-5), name
+    torch.testing.assert_close(model.state_dict(), plain.state_dict(), rtol=1e-5, atol=1e-5)
     assert not torch.equal(model.backbone.scores[0].weight, network.backbone.scores[0].weight)
 
 
@@ -74,9 +67,7 @@ def test_network_and_losses_are_one_graph_and_the_preprocessor_another(network):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    shutil.which(os.environ.get('CXX', 'g++')) is None, reason='torch.compile needs a C++ compiler for CPUs'
-)
+@pytest.mark.usefixtures('cpp_compiler')
 @pytest.mark.parametrize('dtype', [None, 'bfloat16'])
 def test_inductor_computes_what_eager_mode_does(network, dtype):
     torch._dynamo.reset()
@@ -88,5 +79,4 @@ def test_inductor_computes_what_eager_mode_does(network, dtype):
         assert losses[0] == pytest.approx(expected[0], rel=2e-2) and losses[-1] < losses[0]
         return
     assert losses == pytest.approx(expected, rel=1e-5)
-    for found, value in zip(model.parameters(), plain.parameters()):
-        torch.testing.assert_close(found, value, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close([*model.parameters()], [*plain.parameters()], rtol=1e-5, atol=1e-5)

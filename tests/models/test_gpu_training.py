@@ -75,9 +75,7 @@ class ForbidWaiting(Hook):
 
 
 @pytest.mark.parametrize('cuda_graph', [False, True])
-def test_a_runner_with_all_its_hooks_never_waits_for_the_gpu_between_two_logs(
-    device, small_config, tmp_path, cuda_graph
-):
+def test_a_runner_never_waits_for_the_gpu_between_two_logs(device, small_config, tmp_path, cuda_graph):
     """Not in the steps before a CUDA graph is captured, and not in that one."""
     iterations = 16 if cuda_graph else 6
     if device == 'cpu' and torch.cuda.is_available():

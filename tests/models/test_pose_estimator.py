@@ -74,11 +74,9 @@ def test_keypoints_of_every_stage(flip_test):
 
 
 def test_two_passes_where_asked_for():
-    expected, sizes = predict(build('TopdownPoseEstimator', flip_test=True))
-    found, same_sizes = predict(build(flip_test=True, flip_in_one_batch=False))
-    assert same_sizes == sizes == [3, 3]
-    for a, b in zip(found, expected):
-        np.testing.assert_array_equal(a, b)
+    expected = predict(build('TopdownPoseEstimator', flip_test=True))
+    np.testing.assert_equal(predict(build(flip_test=True, flip_in_one_batch=False)), expected)
+    assert expected[1] == [3, 3]
 
 
 def test_the_codec_of_the_model_draws_targets_and_decodes_unless_a_part_has_its_own():

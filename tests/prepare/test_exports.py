@@ -28,10 +28,7 @@ PERSONS = [
 LEFT_OUT = {
     'coco': {'annotations without keypoints': 1, 'annotations of crowds': 1},
     'cvat': {'shapes of several points': 1, 'keypoints in no box': 1},
-    'labelme': {
-        'shapes of the type polygon': 2,
-        'files that cannot be used': 2,
-    },
+    'labelme': {'shapes of the type polygon': 2, 'files that cannot be used': 2},
     'labelstudio': {'tasks without annotations': 1},
     'yolo-pose': {'lines that are not': 2},
 }
@@ -55,17 +52,6 @@ def coco(folder):
     return json.loads(path.read_text('utf-8-sig')), lambda content: path.write_text(json.dumps(content))
 
 
-def datasets(out):
-    return [
-        CocoDataset(
-            data_root=str(out),
-            ann_file=f'annotations/{split}.json',
-            metainfo=dict(from_file=f'{out}/metainfo.py'),
-        )
-        for split in ('train', 'val')
-    ]
-
-
 @pytest.mark.parametrize('kind', READERS)
 def test_every_export_becomes_the_same_dataset(folder, kind):
     done = prepare_export(kind, folder / kind, folder / 'out', images=folder / 'images')
@@ -76,7 +62,9 @@ def test_every_export_becomes_the_same_dataset(folder, kind):
         assert [len(places) for known, places in done.left_out.items() if known.startswith(reason)] == [count]
     assert len(done.left_out) == len(LEFT_OUT[kind])
     found = {}
-    for dataset in datasets(folder / 'out'):
+    metainfo = dict(from_file=str(folder / 'out/metainfo.py'))
+    for split in ('train', 'val'):
+        dataset = CocoDataset(f'annotations/{split}.json', metainfo=metainfo, data_root=str(folder / 'out'))
         assert dataset.metainfo['flip_indices'][:3] == [0, 2, 1]
         for info in dataset:
             image = os.path.relpath(os.path.realpath(info['img_path']), folder / 'images')

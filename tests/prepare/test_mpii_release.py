@@ -7,12 +7,7 @@ from scipy.io import loadmat, savemat
 from scipy.io.matlab import _mio5
 
 from hg_plugin.datasets import MPIIPoseDataset
-from hg_plugin.prepare.mpii_release import (
-    ZEROS_OF_TRUTH,
-    prepare_mpii,
-    read_release,
-    read_val_split,
-)
+from hg_plugin.prepare.mpii_release import ZEROS_OF_TRUTH, prepare_mpii, read_release, read_val_split
 from hg_plugin.utils.errors import InputError
 
 TOOL = 'hg_plugin/__main__.py', 'prepare', 'mpii'

@@ -8,8 +8,6 @@ import recipes
 from card import persons_of
 from mmengine.runner import Runner
 
-from hg_plugin.prepare.synthetic import make_synthetic
-
 
 @pytest.fixture
 def config_of(monkeypatch, tmp_path):
@@ -47,9 +45,8 @@ def test_a_network_of_the_race_has_its_own_recipe(config_of):
     assert rtmpose.train_dataloader.dataset.pipeline[-2]['type'] == 'GenerateTarget'
 
 
-def test_a_killed_race_resumes_with_the_time_that_is_left(config_of, monkeypatch, tmp_path):
-    make_synthetic(tmp_path / 'persons', num_train=16, num_val=4, seed=0, num_workers=1)
-    config = config_of(race, '--data-root', str(tmp_path / 'persons'), '--minutes', '1')
+def test_a_killed_race_resumes_with_the_time_that_is_left(config_of, synthetic, monkeypatch, tmp_path):
+    config = config_of(race, '--data-root', str(synthetic(16, 4)), '--minutes', '1')
     monkeypatch.setattr(race, 'SAVE_EVERY', 0)
 
     def train(steps: int) -> race.ScheduleByTime:
@@ -73,12 +70,10 @@ def test_a_killed_race_resumes_with_the_time_that_is_left(config_of, monkeypatch
         ('race.py', ['--minutes', '0.02', '--only', 'ours-2x64', 'rtmpose-s-stock']),
     ],
 )
-def test_an_experiment_leaves_a_table_and_repeats_nothing(run, tmp_path, script, options):
-    make_synthetic(tmp_path / 'persons', num_train=16, num_val=4, seed=0, num_workers=1)
-    folders = '--data-root', tmp_path / 'persons', '--out', tmp_path / 'out'
+def test_an_experiment_leaves_a_table_and_repeats_nothing(run, synthetic, tmp_path, script, options):
+    folders = '--data-root', synthetic(16, 4), '--out', tmp_path / 'out'
     for _ in range(2):
-        code, out = run(f'projects/learning/{script}', *options, *folders)
-        assert code == 0 and 'failed' not in out, out
+        assert 'failed' not in run(f'projects/learning/{script}', *options, *folders)
     rows = [json.loads(line) for line in (tmp_path / 'out/results.jsonl').read_text().splitlines()]
     assert [row['name'] for row in rows] == options[3:] and all(row['steps'] > 0 for row in rows)
     assert all(f'| {name} |' in (tmp_path / 'out/results.md').read_text() for name in options[3:])
@@ -89,14 +84,9 @@ def test_left_and_right_changed(random=np.random.default_rng(0)):
     found = truth.copy()
     found[:, [0, 5]] = found[:, [5, 0]]  # the ankles
     boxes = dict(head_size=np.array([10.0]), bboxes=np.zeros((1, 4)))
-    sample = dict(
-        id=3,
-        img_path='a.jpg',
-        input_center=np.zeros(2),
-        input_scale=np.ones(2),
-        gt_instances=dict(keypoints=truth, keypoints_visible=np.ones((1, 16)), **boxes),
-        pred_instances=dict(keypoints=found),
-    )
+    sample = dict(id=3, img_path='a.jpg', input_center=np.zeros(2), input_scale=np.ones(2))
+    sample['gt_instances'] = dict(keypoints=truth, keypoints_visible=np.ones((1, 16)), **boxes)
+    sample['pred_instances'] = dict(keypoints=found)
     persons = persons_of([sample, sample])
     assert persons.ids.tolist() == [3, 3]
     sides = persons.sides().values()

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -19,20 +20,14 @@ def names(work_dir):
 def events(monkeypatch):
     """The files that appear and disappear."""
     events = []
-    replace, unlink = os.replace, os.unlink
+    for function, sign in ((os.replace, ''), (os.unlink, '-')):
 
-    def watched_replace(source, target):
-        replace(source, target)
-        if not str(target).endswith('.partial'):
-            events.append(os.path.basename(target))
+        def watched(*paths, function=function, sign=sign):
+            function(*paths)
+            if not str(paths[-1]).endswith('.partial'):
+                events.append(sign + os.path.basename(paths[-1]))
 
-    def watched_unlink(path):
-        unlink(path)
-        if not str(path).endswith('.partial'):
-            events.append(f'-{os.path.basename(path)}')
-
-    monkeypatch.setattr(os, 'replace', watched_replace)
-    monkeypatch.setattr(os, 'unlink', watched_unlink)
+        monkeypatch.setattr(os, function.__name__, watched)
     return events
 
 
@@ -135,9 +130,7 @@ def test_a_training_whose_last_checkpoint_is_not_written_fails(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize('function, number', [('replace', 1), ('fsync', 1), ('fsync', 3)])
-def test_a_file_that_is_there_though_its_last_step_failed_goes_in_time(
-    tmp_path, monkeypatch, function, number
-):
+def test_a_file_whose_last_step_failed_goes_in_time(tmp_path, monkeypatch, function, number):
     """Writing last_checkpoint, or syncing the folder of epoch_1 or of its best."""
     stock, count = getattr(os, function), iter(range(100))
 
@@ -152,10 +145,7 @@ def test_a_file_that_is_there_though_its_last_step_failed_goes_in_time(
 
 
 def test_a_checkpoint_that_cannot_be_deleted_ends_no_training(tmp_path, monkeypatch, capsys):
-    def broken(path):
-        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
-
-    monkeypatch.setattr(os, 'unlink', broken)
+    monkeypatch.setattr(os, 'unlink', Mock(side_effect=OSError(errno.EIO, os.strerror(errno.EIO))))
     train(tmp_path)
     assert f'{tmp_path / "epoch_1.pth"} cannot be deleted' in capsys.readouterr().out
 

@@ -45,10 +45,8 @@ def test_it_says_nothing_of_a_training_that_learns(name, caplog):
 
 
 def test_it_says_nothing_of_photographs_whose_peaks_fall_first(caplog):
-    peaks, accuracies = (
-        np.interp(np.arange(0, 26, 0.5), range(26), each) for each in RECORDED['photographs']
-    )
-    assert not warnings(caplog, [*peaks], [*accuracies])
+    curves = ([*np.interp(np.arange(0, 26, 0.5), range(26), each)] for each in RECORDED['photographs'])
+    assert not warnings(caplog, *curves)
 
 
 def test_it_repeats_itself_seldom_and_needs_no_accuracy(caplog):

@@ -70,9 +70,8 @@ def test_other_wrappers_are_judged_by_the_loss(runner):
 @pytest.mark.parametrize('flags, reason', [([0, 0], None), ([0, 1], None), ([1, 1], 'the last 2 steps')])
 def test_a_checkpoint_of_a_training_that_goes_wrong_is_worthless(runner, flags, reason):
     steps(runner, flags, interval=100)
-    assert (why_not_to_save(runner) or '').startswith(reason or '') and bool(why_not_to_save(runner)) == bool(
-        reason
-    )
+    found = why_not_to_save(runner) or ''
+    assert found.startswith(reason or '') and bool(found) == bool(reason)
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf'), 1e25])

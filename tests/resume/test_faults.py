@@ -29,7 +29,9 @@ def train(start, tmp_path_factory):
         pytest.skip('fault.c needs Linux and a C compiler (cc)')
     library = tmp_path_factory.mktemp('fault') / 'fault.so'
     subprocess.run([compiler, '-shared', '-fPIC', '-o', library, HERE / 'fault.c', '-ldl'], check=True)
-    servers = type('Preloaded', (start,), dict(idle=[], start_server=staticmethod(start_server)))
+    # torch._dynamo is what a training imports late
+    code = 'import runpy, torch._dynamo; runpy.run_path("tests/forked_python.py")'
+    servers = type('Preloaded', (start,), dict(idle=[], server_command=[sys.executable, '-c', code]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('LD_PRELOAD', str(library))
         patch.setenv('OMP_NUM_THREADS', '1')
@@ -37,18 +39,6 @@ def train(start, tmp_path_factory):
     for server in servers.idle:
         server.kill()
         server.wait()
-
-
-def start_server():
-    # torch._dynamo is what a training imports late
-    code = 'import runpy, torch._dynamo; runpy.run_path("tests/forked_python.py")'
-    return subprocess.Popen(
-        [sys.executable, '-c', code],
-        cwd=HERE.parents[1],
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
 
 
 @pytest.fixture(scope='module')

@@ -217,9 +217,7 @@ def test_checkpoints_by_iteration_in_epochs(train):
     'sampler, batch_size, length',
     [('DefaultSampler', BATCH, EPOCHS * LENGTH), ('SeededSampler', 1, LENGTH + 2 + (7 - 4) + 7)],
 )
-def test_another_sampler_starts_the_epoch_again_and_another_batch_size_does_not(
-    train, sampler, batch_size, length
-):
+def test_another_sampler_starts_the_epoch_again_but_no_other_batch_size(train, sampler, batch_size, length):
     options = {'train_dataloader.sampler.type': sampler}
     train(interrupt=dict(at=LENGTH + 2), options=options)
     _, name, state = train(resume=True, options={**options, 'train_dataloader.batch_size': batch_size})

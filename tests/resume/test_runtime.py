@@ -22,30 +22,18 @@ def test_one_line_leaves_out_all_that_is_for_trust(tmp_path, request, monkeypatc
     if not resilient:
         line = runtime.read_text().replace("['resilient.py']", "['mmpose::_base_/default_runtime.py']")
         runtime.write_text(line)
-    runners = []
+    runners, stock = [], Runner.train
     monkeypatch.setattr(Runner, 'train', lambda runner: runners.append(runner) or stock(runner))
-    loader = dict(batch_size=2, num_workers=0)
-    options = dict(
-        train_cfg=dict(max_epochs=1),
-        train_dataloader=loader,
-        val_dataloader=loader,
-        model=dict(backbone=dict(channels=4, depth=1)),
-    )
-    apis.train(
-        configs / 'hg_2stack_synthetic.py',
-        work_dir=str(tmp_path / 'run'),
-        data_root=str(synthetic(2, 2)),
-        cfg_options=options,
-    )
+    options = dict(train_cfg=dict(max_epochs=1), model=dict(backbone=dict(channels=4, depth=1)))
+    options['train_dataloader'] = options['val_dataloader'] = dict(batch_size=2, num_workers=0)
+    folders = dict(work_dir=str(tmp_path / 'run'), data_root=str(synthetic(2, 2)))
+    apis.train(configs / 'hg_2stack_synthetic.py', cfg_options=options, **folders)
     (runner,) = runners
     assert len(runner.hooks) <= 13
     assert sum(isinstance(hook, OF_TRUST) for hook in runner.hooks) == (4 if resilient else 0)
     (saver,) = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
     assert (type(saver) is CheckpointHook) == (not resilient)
     assert (tmp_path / 'run/epoch_1.pth').exists() and list((tmp_path / 'run').glob('best_Mean_*.pth'))
-
-
-stock = Runner.train
 
 
 def test_no_shipped_config_has_more_than_13_hooks(request):

@@ -11,6 +11,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
+from torch.utils._pytree import tree_map_only
 
 import hg_plugin  # noqa: F401
 
@@ -94,16 +95,9 @@ def toy_config(work_dir, **options) -> Config:
 
 def assert_same(a, b):
     for key in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
-        assert flat(a[key]) == flat(b[key]), key
+        left, right = (tree_map_only(torch.Tensor, torch.Tensor.tolist, state[key]) for state in (a, b))
+        assert left == right, key
     assert (a['meta']['epoch'], a['meta']['iter']) == (b['meta']['epoch'], b['meta']['iter'])
-
-
-def flat(value):
-    if isinstance(value, torch.Tensor):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {key: flat(item) for key, item in value.items()}
-    return [flat(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 class QuickConfig(Config):

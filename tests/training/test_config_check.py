@@ -61,10 +61,8 @@ def edited(keypoint=None, **changes):
 
 
 def renumbered(number):
-    return {
-        **GOOD,
-        'keypoint_info': {number(i): {**each, 'id': number(i)} for i, each in GOOD['keypoint_info'].items()},
-    }
+    points = GOOD['keypoint_info'].items()
+    return edited(keypoint_info={number(i): {**each, 'id': number(i)} for i, each in points})
 
 
 def with_metainfo(metainfo):

@@ -66,9 +66,8 @@ def test_the_schedule_fits_the_number_of_persons(data, edit, persons, batch, epo
     cfg = read_config(data / 'finetune.py')
     check_config(cfg)
     assert cfg.train_dataloader.batch_size == batch and cfg.train_cfg.max_epochs == epochs
-    assert cfg.model.backbone.num_keypoints == 3 and Config.fromfile(
-        cfg.load_from.replace('start.pth', 'metainfo.py')
-    )
+    assert cfg.model.backbone.num_keypoints == 3
+    assert Config.fromfile(cfg.load_from.replace('start.pth', 'metainfo.py'))
 
 
 def test_a_keypoint_starts_as_the_one_of_its_name():
@@ -85,9 +84,8 @@ def test_a_keypoint_starts_as_the_one_of_its_name():
 
 
 def test_names_of_one_keypoint_are_the_same():
-    assert (
-        len({words_of(name) for name in ('left_wrist', 'LeftWrist', 'wrist-l', 'L wrist', 'LEFT_WRIST')}) == 1
-    )
+    same = 'left_wrist', 'LeftWrist', 'wrist-l', 'L wrist', 'LEFT_WRIST'
+    assert len({words_of(name) for name in same}) == 1
     assert words_of('head') == words_of('head_top') != words_of('nose')
 
 
@@ -112,19 +110,13 @@ def test_images_of_one_and_four_channels_train(data, channels, color_type):
         loader.update(num_workers=0, persistent_workers=False, batch_size=2)
         loader.dataset.update(data_root=str(data), metainfo=dict(from_file=str(data / 'metainfo.py')))
         loader.dataset.pipeline = [load, *loader.dataset.pipeline]
-    cfg.merge_from_dict(
-        {
-            'model.backbone': dict(num_keypoints=3, channels=8, depth=1, in_channels=channels),
-            'model.data_preprocessor': dict(mean=[9.0] * channels, std=[9.0] * channels, bgr_to_rgb=False),
-            'train_cfg': dict(max_epochs=1, val_interval=1),
-            'param_scheduler': [],
-        }
-    )
-    cfg.custom_hooks = [dict(type='StageHeatmapHook', interval=1)]
-    inputs = train(cfg, work_dir=str(data / 'run')).data_preprocessor(
-        dict(inputs=[torch.full((channels, 4, 4), 27)])
-    )
-    assert inputs['inputs'].shape == (1, channels, 4, 4) and (inputs['inputs'] == 2).all()
+    cfg.model.backbone.update(num_keypoints=3, channels=8, depth=1, in_channels=channels)
+    cfg.model.data_preprocessor.update(mean=[9.0] * channels, std=[9.0] * channels, bgr_to_rgb=False)
+    cfg.train_cfg.update(max_epochs=1, val_interval=1)
+    cfg.param_scheduler, cfg.custom_hooks = [], [dict(type='StageHeatmapHook', interval=1)]
+    model = train(cfg, work_dir=str(data / 'run'))
+    inputs = model.data_preprocessor(dict(inputs=[torch.full((channels, 4, 4), 27)]))['inputs']
+    assert inputs.shape == (1, channels, 4, 4) and (inputs == 2).all()
     assert [*data.glob('run/best_PCK*.pth')]
     _, num = browse(cfg, data / 'browse.png', num=2)
     assert num == 2

@@ -1,10 +1,10 @@
 """Mistakes in what a runner has built from a config."""
 
+import contextlib
 import itertools
 import json
 import logging
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,18 +18,9 @@ from torch.utils.data import DataLoader
 
 from hg_plugin.datasets import MPIIPoseDataset, SeededInfiniteSampler
 from hg_plugin.models import StackedHourglass
-from hg_plugin.training.runner_check import (
-    check_runner,
-    clashes,
-    moving,
-    unfit_metrics,
-    wrong_batches,
-    wrong_monitors,
-    wrong_order,
-)
+from hg_plugin.training import runner_check
 from hg_plugin.utils.errors import InputError
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
 SIZE = (64, 64)
 BOX, KEYPOINTS, SAMPLE = (dict(type=t) for t in ('GetBBoxCenterScale', 'PackKeypoints', 'PackPoseInputs'))
 CROP, AFFINE = (dict(type=t, input_size=SIZE) for t in ('TopdownCrop', 'TopdownAffine'))
@@ -57,9 +48,7 @@ def combined(dataset, number):
 WRAPPERS = dict(
     plain=lambda dataset: dataset,
     repeat=lambda dataset: dict(type='RepeatDataset', times=2, dataset=dataset),
-    nested=lambda dataset: dict(
-        type='RepeatDataset', times=1, dataset=dict(type='ConcatDataset', datasets=[dataset, dataset])
-    ),
+    nested=lambda dataset: WRAPPERS['repeat'](dict(type='ConcatDataset', datasets=[dataset, dataset])),
     combined=lambda dataset: combined(dataset, 0),
     split=lambda dataset: combined(dataset, 1),
 )
@@ -88,7 +77,7 @@ def check(real_data):
         )
         model = SimpleNamespace(head=head, data_preprocessor=SimpleNamespace(encoder=encoder))
         runner = SimpleNamespace(model=model, hooks=[], cfg=Config(), **loops)
-        check_runner(runner, 'train', 'val', 'test')
+        runner_check.check_runner(runner, 'train', 'val', 'test')
         return dataset
 
     return check
@@ -106,29 +95,24 @@ WRONG = [
     ([converter(17), BOX, CROP, KEYPOINTS], '17 keypoints'),
 ]
 RIGHT = [
-    [BOX, CROP, COLORS, KEYPOINTS],
-    [IMAGE, BOX, FLIP, dict(type='RandomBBoxTransform'), AFFINE, COLORS, TARGET, SAMPLE],
-    [converter(), BOX, CROP, KEYPOINTS],
-    [],
+    ([BOX, CROP, COLORS, KEYPOINTS], None),
+    ([IMAGE, BOX, FLIP, dict(type='RandomBBoxTransform'), AFFINE, COLORS, TARGET, SAMPLE], None),
+    ([converter(), BOX, CROP, KEYPOINTS], None),
+    ([], None),
 ]
 
 
 def wrapped(cases):
     """Each case in one wrapper, in turn, and the first in all of them."""
-    first = [(wrap, cases[0]) for wrap in WRAPPERS]
-    return [*first, *zip(itertools.cycle(WRAPPERS), cases[1:])]
+    first = [(wrap, *cases[0]) for wrap in WRAPPERS]
+    return [*first, *((wrap, *case) for wrap, case in zip(itertools.cycle(WRAPPERS), cases[1:]))]
 
 
-@pytest.mark.parametrize('wrap, case', wrapped(WRONG))
-def test_a_wrong_pipeline_is_refused_inside_wrappers(check, wrap, case):
-    pipeline, message = case
-    with pytest.raises(InputError, match=f'^val_dataloader: .*{message}'):
+@pytest.mark.parametrize('wrap, pipeline, message', wrapped(WRONG) + wrapped(RIGHT))
+def test_a_wrong_pipeline_is_refused_inside_wrappers_and_a_right_one_passes(check, wrap, pipeline, message):
+    refused = pytest.raises(InputError, match=f'^val_dataloader: .*{message}')
+    with refused if message else contextlib.nullcontext():
         check(pipeline, wrap)
-
-
-@pytest.mark.parametrize('wrap, pipeline', wrapped(RIGHT))
-def test_a_right_one_passes(check, wrap, pipeline):
-    assert check(pipeline, wrap)
 
 
 @pytest.mark.parametrize('phase', ['train', 'val', 'test'])
@@ -156,28 +140,26 @@ Rotate, GridDropout = (type(name, (DualTransform,), {}) for name in ('Rotate', '
 @pytest.mark.parametrize(
     'step, moves',
     [
-        (SimpleNamespace(aug=[Rotate()], transforms=[dict(type='Rotate')]), ['Rotate']),
-        (
-            SimpleNamespace(transforms=[SimpleNamespace(aug=SimpleNamespace(transforms=[Rotate()]))]),
-            ['Rotate'],
-        ),
-        (SimpleNamespace(aug=[GridDropout(), SimpleNamespace()]), []),
-        (len, []),
+        (SimpleNamespace(aug=[Rotate()], transforms=[dict(type='Rotate')]), True),
+        (SimpleNamespace(transforms=[SimpleNamespace(aug=SimpleNamespace(transforms=[Rotate()]))]), True),
+        (SimpleNamespace(aug=[GridDropout(), SimpleNamespace()]), False),
+        (len, False),
     ],
 )
 def test_albumentations_that_move_pixels_are_found_in_every_wrapper(check, step, moves):
-    assert [*moving(step)] == moves
+    assert [*runner_check.moving(step)] == ['Rotate'] * moves
     # and refused after the crop
     box, crop, pack = check([BOX, CROP, KEYPOINTS]).pipeline.transforms
-    assert [*wrong_order([box, step, crop, pack])] == []
-    assert bool([*wrong_order([box, crop, step, pack])]) == bool(moves)
+    assert [*runner_check.wrong_order([box, step, crop, pack])] == []
+    assert bool([*runner_check.wrong_order([box, crop, step, pack])]) == moves
 
 
 def test_classes_that_inherit_the_packages_are_checked(check):
     box, crop, pack = check([BOX, CROP, KEYPOINTS]).pipeline.transforms
     for step in (box, crop):
         step.__class__ = type('Own', (type(step),), {})
-    assert [*wrong_order([crop, box, pack])] and not [*wrong_order([box, crop, pack])]
+    assert [*runner_check.wrong_order([crop, box, pack])]
+    assert not [*runner_check.wrong_order([box, crop, pack])]
 
 
 @pytest.mark.parametrize('wrap', ['plain', 'repeat'])
@@ -194,7 +176,7 @@ def test_pckh_needs_head_boxes(check, wrap):
 def test_metrics_that_count_pixels_unlike_the_dataset_are_refused(dataset, metric):
     dataset = DATASETS.get(dataset).__new__(DATASETS.get(dataset))
     dataset.headbox_file = 'gt.mat'
-    found = [*unfit_metrics(dataset, [METRICS.build(dict(type=metric))])]
+    found = [*runner_check.unfit_metrics(dataset, [METRICS.build(dict(type=metric))])]
     fits = metric == 'MPIIPCKh' if isinstance(dataset, MPIIPoseDataset) else metric == 'MpiiPCKAccuracy'
     assert bool(found) != fits and all('pixel off' in problem for problem in found)
 
@@ -209,6 +191,11 @@ LEG = dict(type='MPIIPCKh', groups=dict(Leg=[1]))
 
 def build(metrics):
     return [metric if isinstance(metric, OwnMetric) else METRICS.build(metric) for metric in metrics]
+
+
+def monitors(metrics, *hooks, **cfg):
+    """What is wrong with the monitors of hooks and schedulers."""
+    return [*runner_check.wrong_monitors(SimpleNamespace(hooks=hooks, cfg=Config(cfg)), build(metrics))]
 
 
 @pytest.mark.parametrize(
@@ -233,26 +220,23 @@ def build(metrics):
 )
 @pytest.mark.parametrize('place', ['save_best', 'EarlyStoppingHook', 'param_scheduler.0.monitor'])
 def test_a_monitor_is_of_a_metric_that_is_computed_and_not_the_worst(metrics, name, rule, word, place):
-    hooks, cfg = [], Config()
     if place == 'save_best':
-        hooks = [CheckpointHook(save_best=name, rule=rule)]
+        found = monitors(metrics, CheckpointHook(save_best=name, rule=rule))
     elif place == 'EarlyStoppingHook':
-        hooks = [EarlyStoppingHook(monitor=name, rule=rule)]
+        found = monitors(metrics, EarlyStoppingHook(monitor=name, rule=rule))
     else:
-        cfg.param_scheduler = [dict(type='ReduceOnPlateauLR', monitor=name, rule=rule)]
-    found = [*wrong_monitors(SimpleNamespace(hooks=hooks, cfg=cfg), build(metrics))]
+        scheduler = dict(type='ReduceOnPlateauLR', monitor=name, rule=rule)
+        found = monitors(metrics, param_scheduler=[scheduler])
     assert bool(found) == bool(word) and all(re.search(word, each) and place in each for each in found)
 
 
 @pytest.mark.parametrize('best, rules', [('auto', ['greater']), (['EPE', 'Mean'], ['less', 'less'])])
 def test_rules_of_the_first_metric_and_of_several(best, rules):
-    hooks = [CheckpointHook(save_best=best, rule=rules)]
-    assert len([*wrong_monitors(SimpleNamespace(hooks=hooks, cfg=Config()), build([EPE, PCKH]))]) == 1
+    assert len(monitors([EPE, PCKH], CheckpointHook(save_best=best, rule=rules))) == 1
 
 
 def test_a_plateau_is_of_what_should_be_less_unless_told():
-    cfg = Config(dict(param_scheduler=[dict(type='ReduceOnPlateauLR', monitor='Mean')]))
-    (found,) = wrong_monitors(SimpleNamespace(hooks=[], cfg=cfg), build([PCKH]))
+    (found,) = monitors([PCKH], param_scheduler=[dict(type='ReduceOnPlateauLR', monitor='Mean')])
     assert "rule='greater'" in found
 
 
@@ -269,10 +253,8 @@ def test_a_plateau_is_of_what_should_be_less_unless_told():
     ],
 )
 def test_two_metrics_of_one_name_are_told_with_the_prefix_to_give(metrics, name):
-    found = [*clashes(build(metrics))]
-    assert bool(found) == bool(name) and all(
-        f'compute {name};' in each and 'prefix' in each for each in found
-    )
+    found = [*runner_check.clashes(build(metrics))]
+    assert bool(found) == bool(name) and all(re.search(f'compute {name};.*prefix', each) for each in found)
 
 
 @pytest.fixture
@@ -292,7 +274,7 @@ def train(caplog):
             logger=logging.getLogger(),
             cfg=Config(dict(param_scheduler=schedule, optim_wrapper=settings)),
         )
-        check_runner(runner, 'train')
+        runner_check.check_runner(runner, 'train')
         return caplog.text
 
     return train
@@ -306,15 +288,16 @@ def test_an_epoch_without_a_step_is_refused(train):
 
 
 @pytest.mark.parametrize('batch_size', [1, 3, 13])
-def test_a_batch_of_one_is_refused_where_batch_norm_has_one_value(batch_size):
+def test_a_batch_of_one_is_refused_where_batch_norm_has_one_value(request, batch_size):
     def check(images=40, size=64, **options):
-        model = Config.fromfile(CONFIGS / 'hg_1stack_mpii.py').model
+        model = Config.fromfile(request.config.rootpath / 'configs/hg_1stack_mpii.py').model
         model.backbone.update(channels=4, depth=4, stem_channels=(4, 4, 4, 4))
         model.codec.update(input_size=(size, size), heatmap_size=(size // 4, size // 4))
         model = MODELS.build(model)
         before = {name: value.clone() for name, value in model.state_dict().items()}
-        found = [*wrong_batches(DataLoader(range(images), batch_size=batch_size, **options), model)]
-        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        loader = DataLoader(range(images), batch_size=batch_size, **options)
+        found = [*runner_check.wrong_batches(loader, model)]
+        torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
         return found
 
     (problem,) = check()
@@ -325,6 +308,7 @@ def test_a_batch_of_one_is_refused_where_batch_norm_has_one_value(batch_size):
 
 
 WARM_UP = dict(type='LinearLR', start_factor=0.001, begin=0, end=500, by_epoch=False)
+STEPS = dict(type='MultiStepLR', end=210)
 
 
 @pytest.mark.parametrize(
@@ -332,11 +316,8 @@ WARM_UP = dict(type='LinearLR', start_factor=0.001, begin=0, end=500, by_epoch=F
     [
         ([WARM_UP], '500 iterations, and the training has 40'),
         ([dict(WARM_UP, end=40)], ''),
-        (
-            [dict(type='MultiStepLR', milestones=[10, 20, 170], end=210)],
-            '170 epochs, and the training has 20',
-        ),
-        ([dict(type='MultiStepLR', milestones=[10, 19], end=210)], ''),
+        ([dict(STEPS, milestones=[10, 20, 170])], '170 epochs, and the training has 20'),
+        ([dict(STEPS, milestones=[10, 19])], ''),
         ([dict(type='CosineAnnealingLR', begin=0, end=30, T_max=30)], 'takes 30 epochs'),
         ([dict(type='ReduceOnPlateauLR', monitor='Mean', rule='greater')], ''),
         (dict(optimizer=[WARM_UP]), '500 iterations'),
@@ -366,4 +347,4 @@ def test_a_coco_file_without_a_usable_annotation_says_why(tmp_path):
 
     words = '5 annotations, 1 without keypoints, 1 of crowds, 1 without a box .*, 2 of images'
     with pytest.raises(InputError, match=f'train_dataloader: .*a.json has {words}'):
-        check_runner(Runner(model=None, cfg=Config(dict(train_dataloader=loader))), 'train')
+        runner_check.check_runner(Runner(model=None, cfg=Config(dict(train_dataloader=loader))), 'train')

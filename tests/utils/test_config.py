@@ -81,10 +81,7 @@ def test_mistakes(write, tmp_path, monkeypatch, text, message):
     ],
 )
 def test_what_building_raises_names_the_config(type, message):
-    with (
-        pytest.raises(InputError, match=f'^a.py builds no {message}'),
-        building('a.py', 'pipeline'),
-    ):
+    with pytest.raises(InputError, match=f'^a.py builds no {message}'), building('a.py', 'pipeline'):
         if type == 'Bad':
             raise AssertionError  # without a message, as in MMEngine
         TRANSFORMS.build(dict(type=type))

@@ -22,23 +22,16 @@ def test_every_network_has_a_config_a_card_and_at_most_five_megabytes():
         assert network.config.is_file() and network.checkpoint.stat().st_size <= 5_000_000
         assert re.search(r'PCKh@0\.5 Mean \d\d\.\d', network.summary)
         weights = torch.load(network.checkpoint, weights_only=True)['state_dict']
-        assert all(
-            weight.dtype == torch.half for name, weight in weights.items() if name.endswith('conv1.weight')
-        )
+        dtypes = {weight.dtype for name, weight in weights.items() if name.endswith('conv1.weight')}
+        assert dtypes == {torch.half}
 
 
-def test_without_arguments_it_is_the_default_network():
-    image = np.random.RandomState(0).randint(0, 256, (150, 120, 3), np.uint8)
+def test_a_network_of_the_package_by_name_or_without():
     network = shipped_networks()[DEFAULT]
-    default, named = PoseEstimator(), PoseEstimator(network.config, network.checkpoint)
-    np.testing.assert_array_equal(*(each(image, whole_image=True).keypoints for each in (default, named)))
+    assert PoseEstimator().checkpoint == network.checkpoint
     with pytest.raises(InputError, match='or neither'):
         PoseEstimator(network.config)
-
-
-def test_a_network_of_the_package_by_name():
-    network = shipped_networks()[DEFAULT]
-    for name in (DEFAULT, f'hg_plugin::{DEFAULT}'):
+    for name in (None, DEFAULT, f'hg_plugin::{DEFAULT}'):
         assert config_and_checkpoint(name, None) == (network.config, network.checkpoint)
     assert PoseEstimator(network.config, f'hg_plugin::{DEFAULT}', 'cpu').checkpoint == str(network.checkpoint)
     # load_from of MMEngine's own runner, and of hg_plugin train
@@ -51,8 +44,7 @@ def test_a_network_of_the_package_by_name():
 
 def test_hg_plugin_infer_needs_neither_config_nor_checkpoint(run, tmp_path):
     cv2.imwrite(str(tmp_path / 'a.jpg'), np.full((64, 64, 3), 127, np.uint8))
-    code, out = run('-m', 'hg_plugin', 'infer', tmp_path / 'a.jpg', '--out-dir', tmp_path)
-    assert code == 0, out
+    run('-m', 'hg_plugin', 'infer', tmp_path / 'a.jpg', '--out-dir', tmp_path)
     assert (tmp_path / 'predictions/a.json').is_file() and (tmp_path / 'visualizations/a.jpg').is_file()
 
 

@@ -40,9 +40,7 @@ def test_history_and_checkpoints_are_those_of_mmengines_hook(runner, tmp_path):
         saved = torch.load(tmp_path / hook / 'iter_5.pth')['message_hub']  # between two logs
         assert len(saved['log_scalars']['train/loss'].data[0]) == 5
     lazy, eager = hubs.values()
-    assert lazy.keys() == eager.keys() and len(lazy) == 5
-    for key, values in lazy.items():
-        assert values == pytest.approx(eager[key], rel=1e-5), key
+    assert len(lazy) == 5 and lazy == {key: pytest.approx(eager[key], rel=1e-5) for key in eager}
 
 
 def test_losses_that_the_next_iteration_writes_over_are_kept(runner):
