@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -21,6 +21,15 @@ from .settings import read_settings
 # of a validation's row; all else are metrics
 NO_METRICS = ('data_time', 'time', 'step', 'iter', 'epoch', 'x')
 
+EVENT = {'iter', 'level', 'kind', 'text'}
+# the types of what a record holds, beside text
+FIELDS: dict[str, Any] = dict(
+    **dict.fromkeys(('start', 'resumed', 'iter', 'processes', 'complete'), int),
+    per_epoch=(int, type(None)),
+    seconds=(int, float),
+    environment=dict,
+)
+
 
 @dataclass
 class Run:
@@ -35,7 +44,7 @@ class Run:
     # rows that were logged of training iterations and of validations; ``x`` counts epochs or iterations
     train: list[dict[str, float]] = field(default_factory=list)
     val: list[dict[str, float]] = field(default_factory=list)
-    events: list[dict] = field(default_factory=list)  # of ``iter``, ``level``, ``kind`` and ``text``
+    events: list[dict] = field(default_factory=list)  # with the keys of EVENT
     config: dict[str, Any] = field(default_factory=dict)
 
     def setting(self, place: str) -> Any:
@@ -126,7 +135,7 @@ def read_run(work_dir: str | Path) -> Run:
         # an earlier start may have gone on after the checkpoint that was resumed, until it was killed
         run.train = [row for row in run.train if row['iter'] <= first] + train
         run.val = [row for row in run.val if row['iter'] <= first] + val
-        run.events += _read_lines(folder / EVENTS)
+        run.events += (line for line in _read_lines(folder / EVENTS) if EVENT <= line.keys())
     if run is None:
         raise InputError(
             f'{work_dir} holds no log of a training (TIME/vis_data/scalars.json); give its work directory.'
@@ -142,17 +151,23 @@ def read_run(work_dir: str | Path) -> Run:
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    """What ReportHook has written of a start; empty where it has not, or damaged."""
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads((folder / RECORD).read_bytes())
-    return {}
+    """What ReportHook has written of a start; empty where it has not, and without fields that are damaged."""
+    path = folder / RECORD
+    (record,) = [*_objects([path.read_bytes()] if path.is_file() else [])] or [{}]
+    return {key: value for key, value in record.items() if isinstance(value, FIELDS.get(key, str))}
+
+
+def _objects(texts: Iterable[bytes]) -> Iterator[dict]:
+    """The objects of JSON, without what a kill has cut off or what is none."""
+    for text in texts:
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(text)
+            if isinstance(value, dict):
+                yield value
 
 
 def _read_lines(path: Path) -> Iterator[dict]:
-    """The objects in a file of JSON lines, of which a kill may have cut off the last."""
-    for line in path.read_bytes().splitlines() if path.is_file() else ():
-        with contextlib.suppress(ValueError):
-            yield json.loads(line)
+    return _objects(path.read_bytes().splitlines() if path.is_file() else ())
 
 
 def _read_scalars(path: Path, iteration: int) -> tuple[list[dict], list[dict]]:
@@ -162,8 +177,11 @@ def _read_scalars(path: Path, iteration: int) -> tuple[list[dict], list[dict]]:
     for row in _read_lines(path):
         row = {key: value for key, value in row.items() if isinstance(value, (int, float))}
         trains = 'lr' in row or 'loss' in row
-        iteration = row['step'] if trains else iteration
-        (train if trains else val).append({**row, 'iter': iteration})
+        if not trains:
+            val.append({**row, 'iter': iteration})
+        elif isinstance(row.get('step'), int):
+            iteration = row['step']
+            train.append({**row, 'iter': iteration})
     return train, val
 
 

@@ -1,5 +1,6 @@
 import fcntl
 import json
+import operator
 import shutil
 
 import pytest
@@ -45,6 +46,28 @@ def test_curves_of_a_resumed_run_have_every_iteration_once(killed):
     assert {event['iter']: event['kind'] for event in run.events} == kinds
     (images,) = [event for event in merge(run.events) if event['kind'] == 'unreadable images']
     assert (images['count'], images['iter'], images['last']) == (2, 18, 35)
+
+
+ODD = [
+    *('5', 'null', '[1]', '"lr"', '{"lr": 1, "step": "x"}', '{"lr": 1, "step": NaN}', '{"lr": 1}'),
+    '[' * 10**5,
+]
+start_of = operator.itemgetter(slice(24))
+
+
+@pytest.mark.parametrize('line', [*ODD, '{"kind": "other"}'], ids=start_of)
+def test_an_odd_line_is_passed_over(folder, killed, line):
+    for file in (*folder.glob('2*/vis_data/scalars.json'), *folder.glob('2*/events.jsonl')):
+        file.write_text(f'{line}\n{file.read_text()}')
+    before, run = read_run(killed.folder), read_run(folder)
+    assert (run.train, run.events, run.val[-1]) == (before.train, before.events, before.val[-1])
+
+
+@pytest.mark.parametrize('record', [*ODD, '{"processes": "x", "environment": "y"}'], ids=start_of)
+def test_a_damaged_record_is_passed_over(folder, record):
+    sorted(folder.glob('2*/run.json'))[0].write_text(record)
+    run = read_run(folder)
+    assert (run.iteration, run.record['processes'], run.record['device']) == (80, 2, 'A fast GPU')
 
 
 def test_starts_in_order_whatever_the_clock_said(folder):
