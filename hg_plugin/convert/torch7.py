@@ -238,6 +238,8 @@ def _load(path: str):
     need_packages(f'{path}, a Torch7 file,', 'torchfile')
     import torchfile
 
+    tensors = [name for name in torchfile.type_handlers if name.endswith(b'Tensor')]
+    torchfile.type_handlers.update(dict.fromkeys(tensors, _read_tensor))
     # torchfile recurses from node to node, which takes a thread with a large stack
     limit, stack = sys.getrecursionlimit(), threading.stack_size(256 * 2**20)
     sys.setrecursionlimit(10**5)
@@ -253,3 +255,14 @@ def _load(path: str):
     finally:
         sys.setrecursionlimit(limit)
         threading.stack_size(stack)
+
+
+def _read_tensor(reader, version) -> np.ndarray:
+    """Read a tensor for torchfile, whose own would reach beyond their storage if the file is wrong."""
+    dims = reader.read_int()
+    size, stride = reader.read_long_array(dims), reader.read_long_array(dims)
+    offset = reader.read_long() - 1
+    storage = reader.read_obj()
+    if storage is None or not dims:
+        return np.empty(0)
+    return torch.from_numpy(storage).as_strided(size, stride, offset).numpy()  # torch checks the bounds

@@ -70,8 +70,11 @@ class PoseEstimator(pose_estimator.PoseEstimator):
             raise InputError(f'{file} does not exist.')
         decoder = self.model.head.decoder
         expected = 1, self.num_keypoints * self._channels, *decoder.heatmap_size[::-1]
-        run = RUNNERS[runner][1](file, self.bfloat16)
-        shape = tuple(run(torch.zeros(1, 3, *decoder.input_size[::-1]))[0].shape)
+        try:
+            run = RUNNERS[runner][1](file, self.bfloat16)
+            shape = tuple(run(torch.zeros(1, 3, *decoder.input_size[::-1]))[0].shape)
+        except Exception as error:  # both raise anything for a file of another kind
+            raise InputError(f'{file} cannot be run ({error}); give what hg_plugin export wrote.') from error
         if shape != expected:
             raise InputError(
                 f'{file} has outputs of {shape}, and the heatmaps of {self.config} have {expected}; export '

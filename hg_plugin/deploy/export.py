@@ -34,8 +34,8 @@ from .torchscript import to_torchscript
 # To add a format, write its function in a file of its own and list it here with the suffixes of its files
 # (first the one that the user names) and the packages that it needs. The function takes a network, an input
 # (2, 3, H, W), the names of the outputs, metadata as JSON by name, and where sizes may be dynamic the number
-# that divides them, or None. It returns the contents of the files
-# by suffix, and a function that runs them: from inputs (N, 3, H, W) to a list of outputs.
+# that divides them, or None. It returns the contents of the files by suffix, and a function that runs them:
+# from inputs (N, 3, H, W) to a list of outputs.
 EXPORTERS: dict[str, tuple[Callable, list[str], Sequence[str]]] = dict(
     onnx=(to_onnx, ['.onnx'], ONNX_PACKAGES),
     torchscript=(to_torchscript, ['.pt'], ()),
@@ -112,8 +112,8 @@ def export(
         )
     if dynamic and format == 'torchscript':
         raise InputError(f'{out}: only ONNX and OpenVINO can have a dynamic size; leave out the option.')
-    if format == 'int8' and not calibration_images:
-        raise InputError(f'{out}: int8 needs calibration images; give some dozens.')
+    if (format == 'int8') != bool(calibration_images):
+        raise InputError(f'{out}: int8, and no other format, needs calibration images; give some dozens.')
     photographs = [path for path in find_inputs(calibration_images or ()) if not is_video(path)]
     estimator = PoseEstimator(config, checkpoint, device='cpu', cfg_options=cfg_options)
     model, cfg, meta = estimator.model, estimator.cfg, estimator.dataset_meta

@@ -133,7 +133,8 @@ def _usable(export: Export, folder: Path, out: Path) -> tuple[list[dict], list[d
     files = defaultdict(list)  # by the end of their paths, of any length
     for file in sorted(folder.rglob('*')):
         if file.suffix.lower() in IMAGE_SUFFIXES:
-            for parts in (file.parts, file.with_suffix('').parts):  # labels of YOLO name no suffix
+            below = file.relative_to(folder)
+            for parts in (below.parts, below.with_suffix('').parts):  # labels of YOLO name no suffix
                 for start in range(len(parts)):
                     files[parts[start:]].append(file)
     images: dict[Path, dict] = {}

@@ -10,6 +10,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import Registry
 
+from hg_plugin.datasets.walk import walk
 from hg_plugin.engine.resume.latest import latest_checkpoint
 from hg_plugin.inference.pose_estimator import PoseEstimator
 from hg_plugin.inference.results import Poses
@@ -73,12 +74,11 @@ def _network_config(run: Run) -> Config:
     Raises:
         InputError: A type is not registered: MMEngine would import it by its name.
     """
-    dataset = run.setting('test_dataloader.dataset')
-    while not dataset.get('pipeline'):  # of RepeatDataset, ConcatDataset, CombinedDataset
-        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+    datasets = walk(Config(run.setting('test_dataloader')).dataset)
+    pipeline = next(each.pipeline for each in datasets if each.get('pipeline'))
     # metainfo may name a file that would be run
     model = {key: value for key, value in run.config['model'].items() if key != 'metainfo'}
-    config = Config(dict(model=model, test_dataloader=dict(dataset=dict(pipeline=dataset['pipeline']))))
+    config = Config(dict(model=model, test_dataloader=dict(dataset=dict(pipeline=pipeline))))
     registries = [*vars(mmengine.registry).values(), *vars(mmpose.registry).values()]
     known = {name for own in registries if isinstance(own, Registry) for name in own.module_dict}
     for place, part in parts_of(config, '.*').items():

@@ -128,7 +128,7 @@ def unusable(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[s
         for name, tensor in weights.items()
         if tensor.is_meta
         or tensor.layout != torch.strided
-        or tensor.itemsize == 1
+        or (tensor.itemsize == 1 and tensor.dtype != own[name].dtype)
         or tensor.is_floating_point() != own[name].is_floating_point()
     ]
     return name_some('is of another type, quantized, sparse or without values', odd) or name_some(

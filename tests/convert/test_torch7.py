@@ -45,6 +45,15 @@ def test_files_that_were_cut_off(torch7, tmp_path, share):
         read_torch7(tmp_path / 'a.t7')
 
 
+def test_a_tensor_that_reaches_beyond_its_storage(torch7, tmp_path):
+    content = (torch7 / 'tensor.t7').read_bytes()
+    sizes, longer = (np.array([3, length, 5, 1], np.int64).tobytes() for length in (5, 5_000_000))
+    assert content.count(sizes) == 1
+    (tmp_path / 'a.t7').write_bytes(content.replace(sizes, longer))
+    with pytest.raises(InputError, match='RuntimeError'):
+        read_torch7(tmp_path / 'a.t7')
+
+
 @pytest.mark.parametrize(
     'name, message',
     [

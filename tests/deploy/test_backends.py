@@ -90,3 +90,6 @@ def test_a_file_that_was_exported_runs_the_network(network, onnx, tmp_path, monk
         np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-3)
     with pytest.raises(InputError, match='does not exist'):
         PoseEstimator(*network, device='cpu', backend=tmp_path / 'pse.onnx')
+    file.write_text('no network')
+    with pytest.raises(InputError, match='cannot be run'):
+        PoseEstimator(*network, device='cpu', backend=file)

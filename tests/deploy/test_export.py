@@ -23,6 +23,7 @@ def test_codecs_that_cannot_be_decoded(trained, tmp_path, option):
         ('small.pth', dict(format='onnx'), '.onnx for onnx'),
         ('small.onnx', dict(format='tensorrt'), 'tensorrt'),
         ('small.onnx', dict(format='int8'), 'calibration images'),
+        ('small.onnx', dict(calibration_images=['none']), 'no other format'),
         ('small.onnx', dict(format='int8', calibration_images=['none']), 'none does not exist'),
         ('small.onnx', dict(dynamic=True, decode=True), 'dynamic'),
         ('small.pt', dict(dynamic=True, format='torchscript'), 'dynamic'),

@@ -112,3 +112,11 @@ def test_weights_must_fit(change, message, wrap):
     weights = {name: tensor for name, tensor in {**weights, **change}.items() if tensor is not None}
     with pytest.raises(InputError, match=message):
         check_weights(model, weights, 'x.pth')
+
+
+def test_a_mask_of_booleans_fits():
+    model = torch.nn.Linear(2, 3)
+    model.register_buffer('mask', torch.ones(3, dtype=torch.bool))
+    check_weights(model, model.state_dict(), 'x.pth')
+    with pytest.raises(InputError, match='mask is of another type'):
+        check_weights(model, model.state_dict() | dict(mask=torch.ones(3)), 'x.pth')

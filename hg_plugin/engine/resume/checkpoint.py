@@ -95,6 +95,8 @@ class SafeCheckpointHook(CheckpointHook):
         Call it in all processes; the first one writes. If it fails, a line in the log says why.
 
         Args:
+            runner: What to save.
+            filename: Its name in the folder of checkpoints.
             meta: ``epoch`` and ``iter`` that are complete.
             latest: Whether to resume from it. Defaults to True.
             **options: ``save_optimizer`` and ``save_param_scheduler``. Default to the hook's.
