@@ -26,7 +26,10 @@ def boxes_inside(detector: Detector, image: np.ndarray) -> np.ndarray:
 
 
 def mmdet_detector(
-    config: str | PathLike, checkpoint: str | PathLike, device: str | None = None, min_score: float = 0.3
+    config: str | PathLike,
+    checkpoint: str | PathLike,
+    device: torch.device | str | None = None,
+    min_score: float = 0.3,
 ) -> Detector:
     """Return a detector of MMDetection, used as MMPose's ``topdown_demo_with_mmdet.py`` uses it.
 
@@ -43,7 +46,7 @@ def mmdet_detector(
     from mmpose.evaluation.functional import nms
     from mmpose.utils import adapt_mmdet_pipeline
 
-    detector = init_detector(str(config), str(checkpoint), device=device or default_device())
+    detector = init_detector(str(config), str(checkpoint), device=str(device or default_device()))
     detector.cfg = adapt_mmdet_pipeline(detector.cfg)
 
     def detect(image: np.ndarray) -> np.ndarray:
@@ -55,7 +58,9 @@ def mmdet_detector(
     return detect
 
 
-def onnx_detector(path: str | PathLike, device: str | None = None, min_score: float = 0.3) -> Detector:
+def onnx_detector(
+    path: str | PathLike, device: torch.device | str | None = None, min_score: float = 0.3
+) -> Detector:
     """Return a detector that is an ONNX file of YOLOX's kind, as rtmlib runs it.
 
     The file either ends in a non-maximum suppression, with boxes (1, N, 5) and perhaps their categories
@@ -73,7 +78,7 @@ def onnx_detector(path: str | PathLike, device: str | None = None, min_score: fl
     need_packages('A detector in an ONNX file', 'rtmlib', 'onnxruntime')
     from rtmlib import YOLOX
 
-    kind = (device or default_device()).partition(':')[0]
+    kind = torch.device(device or default_device()).type
     try:
         if not Path(path).is_file():  # rtmlib would download it
             raise FileNotFoundError('it does not exist')

@@ -54,10 +54,7 @@ def test_one_node_gets_a_free_port():
 
 @pytest.mark.parametrize(
     'rank, size, words',
-    [
-        (0, 3, '1 s at HERE, node 1, 2 of 3 .*NODE_TIMEOUT'),
-        (1, 2, 'node 0 is missing at HERE .*refused'),
-    ],
+    [(0, 3, '1 s at HERE, node 1, 2 of 3 .*NODE_TIMEOUT'), (1, 2, 'node 0 is missing at HERE .*refused')],
 )
 def test_the_missing_are_named(port, rank, size, words):
     (sentence,) = meet_all((HERE, port, rank, size))
@@ -110,11 +107,7 @@ def test_the_timeout_is_a_number(monkeypatch, text):
 
 @pytest.mark.parametrize(
     'nodes, first',
-    [
-        ('node[007-009,12],other', 'node007'),
-        ('r[1-2]n[3,5].site', 'r1n3.site'),
-        ('', ''),
-    ],
+    [('node[007-009,12],other', 'node007'), ('r[1-2]n[3,5].site', 'r1n3.site'), ('', '')],
 )
 def test_the_first_host_of_slurms_list(nodes, first):
     assert first_host(nodes) == first

@@ -201,10 +201,7 @@ def test_killed_run_is_not_taken_for_complete(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     'change, message',
-    [
-        (dict(num_train=-1), '-1 training'),
-        (dict(image_size=(96, 20)), '64x64'),
-    ],
+    [(dict(num_train=-1), '-1 training'), (dict(image_size=(96, 20)), '64x64')],
 )
 def test_bad_arguments(tmp_path, change, message):
     with pytest.raises(InputError, match=message):

@@ -70,14 +70,8 @@ MILESTONE = [
 ]
 COSINE = [dict(type='CosineAnnealingLR', begin=0, end=3, T_max=3, eta_min=1e-4, by_epoch=True)]
 CHANGED = dict(
-    rate=(
-        dict(optim_wrapper=ADAM),
-        'initial_lr: 0.01 to 0.02; lr: 0.001 to 0.002; weight_decay: 0 to 0.1.',
-    ),
-    milestone=(
-        dict(param_scheduler=MILESTONE),
-        'lr: 0.001 to 0.005.',
-    ),
+    rate=(dict(optim_wrapper=ADAM), 'initial_lr: 0.01 to 0.02; lr: 0.001 to 0.002; weight_decay: 0 to 0.1.'),
+    milestone=(dict(param_scheduler=MILESTONE), 'lr: 0.001 to 0.005.'),
     cosine=(dict(param_scheduler=COSINE), 'lr: 0.001 to'),
     constant=(dict(param_scheduler=None), 'lr: 0.001 to 0.01'),
 )
