@@ -1,6 +1,5 @@
 """Convert checkpoints of published stacked hourglass networks to this package."""
 
-import io
 import itertools
 import os.path as osp
 import re
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from hg_plugin import __version__
 from hg_plugin.models import StackedHourglass
-from hg_plugin.utils.checkpoint import misfits, read_checkpoint, unusable, weights_of
+from hg_plugin.utils.checkpoint import misfits, read_checkpoint, save, unusable, weights_of
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 
@@ -71,11 +70,9 @@ def convert_checkpoint(
     arguments, title = network.arguments, network.family.title
     tensors = {f'backbone.{name}': tensor.clone() for name, tensor in network.tensors.items()}
     meta = dict(hg_plugin_version=__version__, converted_from=osp.basename(source), origin=title)
-    buffer = io.BytesIO()  # torch.save turns the OSErrors of a file into RuntimeErrors
-    torch.save(dict(state_dict=tensors, meta=meta), buffer)
     with atomic_write(config_out) as config, atomic_write(out) as checkpoint:
         config.write(_config(network, source).encode())
-        checkpoint.write(buffer.getbuffer())
+        save(dict(state_dict=tensors, meta=meta), checkpoint)
     stacks, keypoints = arguments['num_stacks'], arguments['num_keypoints']
     parameters = [tensor for name, tensor in tensors.items() if name.endswith(('weight', 'bias'))]
     return (

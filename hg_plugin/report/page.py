@@ -173,7 +173,7 @@ def _summary(run: Run) -> dict:
             cards[figures.display_name(metric)] = _number(run.metrics[metric]), 'last validation'
     cards[f'{run.unit}s'] = f'{run.position(run.iteration):.4g}', f'of {run.total}' if run.total else ''
     hours = run.seconds / 3600
-    time = f'{hours:.1f} h' if hours >= 1 else f'{60 * hours:.0f} min'
+    time = f'{hours:.1f} h' if hours >= 1 else f'{60 * hours:.2g} min'
     cards['time'] = time, f'{len(run.starts)} starts' if len(run.starts) > 1 else ''
     if run.images_per_second:
         cards['images/s'] = f'{run.images_per_second:,.3g}', f'{run.batch} images a step'

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, weights_of
+from hg_plugin.utils.checkpoint import check_weights, read_checkpoint, save, weights_of
 from hg_plugin.utils.config import building
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
@@ -86,7 +86,7 @@ def average_checkpoints(
         update_bn(inputs(), model)
     with atomic_write(out) as file:
         content = dict(state_dict=halved(model) if half else model.state_dict())
-        torch.save(content | (dict(meta=dict(dataset_meta=meta)) if meta else {}), file)
+        save(content | (dict(meta=dict(dataset_meta=meta)) if meta else {}), file)
 
 
 def halved(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -16,7 +16,14 @@ from mmengine.runner import load_checkpoint
 from torch import Tensor
 
 from hg_plugin.engine.hooks import ProgressHook
-from hg_plugin.utils.checkpoint import KPT_THR, dataset_meta_of, read_checkpoint, weights_of, write_kpt_thr
+from hg_plugin.utils.checkpoint import (
+    KPT_THR,
+    dataset_meta_of,
+    read_checkpoint,
+    save,
+    weights_of,
+    write_kpt_thr,
+)
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 from hg_plugin.utils.json_files import read_json
@@ -95,7 +102,7 @@ def write_config(data: Path) -> None:
     names = [keypoint['name'] for keypoint in info.keypoint_info.values()]
     weights, known = adapted_weights(names)
     with atomic_write(root / 'start.pth') as file:
-        torch.save(dict(state_dict=weights), file)
+        save(dict(state_dict=weights), file)
     batch = min(BATCH, persons)
     epochs = max(math.ceil(STEPS / (persons // batch)), EPOCHS)
     # a network that knows all keypoints forgets at the rates at which new ones are learned

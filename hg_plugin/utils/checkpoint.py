@@ -1,6 +1,7 @@
-"""Read the weights of a checkpoint, and check that they fit a model."""
+"""Read and write the weights of a checkpoint, and check that they fit a model."""
 
 import hashlib
+import io
 import json
 import pickle
 import re
@@ -8,6 +9,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -162,6 +164,13 @@ def dataset_meta_of(content: dict, path: str) -> dict | None:
     if not whole:
         raise InputError(f'{path} is damaged: its meta.dataset_meta describes no keypoints; get it again.')
     return meta
+
+
+def save(content: dict, file: BinaryIO) -> None:
+    """``torch.save`` to a file of :func:`atomic_write`, whose errors it would turn into RuntimeErrors."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    file.write(buffer.getbuffer())
 
 
 def write_kpt_thr(checkpoint: str, kpt_thr: float) -> str:

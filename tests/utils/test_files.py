@@ -3,7 +3,9 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 
+from hg_plugin.utils.checkpoint import save
 from hg_plugin.utils.errors import InputError
 from hg_plugin.utils.files import atomic_write
 
@@ -55,15 +57,22 @@ def test_a_file_that_cannot_be_opened_or_replaced(old, tmp_path, path, reason):
     assert {path.name for path in tmp_path.iterdir()} == {'old.npz', 'folder'}
 
 
-@pytest.mark.parametrize('size', [2_000, 10**6])  # below and above what is buffered
-def test_a_full_disk(old, tmp_path, size):
+@pytest.mark.parametrize(
+    'write',
+    [
+        lambda file: file.write(bytes(2_000)),
+        lambda file: file.write(bytes(10**6)),  # more than is buffered
+        lambda file: save(dict(weight=torch.zeros(1_000)), file),
+    ],
+)
+def test_a_full_disk(old, tmp_path, write):
     resource = pytest.importorskip('resource')
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
     try:
         with pytest.raises(InputError, match='old.npz cannot be written: File too large'):
             with atomic_write(old) as file:
-                file.write(bytes(size))
+                write(file)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
