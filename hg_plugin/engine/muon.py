@@ -118,9 +118,24 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     Returns:
         (N, rows, columns).
     """
-    wide = matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices
+    tall = matrices.shape[1] > matrices.shape[2]
+    wide = matrices.mT if tall else matrices
     wide = wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)
-    for _ in range(steps):
+    if wide.is_cuda:
+        for _ in range(steps):
+            wide = _factor(wide @ wide.mT) @ wide
+    else:  # the factors multiplied before: 40 % of the work for 3x3 convolutions, but too coarse in TF32
         gram = wide @ wide.mT
-        wide = 3.4445 * wide + (2.0315 * gram @ gram - 4.7750 * gram) @ wide
-    return wide.mT if matrices.shape[1] > matrices.shape[2] else wide
+        product = torch.eye(wide.shape[1]).to(gram).expand_as(gram)
+        for _ in range(steps):
+            factor = _factor(gram)
+            gram, product = factor @ gram @ factor, factor @ product
+        wide = product @ wide
+    return wide.mT if tall else wide
+
+
+def _factor(gram: Tensor) -> Tensor:
+    """What a step of the iteration multiplies matrices by, of their products with their transposes."""
+    factor = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+    factor.diagonal(dim1=1, dim2=2).add_(3.4445)
+    return factor

@@ -22,8 +22,10 @@ def train(model, optimizer, steps):
         optimizer.step()
 
 
+@pytest.mark.parametrize('is_cuda', [False, True])  # each has its order of the products
 @pytest.mark.parametrize('shape', [(40, 100), (100, 40), (64, 200)])
-def test_orthogonalized_matrices_keep_their_directions_at_equal_size(shape):
+def test_orthogonalized_matrices_keep_their_directions_at_equal_size(shape, is_cuda, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, 'is_cuda', is_cuda)
     generator = torch.Generator().manual_seed(0)
     matrices = torch.randn(3, *shape, generator=generator)
     left, _, right = torch.linalg.svd(matrices, full_matrices=False)
@@ -32,6 +34,15 @@ def test_orthogonalized_matrices_keep_their_directions_at_equal_size(shape):
     diagonals = cores.diagonal(dim1=1, dim2=2)
     assert diagonals.min() > 0.65 and diagonals.max() < 1.25
     torch.testing.assert_close(cores, torch.diag_embed(diagonals), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize('is_cuda', [False, True])
+def test_small_gradients_stay_small_beside_large_ones(is_cuda, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, 'is_cuda', is_cuda)
+    left, right = (torch.linalg.qr(torch.randn(size, 64))[0] for size in (64, 576))
+    singular = torch.where(torch.arange(64) < 4, 1.0, 1e-6)
+    values = torch.linalg.svdvals(orthogonalize((left * singular @ right.mT)[None]))[0]
+    assert values[:4].min() > 0.6 and values[4:].max() < 2e-3
 
 
 @pytest.mark.parametrize('weight_decay', [0, 0.1])
