@@ -1,5 +1,6 @@
 """Report a user's mistake: one sentence in an exception, and no traceback at a command line."""
 
+import contextlib
 import functools
 import importlib.util
 import sys
@@ -63,6 +64,9 @@ def command(main):
             # a data loader's worker puts its traceback before the message
             kind = type(error)
             message = str(error).rpartition(f'{kind.__module__}.{kind.__qualname__}: ')[2]
+            with contextlib.suppress(AttributeError):  # a notebook's
+                # the line at once, also under python -u: processes of torchrun end together
+                sys.stderr.reconfigure(line_buffering=True, write_through=False)
             sys.exit(f'error: {" ".join(message.split())}')
         except (KeyboardInterrupt, SyntaxError) as error:
             # MMEngine turns Ctrl-C into a SyntaxError while it formats a config
