@@ -153,7 +153,7 @@ def read_run(work_dir: str | Path) -> Run:
 def _read_record(folder: Path) -> dict[str, Any]:
     """What ReportHook has written of a start; empty where it has not, and without fields that are damaged."""
     path = folder / RECORD
-    (record,) = [*_objects([path.read_bytes()] if path.is_file() else [])] or [{}]
+    record = next(_objects([path.read_bytes()] if path.is_file() else []), {})
     return {key: value for key, value in record.items() if isinstance(value, FIELDS.get(key, str))}
 
 
